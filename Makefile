@@ -1,0 +1,43 @@
+# Every target sets up its own environment: Python and make are all it needs.
+#   make demo     train a healthy and a diverging run, write report and sound
+#   make test     the test suite
+#   make check    formatting, lint, types, floor plan, tests: everything CI does
+#   make bench    what monitoring costs, measured on this machine
+PYTHON ?= python3
+PIP = .venv/bin/pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test check bench docs clean
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --upgrade "pip>=25.1"
+
+.venv/demo.stamp: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable ".[demo]"
+	touch $@
+
+.venv/dev.stamp: .venv/demo.stamp
+	$(PIP) --group dev
+	touch $@
+
+demo: .venv/demo.stamp
+	.venv/bin/auscult demo --out runs/demo
+
+test: .venv/dev.stamp
+	.venv/bin/python -m pytest
+
+check: .venv/dev.stamp
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+	$(MAKE) test
+
+bench: .venv/dev.stamp
+	.venv/bin/python scripts/bench.py
+
+docs: .venv/dev.stamp
+	.venv/bin/python scripts/docs.py
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,1 @@
+"""The nouns, each defined once. Standard library and NumPy only."""

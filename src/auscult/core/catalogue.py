@@ -1,0 +1,107 @@
+"""METRICS: every metric that auscult records or derives, one entry each.
+
+`docs/metrics.md` is generated from this table. Formulas write theta for a parameter after the update, d for the update
+just made (theta - theta before), g for the gradient before clipping.
+"""
+
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auscult.core.metric import Metric
+
+Array = NDArray[np.float64]
+
+KARPATHY = "Karpathy, makemore part 3: activations, gradients, BatchNorm (2022)"
+DREVO = "Drevo, Training run diagnostic metrics (2026)"
+PERONE = "Perone, Listening to the neural network gradient norms during training (2019)"
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """Elementwise ratio; 0/0 is 0 (nothing there, nothing moved), x/0 is inf."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = numerator / denominator
+    return np.where((numerator == 0) & (denominator == 0), 0.0, ratio)
+
+
+def _product(left: Array, right: Array) -> Array:
+    return left * right
+
+
+_AT_STEP = "gradient as it stands before auscult's clipping, or at the optimizer step where nothing was clipped"
+
+_ENTRIES = (
+    # Every step, for the whole run or per optimizer group.
+    Metric("loss", "as logged", "run", "user", "as logged by the user; repeats within a step are averaged", "forward",
+           "mean"),
+    Metric("lr", "1", "group", "steps", "learning rate of the parameter group", "as the update uses it", "rank0"),
+    Metric("clip_ratio", "1", "run", "steps", "total gradient norm / max_norm", "pre-clip", "rank0",
+           guide="above 1, clipping acted; above 1 at nearly every step, the bound sets the step size", reference=DREVO),
+    Metric("clip_coefficient", "1", "run", "steps", "min(1, max_norm / (total gradient norm + 1e-6)); 1 where nothing "
+           "was clipped", "pre-clip", "rank0", reference="torch.nn.utils.clip_grad_norm_"),
+    Metric("finite", "1", "run", "steps", "1 if every number recorded at this step is finite, else 0", "whole step",
+           "rank0"),
+    Metric("step_time", "s", "run", "steps", "wall time from the previous update to this one", "whole step", "max"),
+    Metric("overhead_time", "s", "run", "steps", "wall time of this step spent inside auscult", "whole step", "max"),
+    Metric("throughput", "samples/s", "run", "steps", "size of the first dimension of the model's input, summed over "
+           "the step's forward passes / step_time", "whole step", "sum"),
+    Metric("memory", "bytes", "run", "sampled", "device memory allocated; on CPU the resident set size of the process",
+           "after the update", "max"),
+    # Norms, every step or every N-th.
+    Metric("grad_norm", "1", "parameter", "norms", "||g||_2", _AT_STEP, "root_sum_square", adds_up=True,
+           guide="compare with itself over time and with its neighbours in depth; it has no healthy absolute value",
+           reference=f"{DREVO}; {PERONE}"),
+    Metric("param_norm", "1", "parameter", "norms", "||theta||_2", "after the update", "root_sum_square", adds_up=True,
+           guide="steady, sub-linear growth", reference=DREVO),
+    Metric("update_norm", "1", "parameter", "norms", "||d||_2, by difference of the parameters (what was really applied)",
+           "update", "root_sum_square", adds_up=True, reference=DREVO),
+    # Moments of tensors, on a schedule.
+    Metric("grad_mean", "1", "parameter", "sampled", "mean(g)", _AT_STEP, "mean", reference=KARPATHY),
+    Metric("grad_std", "1", "parameter", "sampled", "std(g), Bessel-corrected", _AT_STEP, "mean", reference=KARPATHY),
+    Metric("param_mean", "1", "parameter", "sampled", "mean(theta)", "after the update", "mean", reference=KARPATHY),
+    Metric("param_std", "1", "parameter", "sampled", "std(theta), Bessel-corrected", "after the update", "mean",
+           reference=KARPATHY),
+    Metric("update_std", "1", "parameter", "sampled", "std(d), Bessel-corrected", "update", "mean", reference=KARPATHY),
+    # Moments of activations, on a schedule; estimated from a fixed sample of the elements of large tensors.
+    Metric("activation_mean", "1", "module", "sampled", "mean of the module's output", "forward", "mean",
+           reference=KARPATHY),
+    Metric("activation_std", "1", "module", "sampled", "std of the module's output, Bessel-corrected", "forward", "mean",
+           guide="near 1 and constant over depth at step 0", reference=KARPATHY),
+    Metric("activation_grad_mean", "1", "module", "sampled", "mean of the gradient at the module's output", "backward",
+           "mean", reference=KARPATHY),
+    Metric("activation_grad_std", "1", "module", "sampled", "std of the gradient at the module's output, "
+           "Bessel-corrected", "backward", "mean", guide="constant over depth", reference=KARPATHY),
+    Metric("saturated_fraction", "1", "module", "sampled", "share of outputs with |x| > 0.97; only where all outputs "
+           "lie within [-1, 1]", "forward", "mean", guide="a few per cent at step 0", reference=KARPATHY),
+    Metric("dead_fraction", "1", "module", "sampled", "share of units (channels of a convolution, features otherwise) "
+           "that are exactly 0 for every sample of the batch; only where outputs are never negative", "forward", "mean",
+           guide="near 0", reference=KARPATHY),
+    # What users log.
+    Metric("category_loss", "as logged", "category", "user", "mean over the category's samples of loss / length "
+           "(every sample weighs the same)", "forward", "mean", reference=DREVO),
+    Metric("category_loss_per_token", "as logged", "category", "user", "sum of the category's losses / sum of its "
+           "lengths (every token weighs the same)", "forward", "mean", reference=DREVO),
+    Metric("category_count", "samples", "category", "user", "number of samples of the category", "forward", "sum"),
+    # Derived when read.
+    Metric("grad_norm_clipped", "1", "parameter", "norms", "clip_coefficient * grad_norm", "clipped", "root_sum_square",
+           adds_up=True, reference=DREVO, inputs=("grad_norm", "clip_coefficient"), derive=_product),
+    Metric("update_ratio", "1", "parameter", "norms", "||d||_2 / ||theta||_2", "update", "root_sum_square",
+           guide="1e-4 to 1e-3; above 1e-2 large, below 1e-6 stalled", reference=DREVO,
+           inputs=("update_norm", "param_norm"), derive=_ratio),
+    Metric("effective_lr", "1", "parameter", "norms", "||d||_2 / ||clipped g||_2", "update", "root_sum_square",
+           guide="the nominal lr for plain SGD", reference=DREVO, inputs=("update_norm", "grad_norm_clipped"),
+           derive=_ratio),
+    Metric("update_to_data", "1", "parameter", "sampled", "std(d) / std(theta)", "update", "mean",
+           guide="about 1e-3", reference=KARPATHY, inputs=("update_std", "param_std"), derive=_ratio),
+    Metric("grad_to_data", "1", "parameter", "sampled", "std(g) / std(theta)", _AT_STEP, "mean", reference=KARPATHY,
+           inputs=("grad_std", "param_std"), derive=_ratio),
+)  # fmt: skip
+
+METRICS = MappingProxyType({each.name: each for each in _ENTRIES})
+"""Name to Metric, in the order of the docs."""
+
+
+def unit_of(metric: str) -> str:
+    """The unit of a metric; numbers that a user logged under a name of their own are `"as logged"`."""
+    return METRICS[metric].unit if metric in METRICS else "as logged"

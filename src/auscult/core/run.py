@@ -1,0 +1,357 @@
+"""Run: everything one training run recorded, read when asked for.
+
+Knows nothing of files: a `Source` hands out rows and blocks, a Run turns them into series.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auscult.core.catalogue import METRICS, unit_of
+from auscult.core.errors import UnknownName
+from auscult.core.finding import Finding
+from auscult.core.metric import Metric, Stream
+from auscult.core.series import Series
+from auscult.core.sink import Channel, observed
+
+if TYPE_CHECKING:
+    from auscult.core.digest import Block
+
+Rows = NDArray[np.float32] | NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A trainable or frozen tensor of the model, once however many names it has.
+
+    Attributes:
+        path: Its first qualified name, wrappers' prefixes stripped.
+        shape: Its shape.
+        dtype: Its dtype, as `float32`.
+        trainable: Whether it required a gradient.
+        group: Where the optimizer holds it, as in the path of `lr`; None if no optimizer does.
+        aliases: Its other names (tied weights).
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    trainable: bool
+    group: str | None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module of the model; `Segment.modules` keeps them in the order of the first forward pass where it was seen."""
+
+    path: str
+    type: str
+    leaf: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One uninterrupted stretch of training: the beginning, or what followed a resume.
+
+    Attributes:
+        step: The step it begins with.
+        time: When it began, seconds since the epoch.
+        parameters: The model's parameters, in definition order.
+        modules: The model's modules.
+        versions: Versions of auscult, python, torch, numpy that recorded it.
+    """
+
+    step: int
+    time: float
+    parameters: tuple[Parameter, ...] = ()
+    modules: tuple[Module, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the first loss call looked like.
+
+    Attributes:
+        step: The step it belongs to.
+        loss: Name of the loss function, as `cross_entropy`.
+        value: The loss it returned.
+        expected: The loss of an uninformed model: -log(1/C) for C classes, the variance of the targets for squared error.
+        classes: C for a classification loss.
+        reduction: `mean`, `sum` or `none`.
+        input_shape: Shape of the predictions.
+        target_shape: Shape of the targets.
+    """
+
+    step: int
+    loss: str
+    value: float
+    expected: float | None
+    classes: int | None
+    reduction: str
+    input_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a reader needs to know to reproduce the run."""
+
+    id: str
+    name: str
+    created: float
+    format_version: int
+    config: Mapping[str, Any]
+    command: tuple[str, ...]
+    seed: int | None
+    git_commit: str | None
+    versions: Mapping[str, str]
+    host: str
+    devices: tuple[str, ...]
+    world_size: int = 1
+
+
+class Source(Protocol):
+    """Where a Run reads from. Rows that a resumed attempt made obsolete are never handed out."""
+
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams that have at least one channel."""
+        ...
+
+    def channels(self, stream: Stream) -> tuple[Channel, ...]:
+        """The columns of a stream."""
+        ...
+
+    def rows(self, stream: Stream, start: int, stop: int) -> tuple[NDArray[np.int64], Rows]:
+        """Steps `(R,)` and rows `(R, C)` with start <= step < stop; columns that are younger than a row are unobserved."""
+        ...
+
+    def columns(self, stream: Stream, positions: list[int], stop: int) -> Iterator[tuple[NDArray[np.int64], Rows]]:
+        """Steps `(R,)` and values `(K, R)` of some columns with step < stop, piece by piece in step order."""
+        ...
+
+    def blocks(self, stream: Stream) -> list["Block"]:
+        """The stored digests of closed blocks, in order."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Everything one training run recorded.
+
+    Attributes:
+        info: Identity, configuration and environment.
+        segments: The beginning and every resume, in order.
+        source: Where rows come from.
+        events: Everything that happened at a step, as stored: `segment`, `schedule`, `finding`, `failure`, `audit`, `end`.
+        damage: What was left out because it is damaged; empty unless `load(path, skip_damage=True)`.
+        stop: Steps from here on are not part of this run (see `until`).
+    """
+
+    info: RunInfo
+    segments: tuple[Segment, ...]
+    source: Source
+    events: tuple[Mapping[str, Any], ...] = ()
+    damage: tuple[str, ...] = ()
+    stop: int = np.iinfo(np.int64).max
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams that recorded something."""
+        return self.source.streams()
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """Every recorded step, int64 `(N,)`, increasing."""
+        parts = [steps for steps, _ in self.source.columns("steps", [], self.stop)] if "steps" in self.streams else []
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    @property
+    def last_step(self) -> int:
+        """The last recorded step; -1 if there is none."""
+        steps = self.steps
+        return int(steps[-1]) if len(steps) else -1
+
+    @property
+    def finished(self) -> bool:
+        """Whether the monitor was closed after the last recorded step (also by an exception or at exit)."""
+        ends = [event for event in self.events if event["kind"] in ("segment", "end")]
+        return bool(ends) and ends[-1]["kind"] == "end" and ends[-1]["step"] < self.stop
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The model's parameters, as the last segment found them."""
+        return self.segments[-1].parameters if self.segments else ()
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        """The model's modules, as the last segment found them."""
+        return self.segments[-1].modules if self.segments else ()
+
+    @property
+    def audit(self) -> Audit | None:
+        """What the first loss call looked like, where it was observed."""
+        for event in self.events:
+            if event["kind"] == "audit" and event["step"] < self.stop:
+                plain = {key: value for key, value in event.items() if key in Audit.__dataclass_fields__}
+                shapes = {key: tuple(plain[key]) for key in ("input_shape", "target_shape")}
+                return Audit(**{**plain, **shapes, "value": float(plain["value"])})
+        return None
+
+    @property
+    def findings(self) -> list[tuple[int, Finding]]:
+        """The findings that the monitor reported while the run went on, with the step at which it did."""
+        return [
+            (event["step"], Finding.from_dict(event["finding"]))
+            for event in self.events
+            if event["kind"] == "finding" and event["step"] < self.stop
+        ]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of everything that was recorded, and of everything that can be derived from it."""
+        recorded = dict.fromkeys(channel.metric for stream in self.streams for channel in self.source.channels(stream))
+        derived = (
+            each.name
+            for each in METRICS.values()
+            if each.inputs and all(_recorded(name, recorded) for name in each.inputs)
+        )
+        return (*recorded, *derived)
+
+    def paths(self, metric: str) -> tuple[str, ...]:
+        """Paths under which a metric was recorded, in the order in which they were first seen.
+
+        Raises:
+            UnknownName: if neither the catalogue nor the run knows the metric.
+        """
+        self._require_metric(metric)
+        for name in _inputs(metric):
+            paths = tuple(channel.path for _, channel, _ in self._channels(name))
+            if paths:
+                return paths
+        return ()
+
+    def series(self, metric: str, path: str = "") -> Series:
+        """One metric of one path.
+
+        A parameter's or module's own recording is returned as it is. For metrics that add up, the path of a module gives
+        the root of the sum of squares over its parameters, and `""` that over the whole model. Derived metrics (ratios)
+        are computed from these. A metric that was never recorded gives an empty series.
+
+        Args:
+            metric: A name of the catalogue, or one the user logged.
+            path: Qualified name of a parameter or module, an optimizer group or a category.
+
+        Raises:
+            UnknownName: if neither the catalogue nor the run knows the metric, or the run does not know the path.
+        """
+        self._require_metric(metric)
+        entry = METRICS.get(metric)
+        if entry is not None and entry.derive is not None:
+            return self._derived(entry, path)
+        found = self._channels(metric)
+        exact = [position for _, channel, position in found if channel.path == path]
+        if exact:
+            return self._read(metric, path, found[0][0], exact, combine=False)
+        if entry is not None and entry.adds_up:
+            inside = [position for _, channel, position in found if _within(channel.path, path)]
+            if inside:
+                return self._read(metric, path, found[0][0], inside, combine=True)
+        if found or path:
+            self._require_path(metric, path, tuple(channel.path for _, channel, _ in found))
+        return Series(metric, path, unit=unit_of(metric))
+
+    def until(self, step: int) -> "Run":
+        """The run as it stood right after this step."""
+        return replace(self, stop=min(self.stop, step + 1))
+
+    def _derived(self, entry: Metric, path: str) -> Series:
+        inputs = [self.series(name, "" if name == "clip_coefficient" else path) for name in entry.inputs]
+        steps = inputs[0].steps
+        for each in inputs[1:]:
+            steps = np.intersect1d(steps, each.steps)
+        arrays = [each.values[np.searchsorted(each.steps, steps)] for each in inputs]
+        assert entry.derive is not None
+        return Series(entry.name, path, steps, entry.derive(*arrays), entry.unit)
+
+    def _read(self, metric: str, path: str, stream: Stream, positions: list[int], combine: bool) -> Series:
+        steps: list[NDArray[np.int64]] = []
+        values: list[NDArray[np.float64]] = []
+        for some, columns in self.source.columns(stream, positions, self.stop):
+            seen = observed(np.ascontiguousarray(columns))
+            exact = columns.astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                row = _root_sum_square(np.where(seen, exact, 0.0)) if combine else exact[0]
+            keep = seen.any(0)
+            steps.append(some[keep])
+            values.append(row[keep])
+        if not steps:
+            return Series(metric, path, unit=unit_of(metric))
+        return Series(metric, path, np.concatenate(steps), np.concatenate(values), unit_of(metric))
+
+    def _channels(self, metric: str) -> list[tuple[Stream, Channel, int]]:
+        return [
+            (stream, channel, position)
+            for stream in self.streams
+            for position, channel in enumerate(self.source.channels(stream))
+            if channel.metric == metric
+        ]
+
+    def _require_metric(self, metric: str) -> None:
+        if metric not in METRICS and not self._channels(metric):
+            known = (*METRICS, *self.metrics)
+            raise UnknownName(
+                f"Expected a metric of the catalogue or one this run logged, but got {metric!r}.{_did_you_mean(metric, known)}"
+                " `run.metrics` lists what was recorded."
+            )
+
+    def _require_path(self, metric: str, path: str, known: tuple[str, ...]) -> None:
+        modules = tuple(module.path for module in self.modules)
+        parameters = tuple(name for each in self.parameters for name in (each.path, *each.aliases))
+        if path in known or (path in (*modules, *parameters) and path) or (not path and not known):
+            return
+        if not path:
+            raise UnknownName(
+                f"Expected `path` for {metric!r}, which is recorded per path and does not add up, but got none. "
+                f"`run.paths({metric!r})` lists {len(known)} of them; the first is {known[0]!r}."
+            )
+        raise UnknownName(
+            f"Expected a parameter, module or group of this run, but got {path!r}."
+            f"{_did_you_mean(path, (*known, *modules, *parameters))} `run.paths({metric!r})` lists those recorded."
+        )
+
+
+def _inputs(metric: str) -> tuple[str, ...]:
+    """The recorded metrics behind a metric, itself if it is recorded."""
+    entry = METRICS.get(metric)
+    if entry is None or not entry.inputs:
+        return (metric,)
+    return tuple(name for each in entry.inputs for name in _inputs(each))
+
+
+def _recorded(metric: str, recorded: Mapping[str, object]) -> bool:
+    return all(name in recorded for name in _inputs(metric))
+
+
+def _within(path: str, module: str) -> bool:
+    return not module or path.startswith(module + ".")
+
+
+def _root_sum_square(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root of the sum of squares over axis 0; float64 has room for the squares of every float32."""
+    return np.sqrt((values * values).sum(0))
+
+
+def _did_you_mean(name: str, known: tuple[str, ...]) -> str:
+    close = get_close_matches(name, [each for each in known if each], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

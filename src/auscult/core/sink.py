@@ -1,0 +1,80 @@
+"""Record and Sink: one row of numbers, and anything it can be written to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auscult.core.finding import Finding
+from auscult.core.metric import Stream
+
+# "Not observed" inside a row of float32 or float64: a quiet NaN with a payload of its own, so that a measured NaN stays
+# distinguishable. The same bits are the file format's (docs/file-format.md); they never reach a Series.
+NOT_OBSERVED_32 = np.uint32(0x7FC0A05C)
+NOT_OBSERVED_64 = np.uint64(0x7FF80000000A05C5)
+
+
+class Channel(NamedTuple):
+    """One column of a stream."""
+
+    metric: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """One row: everything one stream recorded at one step.
+
+    Attributes:
+        stream: The stream it belongs to.
+        step: The optimizer update it belongs to.
+        channels: The columns, `(C,)`. A stream's columns are only ever appended to, so position is identity.
+        values: float32 (float64 for `user` and `evaluation`) `(C,)`; see `observed`.
+    """
+
+    stream: Stream
+    step: int
+    channels: tuple[Channel, ...]
+    values: NDArray[np.float32] | NDArray[np.float64]
+
+    def items(self) -> Iterator[tuple[Channel, float]]:
+        """The columns that were observed, with their values."""
+        for position in np.flatnonzero(observed(self.values)):
+            yield self.channels[position], float(self.values[position])
+
+
+class Sink(Protocol):
+    """Anything records and findings can be written to: the store, a tracker, a live ear."""
+
+    def write(self, record: Record) -> None:
+        """Take one row; called once per stream and step, in order."""
+        ...
+
+    def write_finding(self, step: int, finding: Finding) -> None:
+        """Take one finding, at the step at which it became known."""
+        ...
+
+    def close(self) -> None:
+        """No more rows will come."""
+        ...
+
+
+def row_dtype(stream: Stream) -> np.dtype[np.float32] | np.dtype[np.float64]:
+    """The dtype of a stream's rows: what users logged keeps float64, norms and moments are float32."""
+    return np.dtype("<f8") if stream in ("user", "evaluation") else np.dtype("<f4")
+
+
+def empty_row(stream: Stream, width: int) -> NDArray[np.float32] | NDArray[np.float64]:
+    """A row `(width,)` in which nothing was observed yet."""
+    if row_dtype(stream) == np.float64:
+        return np.full(width, NOT_OBSERVED_64).view(np.float64)
+    return np.full(width, NOT_OBSERVED_32).view(np.float32)
+
+
+def observed(values: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which entries hold a measured number (NaN included), same shape as `values`, which must be contiguous."""
+    if values.dtype == np.float64:
+        return values.view(np.uint64) != NOT_OBSERVED_64
+    return values.view(np.uint32) != NOT_OBSERVED_32
