@@ -37,7 +37,8 @@ _ENTRIES = (
            "mean"),
     Metric("lr", "1", "group", "steps", "learning rate of the parameter group", "as the update uses it", "rank0"),
     Metric("clip_ratio", "1", "run", "steps", "total gradient norm / max_norm", "pre-clip", "rank0",
-           guide="above 1, clipping acted; above 1 at nearly every step, the bound sets the step size", reference=DREVO),
+           guide="above 1, clipping acted; at nearly every step, the bound sets the step size",
+           reference=DREVO),
     Metric("clip_coefficient", "1", "run", "steps", "min(1, max_norm / (total gradient norm + 1e-6)); 1 where nothing "
            "was clipped", "pre-clip", "rank0", reference="torch.nn.utils.clip_grad_norm_"),
     Metric("finite", "1", "run", "steps", "1 if every number recorded at this step is finite, else 0", "whole step",
@@ -54,7 +55,7 @@ _ENTRIES = (
            reference=f"{DREVO}; {PERONE}"),
     Metric("param_norm", "1", "parameter", "norms", "||theta||_2", "after the update", "root_sum_square", adds_up=True,
            guide="steady, sub-linear growth", reference=DREVO),
-    Metric("update_norm", "1", "parameter", "norms", "||d||_2, by difference of the parameters (what was really applied)",
+    Metric("update_norm", "1", "parameter", "norms", "||d||_2 by difference of the parameters: what was really applied",
            "update", "root_sum_square", adds_up=True, reference=DREVO),
     # Moments of tensors, on a schedule.
     Metric("grad_mean", "1", "parameter", "sampled", "mean(g)", _AT_STEP, "mean", reference=KARPATHY),
@@ -66,8 +67,8 @@ _ENTRIES = (
     # Moments of activations, on a schedule; estimated from a fixed sample of the elements of large tensors.
     Metric("activation_mean", "1", "module", "sampled", "mean of the module's output", "forward", "mean",
            reference=KARPATHY),
-    Metric("activation_std", "1", "module", "sampled", "std of the module's output, Bessel-corrected", "forward", "mean",
-           guide="near 1 and constant over depth at step 0", reference=KARPATHY),
+    Metric("activation_std", "1", "module", "sampled", "std of the module's output, Bessel-corrected", "forward",
+           "mean", guide="near 1 and constant over depth at step 0", reference=KARPATHY),
     Metric("activation_grad_mean", "1", "module", "sampled", "mean of the gradient at the module's output", "backward",
            "mean", reference=KARPATHY),
     Metric("activation_grad_std", "1", "module", "sampled", "std of the gradient at the module's output, "

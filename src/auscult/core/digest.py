@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from auscult.core.metric import Stream
 from auscult.core.run import Audit, Parameter, Run, Segment
-from auscult.core.sink import Channel, observed
+from auscult.core.sink import Channel, Values, observed
 
 BLOCK_STEPS = 64
 EARLY_BLOCKS = 4
@@ -96,7 +96,7 @@ def digest_rows(
     stream: Stream,
     channels: tuple[Channel, ...],
     steps: NDArray[np.int64],
-    rows: NDArray[np.float32] | NDArray[np.float64],
+    rows: Values,
     stop: int,
 ) -> Block:
     """Sum up the rows of one block.
@@ -281,8 +281,8 @@ def digest_run(run: Run) -> tuple[Digest, Digest]:
     """Fold a run read from a store.
 
     Returns:
-        `closed`, the fold of all blocks that were complete when the run stood where it stands now, and `now`, which adds
-        the rows since. Of a finished run both are the same: its last block is complete although it is short.
+        `closed`, the fold of all blocks that were complete when the run stood where it stands now, and `now`, which
+        adds the rows since. Of a finished run both are the same: its last block is complete although it is short.
     """
     end = run.last_step + 1
     tip = end if run.finished else block_start(end)

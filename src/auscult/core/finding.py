@@ -1,7 +1,7 @@
 """Finding: what is wrong, where, since when, the figures that prove it, and what to try."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from auscult.core.errors import SetupError
 
@@ -115,14 +115,8 @@ class Finding:
             )
             for each in plain["evidence"]
         )
-        return cls(
-            **{
-                **plain,
-                "evidence": evidence,
-                "advice": tuple(plain["advice"]),
-                "ruled_out": tuple(plain["ruled_out"]),
-            }
-        )
+        fields = {**plain, "evidence": evidence, "advice": tuple(plain["advice"])}
+        return cls(**cast("dict[str, Any]", {**fields, "ruled_out": tuple(plain["ruled_out"])}))
 
 
 def number_to_json(value: float) -> float | str:

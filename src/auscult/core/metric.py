@@ -26,7 +26,7 @@ class Metric:
         formula: The definition, in which theta is the parameter *after* the update and g its gradient.
         moment: At which point of a training step the number is taken.
         across_ranks: How the numbers of several ranks become one.
-        adds_up: Whether the squares of its parameters add up to the square of a module's and of the whole model's value.
+        adds_up: Whether the squares over parameters add up to the square of the module's and the model's value.
         guide: What is usual, in words; priors, not verdicts.
         reference: Where the definition or the guide comes from.
         inputs: For a derived metric, the recorded metrics it is computed from when read.

@@ -16,12 +16,10 @@ from auscult.core.errors import UnknownName
 from auscult.core.finding import Finding
 from auscult.core.metric import Metric, Stream
 from auscult.core.series import Series
-from auscult.core.sink import Channel, observed
+from auscult.core.sink import Channel, Values, observed
 
 if TYPE_CHECKING:
     from auscult.core.digest import Block
-
-Rows = NDArray[np.float32] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ class Audit:
         step: The step it belongs to.
         loss: Name of the loss function, as `cross_entropy`.
         value: The loss it returned.
-        expected: The loss of an uninformed model: -log(1/C) for C classes, the variance of the targets for squared error.
+        expected: The loss of an uninformed model: -log(1/C) for C classes, the targets' variance for squared error.
         classes: C for a classification loss.
         reduction: `mean`, `sum` or `none`.
         input_shape: Shape of the predictions.
@@ -101,6 +99,20 @@ class Audit:
     reduction: str
     input_shape: tuple[int, ...]
     target_shape: tuple[int, ...]
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Audit":
+        """From its event in the store; other keys are ignored."""
+        return cls(
+            step=plain["step"],
+            loss=plain["loss"],
+            value=float(plain["value"]),
+            expected=plain["expected"],
+            classes=plain["classes"],
+            reduction=plain["reduction"],
+            input_shape=tuple(plain["input_shape"]),
+            target_shape=tuple(plain["target_shape"]),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +134,7 @@ class RunInfo:
 
 
 class Source(Protocol):
-    """Where a Run reads from. Rows that a resumed attempt made obsolete are never handed out."""
+    """Where a Run reads from. Values that a resumed attempt made obsolete are never handed out."""
 
     def streams(self) -> tuple[Stream, ...]:
         """The streams that have at least one channel."""
@@ -132,11 +144,11 @@ class Source(Protocol):
         """The columns of a stream."""
         ...
 
-    def rows(self, stream: Stream, start: int, stop: int) -> tuple[NDArray[np.int64], Rows]:
-        """Steps `(R,)` and rows `(R, C)` with start <= step < stop; columns that are younger than a row are unobserved."""
+    def rows(self, stream: Stream, start: int, stop: int) -> tuple[NDArray[np.int64], Values]:
+        """Steps `(R,)` and rows `(R, C)` with start <= step < stop; a column younger than a row is unobserved there."""
         ...
 
-    def columns(self, stream: Stream, positions: list[int], stop: int) -> Iterator[tuple[NDArray[np.int64], Rows]]:
+    def columns(self, stream: Stream, positions: list[int], stop: int) -> Iterator[tuple[NDArray[np.int64], Values]]:
         """Steps `(R,)` and values `(K, R)` of some columns with step < stop, piece by piece in step order."""
         ...
 
@@ -153,7 +165,7 @@ class Run:
         info: Identity, configuration and environment.
         segments: The beginning and every resume, in order.
         source: Where rows come from.
-        events: Everything that happened at a step, as stored: `segment`, `schedule`, `finding`, `failure`, `audit`, `end`.
+        events: What happened at a step, as stored: `segment`, `schedule`, `finding`, `failure`, `audit`, `end`.
         damage: What was left out because it is damaged; empty unless `load(path, skip_damage=True)`.
         stop: Steps from here on are not part of this run (see `until`).
     """
@@ -203,9 +215,7 @@ class Run:
         """What the first loss call looked like, where it was observed."""
         for event in self.events:
             if event["kind"] == "audit" and event["step"] < self.stop:
-                plain = {key: value for key, value in event.items() if key in Audit.__dataclass_fields__}
-                shapes = {key: tuple(plain[key]) for key in ("input_shape", "target_shape")}
-                return Audit(**{**plain, **shapes, "value": float(plain["value"])})
+                return Audit.from_dict(event)
         return None
 
     @property
@@ -244,9 +254,9 @@ class Run:
     def series(self, metric: str, path: str = "") -> Series:
         """One metric of one path.
 
-        A parameter's or module's own recording is returned as it is. For metrics that add up, the path of a module gives
-        the root of the sum of squares over its parameters, and `""` that over the whole model. Derived metrics (ratios)
-        are computed from these. A metric that was never recorded gives an empty series.
+        A parameter's or module's own recording is returned as it is. For metrics that add up, the path of a module
+        gives the root of the sum of squares over its parameters, and `""` that over the whole model. Derived metrics
+        (ratios) are computed from these. A metric that was never recorded gives an empty series.
 
         Args:
             metric: A name of the catalogue, or one the user logged.
@@ -311,8 +321,8 @@ class Run:
         if metric not in METRICS and not self._channels(metric):
             known = (*METRICS, *self.metrics)
             raise UnknownName(
-                f"Expected a metric of the catalogue or one this run logged, but got {metric!r}.{_did_you_mean(metric, known)}"
-                " `run.metrics` lists what was recorded."
+                f"Expected a metric of the catalogue or one this run logged, but got {metric!r}."
+                f"{_did_you_mean(metric, known)} `run.metrics` lists what was recorded."
             )
 
     def _require_path(self, metric: str, path: str, known: tuple[str, ...]) -> None:

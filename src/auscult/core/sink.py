@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.finding import Finding
 from auscult.core.metric import Stream
+
+Values = NDArray[np.floating[Any]]
+"""float32 or float64, as `row_dtype` says."""
 
 # "Not observed" inside a row of float32 or float64: a quiet NaN with a payload of its own, so that a measured NaN stays
 # distinguishable. The same bits are the file format's (docs/file-format.md); they never reach a Series.
@@ -37,7 +40,7 @@ class Record:
     stream: Stream
     step: int
     channels: tuple[Channel, ...]
-    values: NDArray[np.float32] | NDArray[np.float64]
+    values: Values
 
     def items(self) -> Iterator[tuple[Channel, float]]:
         """The columns that were observed, with their values."""
@@ -61,19 +64,19 @@ class Sink(Protocol):
         ...
 
 
-def row_dtype(stream: Stream) -> np.dtype[np.float32] | np.dtype[np.float64]:
+def row_dtype(stream: Stream) -> np.dtype[np.floating[Any]]:
     """The dtype of a stream's rows: what users logged keeps float64, norms and moments are float32."""
     return np.dtype("<f8") if stream in ("user", "evaluation") else np.dtype("<f4")
 
 
-def empty_row(stream: Stream, width: int) -> NDArray[np.float32] | NDArray[np.float64]:
+def empty_row(stream: Stream, width: int) -> Values:
     """A row `(width,)` in which nothing was observed yet."""
     if row_dtype(stream) == np.float64:
         return np.full(width, NOT_OBSERVED_64).view(np.float64)
     return np.full(width, NOT_OBSERVED_32).view(np.float32)
 
 
-def observed(values: NDArray[np.float32] | NDArray[np.float64]) -> NDArray[np.bool_]:
+def observed(values: Values) -> NDArray[np.bool_]:
     """Which entries hold a measured number (NaN included), same shape as `values`, which must be contiguous."""
     if values.dtype == np.float64:
         return values.view(np.uint64) != NOT_OBSERVED_64
