@@ -4,7 +4,8 @@
     ├── SetupError     a call that cannot work as written; raised before the first training step
     ├── StoreError     a run on disk that cannot be read as it stands
     ├── UnknownName    a metric or path that the run does not have
-    └── MissingExtra   an optional dependency is not installed
+    ├── MissingExtra   an optional dependency is not installed
+    └── StopTraining   raised into the training loop, only where `watch(..., stop_on=...)` asked for it
 
 Every message has one form: what was expected, what was found, the likely cause, the line to write instead.
 """
@@ -31,3 +32,7 @@ class UnknownName(AuscultError, KeyError):  # noqa: N818  (reads as what it is: 
 
 class MissingExtra(AuscultError, ImportError):  # noqa: N818
     """An optional dependency is not installed."""
+
+
+class StopTraining(AuscultError):  # noqa: N818
+    """A finding as severe as `watch(..., stop_on=...)` names it; nothing else in a run under way raises."""

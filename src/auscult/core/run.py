@@ -3,7 +3,7 @@
 Knows nothing of files: a `Source` hands out rows and blocks, a Run turns them into series.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol
@@ -74,6 +74,27 @@ class Segment:
     parameters: tuple[Parameter, ...] = ()
     modules: tuple[Module, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def in_forward_order(self, called: Sequence[str]) -> "Segment":
+        """This segment with parameters and modules in the order in which the forward pass calls the leaf modules.
+
+        A bare parameter of a container comes right before the container's first called module.
+        """
+        first: dict[str, tuple[int, int]] = {}
+        for number, path in enumerate(called):
+            first[path] = (number, 1)
+            parts = path.split(".")
+            for length in range(len(parts)):
+                first.setdefault(".".join(parts[:length]), (number, 0))
+
+        def place(path: str) -> tuple[int, int]:
+            parts = path.split(".")
+            prefixes = (".".join(parts[:length]) for length in range(len(parts), -1, -1))
+            return next((first[prefix] for prefix in prefixes if prefix in first), (len(first), 0))
+
+        parameters = tuple(sorted(self.parameters, key=lambda each: place(each.path)))
+        modules = tuple(sorted(self.modules, key=lambda each: place(each.path)))
+        return replace(self, parameters=parameters, modules=modules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +304,8 @@ class Run:
 
     def until(self, step: int) -> "Run":
         """The run as it stood right after this step."""
-        return replace(self, stop=min(self.stop, step + 1))
+        begun = tuple(each for each in self.segments if each.step <= step)
+        return replace(self, stop=min(self.stop, step + 1), segments=begun or self.segments[:1])
 
     def _derived(self, entry: Metric, path: str) -> Series:
         inputs = [self.series(name, "" if name == "clip_coefficient" else path) for name in entry.inputs]

@@ -81,3 +81,11 @@ def observed(values: Values) -> NDArray[np.bool_]:
     if values.dtype == np.float64:
         return values.view(np.uint64) != NOT_OBSERVED_64
     return values.view(np.uint32) != NOT_OBSERVED_32
+
+
+def to_float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Round to float32; what is finite stays finite, what is not 0 stays off 0, at the ends of the float32 range."""
+    limits = np.finfo(np.float32)
+    size = np.abs(values)
+    inside = np.where(np.isfinite(values), np.clip(size, limits.smallest_subnormal, limits.max), size)
+    return np.where(size == 0, 0.0, np.copysign(inside, values)).astype(np.float32)

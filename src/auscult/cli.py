@@ -1,0 +1,219 @@
+"""The command line: one command per public verb; parses, calls, prints.
+
+Exit codes: 0 done, 1 a finding as severe as `--fail-on` exists, 2 the input cannot be used.
+"""
+
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import auscult
+from auscult.core.errors import AuscultError
+from auscult.core.finding import SEVERITIES, Finding
+from auscult.core.run import Run
+from auscult.pages.terminal import finding_line, findings_text
+from auscult.pages.verdict import verdict
+from auscult.reading import diagnose as diagnose_run
+from auscult.reading import report as write_report
+from auscult.reading import sonify as sonify_run
+from auscult.sound.synth import render
+from auscult.store.reader import list_runs, load
+
+app = typer.Typer(
+    help="See, hear and be told what is going wrong inside a PyTorch training run.",
+    epilog="A run is the directory that `auscult.watch(model, optimizer, path)` wrote. Start with: auscult demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console()
+err = Console(stderr=True)
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of the run.")]
+SkipDamage = Annotated[
+    bool, typer.Option("--skip-damage", help="Leave damaged parts of the run out instead of refusing to read it.")
+]
+
+
+class Severity(str, Enum):
+    """The severities as `--fail-on` takes them."""
+
+    info = "info"
+    warning = "warning"
+    critical = "critical"
+
+
+class Mapping(str, Enum):
+    """The mappings as `--mapping` takes them."""
+
+    vitals = "vitals"
+    perone2019 = "perone2019"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"auscult {auscult.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """See, hear and be told what is going wrong inside a PyTorch training run."""
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Option("--out", "-o", help="Where to write runs, reports and sound.")] = Path(
+        "runs/demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of both runs.")] = 0,
+) -> None:
+    """Train a healthy and a diverging network on real handwritten digits, and write report and sound of both.
+
+    Takes about a minute on two cores. Needs the extra `demo`: pip install 'auscult[demo]'.
+    """
+    from auscult.clinic.demo import run_demo  # torch only where something trains
+
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def on_step(name: str, step: int, steps: int) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=steps)
+            progress.update(bars[name], completed=step)
+
+        def on_finding(name: str, finding: Finding) -> None:
+            progress.console.print(f"{name}: {finding_line(finding)}", markup=False, highlight=False)
+
+        made = run_demo(directory, seed, on_step, on_finding)
+    for each in made:
+        out.print()
+        out.print(findings_text(load(each.directory), each.findings))
+        for label, path in (("report", each.report), ("sound", each.sound), ("as in 2019", each.original)):
+            _print_path(label, path)
+
+
+@app.command()
+def runs(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to look in.")] = Path("runs"),
+) -> None:
+    """List the runs below a directory with their state and worst finding."""
+    found = list_runs(directory)
+    if not found:
+        err.print(
+            f"No runs below {directory}. `auscult.watch(model, optimizer, 'runs/name')` writes one.", markup=False
+        )
+        raise typer.Exit(2)
+    table = Table("run", "steps", "verdict", box=None, pad_edge=False)
+    for path in found:
+        try:
+            run = load(path)
+            table.add_row(*_cells(str(path), f"{len(run.steps):,}", verdict(run, diagnose_run(run))))
+        except AuscultError as error:
+            table.add_row(*_cells(str(path), "?", f"cannot be read: {error}"))
+    out.print(table)
+
+
+@app.command()
+def diagnose(
+    path: RunPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print findings as JSON.")] = False,
+    fail_on: Annotated[
+        Severity | None, typer.Option("--fail-on", help="Exit with 1 if there is an active finding as severe as this.")
+    ] = None,
+    skip_damage: SkipDamage = False,
+) -> None:
+    """Say what is wrong with a run: where, since when, with which figures, and what to try."""
+    run = load(path, skip_damage=skip_damage)
+    findings = diagnose_run(run)
+    if as_json:
+        facts = {"run": run.info.name, "verdict": verdict(run, findings), "findings": [f.to_dict() for f in findings]}
+        sys.stdout.write(json.dumps(facts, indent=2, allow_nan=False) + "\n")
+    else:
+        _print_damage(run)
+        out.print(findings_text(run, findings))
+    if fail_on is not None:
+        bound = SEVERITIES.index(fail_on.value)
+        if any(SEVERITIES.index(f.severity) >= bound and f.status == "active" for f in findings):
+            raise typer.Exit(1)
+
+
+@app.command()
+def sonify(
+    path: RunPath,
+    target: Annotated[Path | None, typer.Option("--out", "-o", help="WAV file to write; RUN.wav by default.")] = None,
+    mapping: Annotated[
+        Mapping, typer.Option(help="vitals: pitch is the distance from healthy. perone2019: 200 + 100 * norm Hz.")
+    ] = Mapping.vitals,
+    mode: Annotated[str, typer.Option(help="mix: early, middle and late layers as three voices.")] = "mix",
+    metric: Annotated[
+        str | None, typer.Option(help="What drives the pitch: grad_norm, update_ratio or update_to_data.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(min=1.0, help="Length of the sound.")] = None,
+    skip_damage: SkipDamage = False,
+) -> None:
+    """Turn a run into sound, and print what is to be heard in words."""
+    run = load(path, skip_damage=skip_damage)
+    _print_damage(run)
+    with err.status("Rendering the sound ..."):
+        score = sonify_run(run, mapping=mapping.value, mode=mode, metric=metric, seconds=seconds)
+        written = render(score).write(target or _beside(path, ".wav"))
+    if score.events:
+        out.print(score.transcript(), markup=False, highlight=False)
+    _print_path("sound", written)
+
+
+@app.command()
+def report(
+    path: RunPath,
+    target: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html by default.")] = None,
+    sound: Annotated[bool, typer.Option(help="Whether the page carries the run's sound.")] = True,
+    skip_damage: SkipDamage = False,
+) -> None:
+    """Write a run's report: one HTML file with verdict, findings, charts and sound."""
+    run = load(path, skip_damage=skip_damage)
+    _print_damage(run)
+    with err.status("Building the report ..."):
+        written = write_report(run, target or _beside(path, ".html"), sound=sound)
+    _print_path("report", written)
+
+
+def main() -> None:
+    """Run the command line; errors of ours are one message and exit code 2."""
+    try:
+        app()
+    except AuscultError as error:
+        err.print("error:", style="bold red", end=" ")
+        err.print(str(error), markup=False, highlight=False)
+        sys.exit(2)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """A file beside the run's directory, named like it."""
+    whole = path.resolve()
+    return whole.with_name(whole.name + suffix)
+
+
+def _cells(*texts: str) -> list[str]:
+    return [text.replace("[", "\\[") for text in texts]
+
+
+def _print_damage(run: Run) -> None:
+    for each in run.damage:
+        err.print(f"left out: {each}", markup=False, highlight=False)
+
+
+def _print_path(label: str, path: Path) -> None:
+    out.print(f"{label:<11}{path}", markup=False, highlight=False, soft_wrap=True)

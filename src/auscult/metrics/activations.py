@@ -1,0 +1,244 @@
+"""Activations and their gradients: moments, saturation, dead units; measured by hooks that sleep on most steps.
+
+Knows nothing of steps or files. A forward hook plus a tensor hook on the output, never a module backward hook, because
+those break in-place modules; every hook returns None, so that no output and no gradient is replaced.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import NamedTuple
+from weakref import ref
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from auscult.core.sink import Values, to_float32
+from auscult.metrics.hooks import ModuleHook
+from auscult.metrics.parameters import clean_path, unwrap
+
+SAMPLE = 4096
+SATURATED = 0.97
+METRICS = (
+    "activation_mean",
+    "activation_std",
+    "activation_grad_mean",
+    "activation_grad_std",
+    "saturated_fraction",
+    "dead_fraction",
+)
+# A step of this many elements between samples; a prime, so that no power-of-two layout is met again and again.
+_STRIDES = (1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749)
+
+
+class _Call(NamedTuple):
+    """What one call of one module gave: tensors of float64, still on their device."""
+
+    output: Tensor  # (5,): elements, mean, sum of squared deviations, saturated elements, elements outside [-1, 1]
+    units: Tensor | None  # (3,): see `_units`; None for an output without units
+
+
+class Activations:
+    """Watches the leaf modules of a model; asleep until `armed`.
+
+    Attributes:
+        paths: The watched modules, in definition order.
+        order: The modules seen so far in armed forward passes, in the order of their first calls.
+        armed: Whether the next passes are measured.
+        touched: Whether a leaf module was called for training since the last `take`.
+        spent: Seconds spent in the hooks since it was last set to 0.
+
+    Args:
+        model: The model.
+        failed: Told of an exception inside a hook, which never reaches the user's training.
+    """
+
+    def __init__(self, model: nn.Module, failed: Callable[[str, Exception], None]) -> None:
+        root = unwrap(model)
+        leaves = [(clean_path(path), module) for path, module in root.named_modules() if path and _is_leaf(module)]
+        self.paths = tuple(path for path, _ in leaves)
+        self.order: list[str] = []
+        self.armed = False
+        self.touched = False
+        self._root = ref(root)
+        self.spent = 0.0
+        self._failed = failed
+        self._called: set[int] = set()
+        self._outputs: dict[int, list[_Call]] = {}
+        self._gradients: dict[int, list[_Call]] = {}
+        self._handles: list[RemovableHandle] = [
+            module.register_forward_hook(ModuleHook(module, partial(self._on_forward, number)))
+            for number, (_, module) in enumerate(leaves)
+        ]
+
+    def take(self) -> "Taken":
+        """Hand over what was seen since the last call; the next forward pass begins a new step."""
+        taken = Taken(self._outputs, self._gradients)
+        self._outputs, self._gradients = {}, {}
+        self.touched = False
+        return taken
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.take()
+
+    def _on_forward(self, number: int, inputs: object, output: object) -> None:
+        if self.touched and not self.armed:
+            return
+        begin = perf_counter()
+        try:
+            if self._training():
+                self.touched = True
+                if self.armed:
+                    self._measure(number, output)
+        except Exception as error:
+            self.armed = False
+            self._failed("activations", error)
+        self.spent += perf_counter() - begin
+
+    def _training(self) -> bool:
+        """Whether this is a forward pass that trains, not an evaluation and not a recomputation."""
+        root = self._root()
+        return root is not None and root.training and torch.is_grad_enabled() and not _inside_backward()
+
+    def _measure(self, number: int, output: object) -> None:
+        tensor = _first_tensor(output)
+        if tensor is None:
+            return
+        if number not in self._called:
+            self._called.add(number)
+            self.order.append(self.paths[number])
+        with torch.no_grad():
+            values = tensor.detach()
+            self._outputs.setdefault(number, []).append(_Call(_moments(values), _units(values)))
+        if tensor.requires_grad:
+            tensor.register_hook(partial(self._on_gradient, number, self._gradients))
+
+    def _on_gradient(self, number: int, gradients: dict[int, list["_Call"]], gradient: Tensor) -> None:
+        begin = perf_counter()
+        try:
+            with torch.no_grad():
+                gradients.setdefault(number, []).append(_Call(_moments(gradient), _units(gradient)))
+        except Exception as error:
+            self._failed("activations", error)
+        self.spent += perf_counter() - begin
+
+
+class Taken:
+    """What the armed passes of one step gave, not yet brought to the host."""
+
+    def __init__(self, outputs: dict[int, list[_Call]], gradients: dict[int, list[_Call]]) -> None:
+        self._outputs = outputs
+        self._gradients = gradients
+
+    def write(self, row: Values) -> None:
+        """Bring it to the host.
+
+        Args:
+            row: `(6, M)`, rows as in `METRICS`, columns as in `Activations.paths`; entries without an observation are
+                left alone.
+        """
+        for number, calls in self._outputs.items():
+            count, mean, deviations, saturated, outside = _pool([call.output for call in calls])
+            row[:2, number] = to_float32(np.array([mean, _std(count, deviations)]))
+            if outside == 0:
+                row[4, number] = saturated / count
+            row[5, number] = _dead_fraction(calls, self._gradients.get(number, []), row[5, number])
+        for number, calls in self._gradients.items():
+            count, mean, deviations, _, _ = _pool([call.output for call in calls])
+            row[2:4, number] = to_float32(np.array([mean, _std(count, deviations)]))
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    return next(module.children(), None) is None
+
+
+def _inside_backward() -> bool:
+    """Whether a backward pass is running: a forward pass in there is activation checkpointing's recomputation."""
+    current = getattr(getattr(torch, "_C", None), "_current_graph_task_id", None)
+    return current is not None and current() != -1
+
+
+def _first_tensor(output: object) -> Tensor | None:
+    """The first floating-point tensor of a module's output."""
+    if isinstance(output, Tensor):
+        whole = output.device.type != "meta" and not hasattr(output, "to_local") and output.layout == torch.strided
+        return output if output.is_floating_point() and output.numel() and whole else None
+    if isinstance(output, (tuple, list)):
+        return next((found for each in output if (found := _first_tensor(each)) is not None), None)
+    return None
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """At most 2 * 4096 elements, every k-th with k prime, as float32 or wider."""
+    if tensor.is_contiguous():
+        flat = tensor.view(-1)
+    elif tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        flat = tensor.permute(0, 2, 3, 1).reshape(-1)
+    else:
+        flat = tensor.reshape(-1)
+    stride = next((each for each in _STRIDES if each * 2 * SAMPLE >= flat.numel()), flat.numel() // SAMPLE)
+    values = flat[::stride]
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _moments(tensor: Tensor) -> Tensor:
+    """float64 `(5,)`: elements sampled, mean, sum of squared deviations, saturated, outside of [-1, 1]."""
+    values = _sample(tensor)
+    mean = values.mean()
+    size = values.abs()
+    return torch.stack(
+        [
+            torch.full_like(mean, values.numel()),
+            mean,
+            (values - mean).square().sum(),
+            (size > SATURATED).sum().to(mean.dtype),
+            (~(size <= 1)).sum().to(mean.dtype),
+        ]
+    ).double()
+
+
+def _units(values: Tensor) -> Tensor | None:
+    """float64 `(3,)`: units that are zero everywhere, units, units that are negative somewhere.
+
+    A unit is a channel of images, a feature of everything else. By extremes, which cost one read each and no copy.
+    """
+    if values.ndim < 2:
+        return None
+    unit = 1 if values.ndim >= 4 else values.ndim - 1
+    others = [each for each in range(values.ndim) if each != unit]
+    low, high = values.amin(dim=others), values.amax(dim=others)
+    counts = [((low == 0) & (high == 0)).sum(), torch.full_like(low[0], low.numel()), (low < 0).sum()]
+    return torch.stack([each.double() for each in counts])
+
+
+def _pool(parts: list[Tensor]) -> tuple[float, float, float, float, float]:
+    """One sample out of several: counts add up, moments combine exactly (Chan et al., 1979)."""
+    count = mean = deviations = saturated = outside = 0.0
+    for part in parts:
+        n, m, d, s, o = part.tolist()
+        total = count + n
+        deviations += d + (m - mean) ** 2 * count * n / total
+        mean += (m - mean) * n / total
+        count, saturated, outside = total, saturated + s, outside + o
+    return count, mean, deviations, saturated, outside
+
+
+def _std(count: float, deviations: float) -> float:
+    return float("nan") if count < 2 else (deviations / (count - 1)) ** 0.5
+
+
+def _dead_fraction(outputs: list[_Call], gradients: list[_Call], unknown: float) -> float:
+    """Share of dead units: by the outputs where these are never negative, else by their gradients."""
+    by_output = [call.units.tolist() for call in outputs if call.units is not None]
+    if by_output and all(negative == 0 for _, _, negative in by_output):
+        return sum(dead for dead, _, _ in by_output) / sum(units for _, units, _ in by_output)
+    by_gradient = [call.units.tolist() for call in gradients if call.units is not None]
+    if by_gradient:
+        return sum(dead for dead, _, _ in by_gradient) / sum(units for _, units, _ in by_gradient)
+    return unknown

@@ -1,0 +1,132 @@
+"""Hooks: attach to a module or an optimizer without being able to change or to end what it does."""
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+from weakref import ref
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from auscult.core.errors import SetupError
+
+
+class ModuleHook:
+    """A forward or forward-pre hook of one module.
+
+    It returns None, so that nothing is replaced; it can be copied and pickled with the module, and is then silent.
+    """
+
+    def __init__(self, module: nn.Module, call: Callable[..., None]) -> None:
+        self._module = ref(module)
+        self._call = call
+
+    def __call__(self, module: nn.Module, *args: Any) -> None:
+        """Pass on what torch tells, if it comes from the module this hook was put on."""
+        if self._module() is module:
+            self._call(*args)
+
+    def __deepcopy__(self, memo: object) -> "SilentHook":
+        return SilentHook()
+
+    def __reduce__(self) -> tuple[type["SilentHook"], tuple[()]]:
+        return SilentHook, ()
+
+
+class SilentHook:
+    """What a hook becomes on a copied or pickled module."""
+
+    def __call__(self, *args: object) -> None:
+        """Do nothing."""
+
+
+class OptimizerHooks:
+    """Calls `before` and `after` around each update of one optimizer.
+
+    Once per update, also when a subclass calls `super().step()` (torch then runs the hooks twice) or an earlier step
+    was left by an exception. With a closure, `before` comes after its first evaluation, when the gradients exist.
+
+    Args:
+        optimizer: The optimizer, or a wrapper that keeps it in `.optimizer`.
+        before: Called with gradients in place and parameters not yet changed.
+        after: Called with parameters changed.
+    """
+
+    def __init__(self, optimizer: Optimizer, before: Callable[[], None], after: Callable[[], None]) -> None:
+        self._before = before
+        self._after = after
+        self._outermost: FrameType | None = None
+        inner = _inner(optimizer)
+        self._handles: list[RemovableHandle] = [
+            inner.register_step_pre_hook(self._on_pre),
+            inner.register_step_post_hook(self._on_post),
+        ]
+
+    def close(self) -> None:
+        """Take the hooks off the optimizer."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _on_pre(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        caller = _caller()
+        if self._outermost is not None and _is_below(caller, self._outermost):
+            return None
+        self._outermost = caller
+        position = next((number for number, each in enumerate(args) if number and callable(each)), None)
+        closure = args[position] if position is not None else kwargs.get("closure")
+        if closure is None:
+            self._before()
+            return None
+        wrapped = self._after_first_call(closure)
+        if position is None:
+            return args, {**kwargs, "closure": wrapped}
+        return (*args[:position], wrapped, *args[position + 1 :]), kwargs
+
+    def _on_post(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _caller() is self._outermost:
+            self._outermost = None
+            self._after()
+
+    def _after_first_call(self, closure: Callable[..., Any]) -> Callable[..., Any]:
+        called = False
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            nonlocal called
+            result = closure(*args, **kwargs)
+            if not called:
+                called = True
+                self._before()
+            return result
+
+        return wrapped
+
+
+def _caller() -> FrameType:
+    """The frame that called the hook: torch's wrapper around one call of `step`."""
+    return sys._getframe(2)  # pyright: ignore[reportPrivateUsage]  (the only way to a frame without building a traceback)
+
+
+def _is_below(frame: FrameType, ancestor: FrameType) -> bool:
+    """Whether a frame was called, however indirectly, from another one that still runs."""
+    current = frame.f_back
+    while current is not None and current is not ancestor:
+        current = current.f_back
+    return current is ancestor
+
+
+def _inner(optimizer: Optimizer) -> Optimizer:
+    """The torch optimizer inside wrappers such as Accelerate's."""
+    inner: Any = optimizer
+    while not hasattr(inner, "_optimizer_step_pre_hooks"):
+        inner = getattr(inner, "optimizer", None)
+        if inner is None:
+            raise SetupError(
+                f"Expected `optimizer` to be a torch.optim.Optimizer or a wrapper with one in `.optimizer`, but got "
+                f"{type(optimizer).__name__}. Write watch(model, optimizer, path) with the optimizer that calls step()."
+            )
+    return inner

@@ -1,0 +1,99 @@
+"""The model's parameters and modules, as a table: each tensor once, however many names it has."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+from torch.optim import Optimizer
+
+from auscult.core.errors import SetupError
+from auscult.core.run import Module, Parameter
+
+# Prefixes that torch's wrappers put into qualified names: compile, DDP (`module.` at the root), FSDP1, checkpointing.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+
+def clean_path(path: str) -> str:
+    """A qualified name without the prefixes of torch's wrappers."""
+    parts = [part for part in path.split(".") if part not in _WRAPPERS]
+    return ".".join(parts)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's module inside DistributedDataParallel and DataParallel."""
+    while type(model).__name__ in ("DistributedDataParallel", "DataParallel") and isinstance(model.module, nn.Module):
+        model = model.module
+    return model
+
+
+def parameter_table(
+    model: nn.Module,
+    optimizers: Mapping[str, Optimizer],
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+) -> tuple[list[nn.Parameter], tuple[Parameter, ...]]:
+    """Every parameter of the model once, in definition order, with its description.
+
+    Args:
+        model: The model.
+        optimizers: Optimizers by name; `""` names the only one.
+        include: Patterns (`encoder.*`) of paths to keep; None keeps all.
+        exclude: Patterns of paths to leave out.
+
+    Raises:
+        SetupError: if nothing trainable is left.
+    """
+    groups = _groups(optimizers)
+    names: dict[int, list[str]] = {}
+    tensors: dict[int, nn.Parameter] = {}
+    for path, tensor in unwrap(model).named_parameters(remove_duplicate=False):
+        names.setdefault(id(tensor), []).append(clean_path(path))
+        tensors[id(tensor)] = tensor
+    wanted = [key for key, paths in names.items() if _selected(paths, include, exclude)]
+    if not any(tensors[key].requires_grad for key in wanted):
+        raise SetupError(
+            f"Expected `model` to have at least one parameter that requires grad, but got 0 of {len(names)}"
+            f"{' after include/exclude' if len(wanted) < len(names) else ''}. "
+            "Was it frozen? Call `watch` after unfreezing: model.requires_grad_(True)."
+        )
+    table = tuple(
+        Parameter(
+            path=names[key][0],
+            shape=tuple(tensors[key].shape),
+            dtype=str(tensors[key].dtype).removeprefix("torch."),
+            trainable=tensors[key].requires_grad,
+            group=groups.get(key),
+            aliases=tuple(names[key][1:]),
+        )
+        for key in wanted
+    )
+    return [tensors[key] for key in wanted], table
+
+
+def module_table(model: nn.Module) -> tuple[Module, ...]:
+    """Every module of the model in definition order, the root (`""`) included."""
+    return tuple(
+        Module(clean_path(path), type(module).__name__, next(module.children(), None) is None)
+        for path, module in unwrap(model).named_modules()
+    )
+
+
+def group_path(optimizer: str, group: int) -> str:
+    """Path of an optimizer's parameter group, under which `lr` is recorded: `0`, or `generator.0` for a named one."""
+    return f"{optimizer}.{group}" if optimizer else str(group)
+
+
+def _groups(optimizers: Mapping[str, Optimizer]) -> dict[int, str]:
+    return {
+        id(tensor): group_path(name, number)
+        for name, optimizer in optimizers.items()
+        for number, group in enumerate(optimizer.param_groups)
+        for tensor in group["params"]
+    }
+
+
+def _selected(paths: Sequence[str], include: Sequence[str] | None, exclude: Sequence[str] | None) -> bool:
+    def matches(patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(path, pattern) for path in paths for pattern in patterns)
+
+    return (include is None or matches(include)) and not (exclude is not None and matches(exclude))

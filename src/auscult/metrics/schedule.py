@@ -1,0 +1,106 @@
+"""Schedule: which steps are measured, so that measuring stays inside its budget.
+
+Norms are taken at every N-th step, samples (moments, activations) at every S-th; N and S are powers of two. With a
+fixed `every` they stay as given. Otherwise they follow the measured cost, and change only at multiples of 256 steps.
+"""
+
+import math
+from dataclasses import dataclass
+
+from auscult.core.errors import SetupError
+
+REVIEW_STEPS = 256
+LONGEST = 1024
+_SAMPLING = 16  # samples per norms: they cost several times as much
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """Norms at every `norms`-th step, samples at every `samples`-th."""
+
+    norms: int
+    samples: int
+
+
+class Schedule:
+    """Decides by step number alone which steps are measured, and adapts the cadence to the budget.
+
+    Args:
+        every: A fixed cadence: norms at every k-th step and samples at every 16 k-th, or the pair (norms, samples);
+            powers of two. None adapts.
+        budget: Share of the bare step time that measuring may take; used when `every` is None.
+
+    Raises:
+        SetupError: if `every` is not a power of two, or the budget is not between 0 and 1.
+    """
+
+    def __init__(self, every: int | tuple[int, int] | None, budget: float) -> None:
+        pair = (every, every * _SAMPLING) if isinstance(every, int) else every or (1, _SAMPLING)
+        for each in pair:
+            if each < 1 or each & (each - 1):
+                raise SetupError(
+                    f"Expected `every` to be a power of two (or two of them), but got {every}. Blocks of 64 steps need "
+                    f"it; write every={2 ** max(0, round(math.log2(max(each, 1))))}."
+                )
+        if not 0 < budget < 1:
+            raise SetupError(f"Expected `budget` to be between 0 and 1, but got {budget}. Write budget=0.02 for 2 %.")
+        self.fixed = every is not None
+        self.cadence = Cadence(*pair)
+        self._budget = budget
+        self._costs: dict[tuple[bool, bool], list[float]] = {}
+        self._bare: list[float] = []
+
+    def norms(self, step: int) -> bool:
+        """Whether norms are taken at this step."""
+        return step % self.cadence.norms == 0
+
+    def samples(self, step: int) -> bool:
+        """Whether moments and activations are taken at this step."""
+        return step % self.cadence.samples == 0
+
+    def spent(self, step: int, inside: float, whole: float) -> Cadence | None:
+        """Note what a step took.
+
+        Args:
+            step: The step.
+            inside: Seconds of it spent inside auscult.
+            whole: Seconds from the update before to this one.
+
+        Returns:
+            The new cadence, if it changes with the next step.
+        """
+        self._costs.setdefault((self.norms(step), self.samples(step)), []).append(inside)
+        self._bare.append(whole - inside)
+        if self.fixed or (step + 1) % REVIEW_STEPS:
+            return None
+        new = self._review()
+        self._costs.clear()
+        self._bare.clear()
+        if new == self.cadence:
+            return None
+        self.cadence = new
+        return new
+
+    def _review(self) -> Cadence:
+        """The densest cadence that the costs of the last 256 steps allow; relaxing needs a margin of two."""
+        idle = _median(self._costs.get((False, False), [0.0]))
+        norms = max(0.0, _median(self._costs.get((True, False), [0.0])) - idle)
+        samples = max(0.0, _median(self._costs.get((True, True), [0.0])) - idle - norms)
+        allowed = self._budget * _median(self._bare) - idle
+        new = _densest(norms, samples, allowed)
+        if new.norms < self.cadence.norms:
+            cautious = _densest(norms, samples, allowed / 2)
+            return min(self.cadence, cautious, key=lambda each: each.norms)
+        return new
+
+
+def _densest(norms: float, samples: float, allowed: float) -> Cadence:
+    every = 1
+    while every < LONGEST and norms / every + samples / (every * _SAMPLING) > allowed:
+        every *= 2
+    return Cadence(every, min(every * _SAMPLING, LONGEST))
+
+
+def _median(values: list[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2] if ordered else 0.0

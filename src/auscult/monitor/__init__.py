@@ -1,0 +1,5 @@
+"""A training run in motion, wired to its measurements, its store, its live rules and its sinks."""
+
+from auscult.monitor.monitor import Monitor, watch
+
+__all__ = ["Monitor", "watch"]

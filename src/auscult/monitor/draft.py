@@ -1,0 +1,116 @@
+"""Draft: what is known of one step before its rows are written.
+
+A step stays open after its update, because what users log then still belongs to it; its rows are made when the next
+forward pass begins.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from auscult.core.catalogue import METRICS
+from auscult.core.metric import Stream
+from auscult.core.sink import Channel, Record, Values, empty_row, observed
+from auscult.metrics.activations import Taken
+
+# Names that auscult records or derives for the whole run; a user's number under one of them would hide ours.
+_TAKEN = {each.name for each in METRICS.values() if each.stream in ("steps", "norms", "sampled")} - {"lr"}
+
+
+@dataclass(slots=True)
+class Draft:
+    """One step in progress.
+
+    Attributes:
+        step: Its number.
+        steps: Values of the stream `steps` by channel.
+        logged: What the user logged, by channel: all values of the step, numbers or tensors still on their device.
+        evaluated: What the user logged of evaluations, likewise.
+        sums: Numerator and denominator by category channel.
+        samples: Samples that went into the model.
+        norms_taken: Whether the ledger holds norms of this step.
+        sampled: Whether it is a step of the sampling schedule.
+        activations: What the activation hooks saw, where they were armed.
+    """
+
+    step: int
+    steps: dict[Channel, float | Tensor] = field(default_factory=dict[Channel, "float | Tensor"])
+    logged: dict[Channel, "list[float | Tensor]"] = field(default_factory=dict[Channel, "list[float | Tensor]"])
+    evaluated: dict[Channel, "list[float | Tensor]"] = field(default_factory=dict[Channel, "list[float | Tensor]"])
+    sums: dict[Channel, tuple[float, float]] = field(default_factory=dict[Channel, tuple[float, float]])
+    samples: int = 0
+    norms_taken: bool = False
+    sampled: bool = False
+    activations: Taken | None = None
+
+    def add_logged(self, values: Mapping[str, float | Tensor]) -> None:
+        """Take what the user logged; repeats of a name are averaged when the row is made."""
+        for name, value in values.items():
+            self.logged.setdefault(Channel(user_name(name), ""), []).append(value)
+
+    def add_evaluated(self, name: str, values: Mapping[str, float | Tensor]) -> None:
+        """Take one evaluation, under `name/metric`."""
+        for metric, value in values.items():
+            self.evaluated.setdefault(Channel(f"{name}/{metric}", ""), []).append(value)
+
+    def add_sums(self, sums: Mapping[tuple[str, str], tuple[float, float]]) -> None:
+        """Take losses by category; sums add up over the calls of a step."""
+        for (metric, category), (above, below) in sums.items():
+            numerator, denominator = self.sums.get(Channel(metric, category), (0.0, 0.0))
+            self.sums[Channel(metric, category)] = (numerator + above, denominator + below)
+
+    def user_values(self) -> dict[Channel, float]:
+        """Everything the user logged in this step, averaged and on the host."""
+        values = {channel: _mean(many) for channel, many in self.logged.items()}
+        for channel, (above, below) in self.sums.items():
+            values[channel] = above / below if below else above
+        return values
+
+    def evaluation_values(self) -> dict[Channel, float]:
+        """Everything the user logged of evaluations, averaged and on the host."""
+        return {channel: _mean(many) for channel, many in self.evaluated.items()}
+
+
+class Columns:
+    """The columns of one stream, only ever appended to."""
+
+    def __init__(self, stream: Stream, channels: tuple[Channel, ...] = ()) -> None:
+        self.stream: Stream = stream
+        self.channels = channels
+        self._index = {channel: position for position, channel in enumerate(channels)}
+
+    def record(self, step: int, values: Mapping[Channel, float]) -> Record:
+        """A row with these values; channels not seen before become columns."""
+        new = [channel for channel in values if channel not in self._index]
+        for channel in new:
+            self._index[channel] = len(self._index)
+        if new:
+            self.channels = (*self.channels, *new)
+        row = empty_row(self.stream, len(self.channels))
+        for channel, value in values.items():
+            row[self._index[channel]] = value
+        return Record(self.stream, step, self.channels, row)
+
+    def positions(self, channels: list[Channel]) -> list[int]:
+        """Positions of channels, which become columns where they are new."""
+        new = tuple(channel for channel in channels if channel not in self._index)
+        for channel in new:
+            self._index[channel] = len(self._index)
+        self.channels = (*self.channels, *new)
+        return [self._index[channel] for channel in channels]
+
+
+def user_name(name: str) -> str:
+    """The name under which a user's number is kept: its own, or `user/name` where auscult records that name itself."""
+    return f"user/{name}" if name in _TAKEN else name
+
+
+def is_finite(record: Record) -> bool:
+    """Whether every observed number of a row is finite."""
+    values: Values = record.values[observed(record.values)]
+    return bool(((values - values) == 0).all())
+
+
+def _mean(values: "list[float | Tensor]") -> float:
+    return sum(float(value) for value in values) / len(values)

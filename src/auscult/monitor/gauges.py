@@ -1,0 +1,123 @@
+"""Gauges: everything that is measured on a model, and the rows it becomes.
+
+Knows neither optimizers nor the order of events in a step; the Monitor says when.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from auscult.core.metric import Stream
+from auscult.core.run import Parameter, Run
+from auscult.core.sink import Channel, Record, Values, empty_row
+from auscult.metrics.activations import METRICS as ACTIVATIONS
+from auscult.metrics.activations import Activations
+from auscult.metrics.environment import resident_bytes
+from auscult.metrics.ledger import Ledger
+from auscult.monitor.draft import Columns, Draft, is_finite
+
+_NORMS = ("grad_norm", "param_norm", "update_norm")
+_MOMENTS = ("grad_mean", "grad_std", "param_mean", "param_std", "update_mean", "update_std")
+_STREAMS: tuple[Stream, ...] = ("steps", "norms", "sampled", "user", "evaluation")
+
+
+class Gauges:
+    """The instruments on one model.
+
+    Attributes:
+        ledger: Gradients, parameters and updates.
+        activations: The hooks on the leaf modules; None where they were not wanted.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tensors: Sequence[nn.Parameter],
+        table: Sequence[Parameter],
+        past: Run | None,
+        activations: bool,
+        failed: Callable[[str, Exception], None],
+    ) -> None:
+        self.ledger = Ledger(tensors)
+        self.activations = Activations(model, failed) if activations else None
+        known = {stream: past.source.channels(stream) for stream in past.streams} if past is not None else {}
+        self._columns = {stream: Columns(stream, known.get(stream, ())) for stream in _STREAMS}
+        paths = [each.path for each in table]
+        modules = self.activations.paths if self.activations is not None else ()
+        self._parameters, self._modules = len(paths), len(modules)
+        self._device = tensors[0].device
+        self._norms = self._columns["norms"].positions([Channel(metric, path) for metric in _NORMS for path in paths])
+        self._sampled = self._columns["sampled"].positions(
+            [Channel(metric, path) for metric in _MOMENTS for path in paths]
+            + [Channel(metric, path) for metric in ACTIVATIONS for path in modules]
+            + [Channel("memory", "")]
+        )
+
+    def arm(self, armed: bool) -> None:
+        """Let the activation hooks measure the next passes, or sleep."""
+        if self.activations is not None:
+            self.activations.armed = armed
+
+    def order(self) -> list[str]:
+        """The leaf modules in the order of their first calls; empty before the first armed pass."""
+        return [] if self.activations is None else self.activations.order
+
+    def touched(self) -> bool:
+        """Whether a leaf module has been called for training since the step began."""
+        return self.activations is not None and self.activations.touched
+
+    def spent(self) -> float:
+        """Seconds spent in the activation hooks since the last call."""
+        if self.activations is None:
+            return 0.0
+        spent, self.activations.spent = self.activations.spent, 0.0
+        return spent
+
+    def take_activations(self, draft: Draft) -> None:
+        """Close the step for the activation hooks."""
+        if self.activations is not None:
+            taken = self.activations.take()
+            draft.activations = taken if draft.sampled else None
+
+    def records(self, draft: Draft) -> list[Record]:
+        """The rows of a finished step, one per stream that has something to tell; brings everything to the host."""
+        rows = self._measured(draft)
+        for stream, values in (("user", draft.user_values()), ("evaluation", draft.evaluation_values())):
+            if values:
+                rows.append(self._columns[stream].record(draft.step, values))
+        steps = {channel: float(value) for channel, value in draft.steps.items()}
+        told = all(value - value == 0 for value in steps.values()) and all(is_finite(row) for row in rows)
+        steps[Channel("finite", "")] = float(told)
+        return [self._columns["steps"].record(draft.step, steps), *rows]
+
+    def _measured(self, draft: Draft) -> list[Record]:
+        """The rows of norms and samples, where they were taken."""
+        norms = empty_row("norms", 3 * self._parameters)
+        sampled = empty_row("sampled", 6 * (self._parameters + self._modules) + 1) if draft.sampled else None
+        moments = None if sampled is None else sampled[: 6 * self._parameters].reshape(3, 2, self._parameters)
+        self.ledger.collect(norms.reshape(3, self._parameters), moments)
+        rows = [self._place("norms", draft.step, self._norms, norms)] if draft.norms_taken else []
+        if sampled is not None:
+            if draft.activations is not None:
+                draft.activations.write(sampled[6 * self._parameters : -1].reshape(6, self._modules))
+            sampled[-1] = _memory(self._device)
+            rows.append(self._place("sampled", draft.step, self._sampled, sampled))
+        return rows
+
+    def _place(self, stream: Stream, step: int, positions: list[int], values: Values) -> Record:
+        """A row in which the measured columns stand where the run has had them from its beginning."""
+        channels = self._columns[stream].channels
+        row = empty_row(stream, len(channels))
+        row[positions] = values
+        return Record(stream, step, channels, row)
+
+    def close(self) -> None:
+        """Take the hooks off and free the snapshots."""
+        if self.activations is not None:
+            self.activations.close()
+        self.ledger.release()
+
+
+def _memory(device: torch.device) -> float:
+    return float(torch.cuda.memory_allocated(device)) if device.type == "cuda" else resident_bytes()

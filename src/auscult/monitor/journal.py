@@ -1,0 +1,180 @@
+"""Journal: where finished steps go: the store, the live rules, the sinks, the log.
+
+Whatever fails in here is kept in `failures`, warned of once per part, written into the run where that is possible, and
+never reaches the training loop.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from auscult.core.errors import StopTraining
+from auscult.core.finding import SEVERITIES, Finding, Severity
+from auscult.core.run import Audit, Run, Segment
+from auscult.core.sink import Record, Sink
+from auscult.pages.terminal import finding_line
+from auscult.rules.live import LiveDiagnosis
+from auscult.store.writer import StoreWriter
+
+logger = logging.getLogger("auscult")
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.CRITICAL}
+
+
+class Journal:
+    """Takes the rows of finished steps.
+
+    Attributes:
+        saved_step: The last step up to which every row is on disk; -1 before the first.
+        failures: What failed, as (part, message), in order.
+    """
+
+    def __init__(
+        self,
+        writer: StoreWriter,
+        sinks: Sequence[Sink],
+        on_finding: Callable[[Finding], object] | None,
+        stop_on: Severity | None,
+    ) -> None:
+        self.saved_step = -1
+        self.failures: list[tuple[str, str]] = []
+        self._writer = writer
+        self._live = LiveDiagnosis(())
+        self._sinks = list(sinks)
+        self._on_finding = on_finding
+        self._stop_at = len(SEVERITIES) if stop_on is None else SEVERITIES.index(stop_on)
+        self._warned: set[str] = set()
+        self._complete = True  # no row has been lost so far
+        self._judging = True
+        self._closed = False
+        self._process = os.getpid()
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The findings as they stand, worst first."""
+        return self._live.findings
+
+    def begin_segment(self, segment: Segment, past: Run | None) -> None:
+        """Training begins or resumes at `segment.step`; unlike all that follows, this raises where it cannot write.
+
+        Args:
+            segment: The model and the environment.
+            past: The run so far, where there is one.
+        """
+        self._writer.begin_segment(segment)
+        self._live = LiveDiagnosis.resume(past, segment) if past is not None else LiveDiagnosis((segment,))
+        self.saved_step = segment.step - 1
+
+    def order_modules(self, step: int, segment: Segment, order: Sequence[str]) -> None:
+        """The order of the forward pass is known now."""
+        self._live.replace_segment(segment)
+        self.event("order", step, modules=list(order))
+
+    def observe_loss(self, audit: Audit) -> None:
+        """The first loss call was seen."""
+        self._live.observe_loss(audit)
+        self.event(
+            "audit",
+            audit.step,
+            loss=audit.loss,
+            value=audit.value,
+            expected=audit.expected,
+            classes=audit.classes,
+            reduction=audit.reduction,
+            input_shape=list(audit.input_shape),
+            target_shape=list(audit.target_shape),
+        )
+
+    def record(self, step: int, records: Sequence[Record]) -> None:
+        """Take the rows of one finished step.
+
+        Raises:
+            StopTraining: if a new finding is as severe as `stop_on`.
+        """
+        if self._foreign():
+            return
+        for record in records:
+            self._try("store", self._writer.write, record)
+            for sink in tuple(self._sinks):
+                if not self._try(f"sink {type(sink).__name__}", sink.write, record):
+                    self._sinks.remove(sink)
+        if self._complete:
+            self.saved_step = step
+        found: list[Finding] = []
+        if self._judging:
+            self._judging = self._try("rules", lambda: found.extend(self._judge(step, records)))
+        self._announce(step, found)
+
+    def event(self, kind: str, step: int, **facts: Any) -> None:
+        """Write down something that happened."""
+        if not self._foreign():
+            self._try("store", lambda: self._writer.write_event(kind, step, **facts))
+
+    def fail(self, part: str, error: BaseException) -> None:
+        """Keep a failure of our own: a warning once per part, an event in the run."""
+        message = f"{type(error).__name__}: {error}"
+        self.failures.append((part, message))
+        if part in self._warned:
+            return
+        self._warned.add(part)
+        if part != "store":
+            self._try("store", lambda: self._writer.write_event("failure", self.saved_step, part=part, message=message))
+        warnings.warn(
+            f"auscult could not go on with {part} ({message}). Training is not affected; what this part would have "
+            "recorded is missing from here on.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def never_stop(self) -> None:
+        """From now on no finding raises: training is over."""
+        self._stop_at = len(SEVERITIES)
+
+    def close(self, step: int, reason: str) -> None:
+        """The run ends; idempotent."""
+        if self._closed or self._foreign():
+            return
+        self._closed = True
+        found: list[Finding] = []
+        if self._judging:
+            self._try("rules", lambda: found.extend(self._live.finish()))
+        self._announce(step, found)
+        for message in [message for part, message in self.failures if part == "store"][:1]:
+            self.event("failure", step, part="store", message=message)
+        self.event("end", step, reason=reason)
+        self._try("store", self._writer.close)
+        for sink in self._sinks:
+            self._try(f"sink {type(sink).__name__}", sink.close)
+
+    def _judge(self, step: int, records: Sequence[Record]) -> list[Finding]:
+        blocks, found = self._live.add(step, records)
+        for block in blocks:
+            self._try("store", self._writer.write_block, block)
+        return found
+
+    def _announce(self, step: int, found: Sequence[Finding]) -> None:
+        for finding in found:
+            self._try("store", self._writer.write_finding, step, finding)
+            logger.log(_LEVELS[finding.severity], "step %d: %s", step, finding_line(finding))
+            for sink in self._sinks:
+                self._try(f"sink {type(sink).__name__}", sink.write_finding, step, finding)
+            if self._on_finding is not None:
+                self._try("on_finding", self._on_finding, finding)
+        for finding in found:
+            if SEVERITIES.index(finding.severity) >= self._stop_at and finding.status == "active":
+                raise StopTraining(f"Stopped at step {step} as `stop_on` asked. {finding}")
+
+    def _try(self, part: str, call: Callable[..., object], *arguments: object) -> bool:
+        try:
+            call(*arguments)
+        except Exception as error:
+            if part == "store":
+                self._complete = False
+            self.fail(part, error)
+            return False
+        return True
+
+    def _foreign(self) -> bool:
+        """Whether this is a forked copy of the process that owns the run (a DataLoader worker)."""
+        return os.getpid() != self._process

@@ -1,0 +1,492 @@
+"""Monitor: watches one model and its optimizers while they train.
+
+Decides when something is measured and to which step it belongs; measures nothing itself (`auscult.monitor.gauges`) and
+writes nothing itself (`auscult.monitor.journal`). Once training runs, nothing in here raises into it.
+"""
+
+import atexit
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+from weakref import ReferenceType, ref
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from auscult.core.errors import SetupError
+from auscult.core.finding import SEVERITIES, Finding, Severity
+from auscult.core.run import Segment
+from auscult.core.sink import Channel, Sink
+from auscult.metrics.environment import run_info, versions
+from auscult.metrics.hooks import ModuleHook, OptimizerHooks
+from auscult.metrics.losses import LossAudit, by_category
+from auscult.metrics.parameters import group_path, module_table, parameter_table, unwrap
+from auscult.metrics.schedule import Schedule
+from auscult.monitor.draft import Draft
+from auscult.monitor.gauges import Gauges
+from auscult.monitor.guard import Guard
+from auscult.monitor.journal import Journal
+from auscult.monitor.silent import SilentMonitor
+from auscult.store.reader import load
+from auscult.store.writer import StoreWriter
+
+IfExists = Literal["new", "resume", "error"]
+Number = float | Tensor
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer] | Mapping[str, Optimizer],
+    path: str | os.PathLike[str],
+    *,
+    if_exists: IfExists = "new",
+    step: int | None = None,
+    config: object = None,
+    loss_fn: nn.Module | None = None,
+    every: int | tuple[int, int] | None = None,
+    budget: float = 0.02,
+    activations: bool = True,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    sinks: Sequence[Sink] = (),
+    on_finding: Callable[[Finding], object] | None = None,
+    stop_on: Severity | None = None,
+) -> "Monitor | SilentMonitor":
+    """Watch a model train.
+
+    A plain call is enough: it closes itself at exit. As a context manager it closes with the block, and says so in the
+    run when the block is left by an exception. With `AUSCULT=off` in the environment it does nothing at all.
+
+    Args:
+        model: The model, or its DistributedDataParallel or compiled wrapper. Call `watch` after wrapping.
+        optimizer: The optimizer, or several of them as a sequence or by name.
+        path: Directory of the run.
+        if_exists: `"new"` takes the next free name (`runs/mnist-2`), `"resume"` continues the run there (or begins it),
+            `"error"` refuses.
+        step: Number of the next update; None continues after the last recorded one, or begins at 0.
+        config: The hyperparameters to keep with the run: a mapping, a dataclass or an argparse namespace.
+        loss_fn: The loss module, where the first loss call cannot be seen otherwise (inside `torch.compile`).
+        every: Take norms at every k-th step and samples (moments, activations) at every 16 k-th, or `(norms, samples)`
+            apart; powers of two. None keeps the budget.
+        budget: Share of the step time that measuring may take, measured as it goes.
+        activations: Whether activations are measured.
+        include: Patterns (`encoder.*`) of parameters to measure; None measures all.
+        exclude: Patterns of parameters to leave out.
+        sinks: Where else rows and findings go.
+        on_finding: Called with every finding that is new or changed.
+        stop_on: Severity from which on a finding raises `StopTraining`; None never does.
+
+    Returns:
+        The monitor.
+
+    Raises:
+        SetupError: if the call cannot work as written.
+        StoreError: if the run to resume cannot be read.
+    """
+    if os.environ.get("AUSCULT", "").lower() in ("off", "0", "false"):
+        return SilentMonitor(model, path, step or 0)
+    if stop_on is not None and stop_on not in SEVERITIES:
+        raise SetupError(f"Expected `stop_on` to be one of {', '.join(SEVERITIES)} or None, but got {stop_on!r}.")
+    return Monitor(
+        model,
+        _by_name(optimizer),
+        path,
+        if_exists=if_exists,
+        step=step,
+        config=config,
+        loss_fn=loss_fn,
+        schedule=Schedule(every, budget),
+        activations=activations,
+        include=include,
+        exclude=exclude,
+        sinks=sinks,
+        on_finding=on_finding,
+        stop_on=stop_on,
+    )
+
+
+class Monitor:
+    """Watches one run; made by `watch`.
+
+    Attributes:
+        path: The directory the run is written to.
+        step: The step in progress: the number of the update that comes next.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Mapping[str, Optimizer],
+        path: str | os.PathLike[str],
+        *,
+        if_exists: IfExists,
+        step: int | None,
+        config: object,
+        loss_fn: nn.Module | None,
+        schedule: Schedule,
+        activations: bool,
+        include: Sequence[str] | None,
+        exclude: Sequence[str] | None,
+        sinks: Sequence[Sink],
+        on_finding: Callable[[Finding], object] | None,
+        stop_on: Severity | None,
+    ) -> None:
+        tensors, table = parameter_table(model, optimizers, include, exclude)
+        writer = StoreWriter.create(path, run_info(Path(path).name, config), if_exists)
+        past = load(writer.path) if writer.resumed else None
+        self.path: Path = writer.path
+        self.step = step if step is not None else (past.last_step + 1 if past is not None else 0)
+        self._journal = Journal(writer, sinks, on_finding, stop_on)
+        self._gauges = Gauges(model, tensors, table, past, activations, self._failed)
+        self._segment = Segment(self.step, time.time(), table, module_table(model), versions())
+        self._journal.begin_segment(self._segment, past)
+
+        self._model = ref(unwrap(model))
+        self._optimizers = dict(optimizers)
+        self._schedule = schedule
+        self._draft = Draft(self.step)
+        self._done: Draft | None = None
+        self._forward_began = False
+        self._updated: set[str] = set()
+        self._measuring = True
+        self._guard = Guard(self._failed)
+        self._last_update: float | None = None
+        self._order_known = False
+        self._audit = LossAudit() if past is None else None
+        self._audit_forward = loss_fn is None and not _is_compiled(model)
+        self._closed = False
+        self._handles = [model.register_forward_pre_hook(ModuleHook(model, self._on_forward), with_kwargs=True)]
+        if loss_fn is not None:
+            self._handles.append(loss_fn.register_forward_pre_hook(ModuleHook(loss_fn, self._on_loss)))
+        self._hooks = [
+            OptimizerHooks(each, partial(self._before_update, name), partial(self._after_update, name))
+            for name, each in optimizers.items()
+        ]
+        self._begin_step()
+        atexit.register(_close_at_exit, ref(self))
+
+    @property
+    def saved_step(self) -> int:
+        """The last step that survives the death of this process; -1 before the first."""
+        return self._journal.saved_step
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The findings as they stand, worst first."""
+        return list(self._journal.findings)
+
+    @property
+    def failures(self) -> list[tuple[str, str]]:
+        """What failed inside auscult so far, as (part, message)."""
+        return list(self._journal.failures)
+
+    def log(self, values: Mapping[str, Number] | None = None, /, **named: Number) -> None:
+        """Log numbers of the step: `monitor.log(loss=loss)` or `monitor.log({"train/loss": loss})`.
+
+        They belong to the update that comes next or, after an update and before the next forward pass, to the one just
+        made. Repeats of a name within a step are averaged. Tensors on an accelerator are read later, without waiting.
+
+        Raises:
+            SetupError: before the first update, if a value is not a number or a tensor with one element.
+        """
+        with self._guard("log"):
+            self._open_draft().add_logged(_numbers({**(values or {}), **named}))
+
+    def log_evaluation(self, name: str, values: Mapping[str, Number] | None = None, /, **named: Number) -> None:
+        """Log an evaluation: `monitor.log_evaluation("val", loss=..., accuracy=...)` is kept as `val/loss` and so on.
+
+        Raises:
+            SetupError: before the first update, if a value is not a number or a tensor with one element.
+        """
+        with self._guard("log_evaluation"):
+            self._open_draft().add_evaluated(name, _numbers({**(values or {}), **named}))
+
+    def log_categories(
+        self,
+        losses: Tensor | Sequence[float],
+        categories: Sequence[object] | Tensor,
+        lengths: Tensor | Sequence[float] | None = None,
+    ) -> None:
+        """Log the losses of single samples by category, normalised by length.
+
+        Recorded are `category_loss` (every sample weighs the same), `category_count` and, with `lengths`,
+        `category_loss_per_token` (every token weighs the same).
+
+        Args:
+            losses: Loss of each sample, `(N,)`; with `lengths`, the sum over its tokens.
+            categories: Category of each sample, N of anything `str` can name.
+            lengths: Tokens of each sample, `(N,)`, > 0.
+
+        Raises:
+            SetupError: before the first update, if the lengths of the arguments differ or a length is not positive.
+        """
+        with self._guard("log_categories"):
+            self._open_draft().add_sums(by_category(losses, categories, lengths))
+
+    def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
+        """Clip the gradients of the model as `torch.nn.utils.clip_grad_norm_` does, to the bit, and log what it did.
+
+        Args:
+            max_norm: Largest total norm.
+            norm_type: Order of the norm.
+            error_if_nonfinite: Whether a total norm of NaN or infinity raises, as in torch.
+
+        Returns:
+            The total norm before clipping.
+        """
+        with self._guard("measuring"):
+            self._flush()
+            self._take_gradients(self._gauges.ledger.everything())
+        model = self._model()
+        parameters = [] if model is None else list(model.parameters())
+        total = nn.utils.clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite)
+        with self._guard("measuring"):
+            self._draft.steps[Channel("clip_ratio", "")] = total.detach() / max_norm
+            self._draft.steps[Channel("clip_coefficient", "")] = (max_norm / (total.detach() + 1e-6)).clamp(max=1.0)
+        return total
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to continue this run on the same x-axis; plain numbers and strings."""
+        return {"step": self.step, "path": str(self.path)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue at the step of a checkpoint; to be called before the first update.
+
+        Raises:
+            SetupError: if an update has been made since `watch`.
+        """
+        if self._last_update is not None:
+            raise SetupError(
+                f"Expected `load_state_dict` to be called before the first update, but {self.step} were made. "
+                "Write it right after `watch(..., if_exists='resume')`."
+            )
+        if state["step"] != self.step:
+            self.step = int(state["step"])
+            self._segment = replace(self._segment, step=self.step, time=time.time())
+            self._journal.begin_segment(self._segment, load(self.path))
+            self._begin_step()
+
+    def close(self, reason: str = "closed") -> None:
+        """Write what is open, take all hooks off, free the snapshots; idempotent.
+
+        Args:
+            reason: Why, as it will stand in the run.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._journal.never_stop()
+        if self._updated:
+            self._finish_step()
+        with self._guard("closing"):
+            self._flush()
+        with self._guard("closing"):
+            for handle in self._handles:
+                handle.remove()
+            for hooks in self._hooks:
+                hooks.close()
+            if self._audit is not None:
+                self._audit.end()
+            self._gauges.close()
+        self._journal.close(self.step - 1, reason)
+
+    def __enter__(self) -> "Monitor":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close("closed" if kind is None else f"exception: {kind.__name__}: {error}")
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close("dropped")
+
+    def __repr__(self) -> str:
+        return f"Monitor({str(self.path)!r}, step {self.step}, {len(self.findings)} findings)"
+
+    # -- the order of events in a step: forward, backward, clipping, update, what users log, the next forward ---------
+
+    def _begin_step(self) -> None:
+        """Decide what is measured of the step that begins."""
+        norms = self._measuring and self._schedule.norms(self.step)
+        sampled = self._measuring and self._schedule.samples(self.step)
+        self._draft = Draft(self.step, norms_taken=norms, sampled=sampled)
+        self._forward_began = False
+        self._gauges.arm(sampled)
+
+    def _on_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The model is about to be called."""
+        model = self._model()
+        if model is None or not model.training or not torch.is_grad_enabled():
+            return
+        with self._guard("measuring"):
+            self._forward_began = True
+            self._flush()
+            self._draft.samples += _batch_size((*args, *kwargs.values()))
+            if self._audit is not None and self._audit_forward:
+                self._audit.begin()
+
+    def _on_loss(self, args: tuple[Any, ...]) -> None:
+        """The loss module the user named is about to be called."""
+        if self._audit is not None:
+            self._audit.begin()
+
+    def _before_update(self, name: str) -> None:
+        """Gradients are in place, parameters not yet changed."""
+        with self._guard("measuring"):
+            if name in self._updated:
+                self._finish_step()
+            self._flush()
+            self._observe_first_pass()
+            for number, group in enumerate(self._optimizers[name].param_groups):
+                self._draft.steps[Channel("lr", group_path(name, number))] = float(group["lr"])
+            if self._draft.norms_taken:
+                held = self._held(name)
+                self._take_gradients(held if self._updated else [*held, *self._orphans()])
+                self._gauges.ledger.before(held)
+
+    def _after_update(self, name: str) -> None:
+        """Parameters are changed."""
+        with self._guard("measuring"):
+            if self._draft.norms_taken:
+                self._gauges.ledger.after(self._held(name), self._draft.sampled)
+        self._updated.add(name)
+        if len(self._updated) == len(self._optimizers):
+            self._finish_step()
+
+    def _finish_step(self) -> None:
+        """All optimizers have made their update, or one of them begins the next step."""
+        draft = self._draft
+        with self._guard("measuring"):
+            self._gauges.take_activations(draft)
+        now = time.perf_counter()
+        whole = None if self._last_update is None else now - self._last_update
+        self._last_update = now
+        inside = self._guard.seconds + self._gauges.spent()
+        self._guard.seconds = 0.0
+        self._guard.strict = False
+        draft.steps[Channel("overhead_time", "")] = inside
+        draft.steps.setdefault(Channel("clip_coefficient", ""), 1.0)
+        if whole is not None:
+            draft.steps[Channel("step_time", "")] = whole
+            if draft.samples:
+                draft.steps[Channel("throughput", "")] = draft.samples / whole
+            cadence = self._schedule.spent(self.step, inside, whole)
+            if cadence is not None:
+                self._journal.event("schedule", self.step + 1, norms=cadence.norms, samples=cadence.samples)
+        self._done = draft
+        self._updated.clear()
+        self.step += 1
+        self._begin_step()
+
+    def _flush(self) -> None:
+        """Make the rows of the step whose update has been made; nothing can be added to it any more."""
+        if self._done is not None:
+            done, self._done = self._done, None
+            self._journal.record(done.step, self._gauges.records(done))
+
+    def _observe_first_pass(self) -> None:
+        """After the first backward pass: what the loss call looked like, and the order of the modules."""
+        if self._audit is not None:
+            self._audit.end()
+            audit = self._audit.audit(self.step)
+            self._audit = None
+            if audit is not None:
+                self._journal.observe_loss(audit)
+        order = self._gauges.order()
+        if order and not self._order_known:
+            self._order_known = True
+            self._journal.order_modules(self.step, self._segment.in_forward_order(order), order)
+
+    def _take_gradients(self, positions: Sequence[int]) -> None:
+        if self._draft.norms_taken:
+            self._gauges.ledger.gradients(positions, self._draft.sampled)
+
+    def _held(self, name: str) -> list[int]:
+        """Positions of the parameters that an optimizer holds."""
+        groups = self._optimizers[name].param_groups
+        return self._gauges.ledger.positions(tensor for group in groups for tensor in group["params"])
+
+    def _orphans(self) -> list[int]:
+        """Positions of the parameters that no optimizer holds."""
+        held = {position for name in self._optimizers for position in self._held(name)}
+        return [position for position in self._gauges.ledger.everything() if position not in held]
+
+    def _open_draft(self) -> Draft:
+        """The step that what is logged now belongs to."""
+        if self._done is not None and not self._forward_began and not self._gauges.touched():
+            return self._done
+        return self._draft
+
+    def _failed(self, part: str, error: Exception) -> None:
+        """Go on without the part that failed."""
+        if part == "measuring":
+            self._measuring = False
+            self._draft.norms_taken = self._draft.sampled = False
+            self._gauges.ledger.discard()
+            self._gauges.arm(False)
+        self._journal.fail(part, error)
+
+
+def _close_at_exit(monitor: "ReferenceType[Monitor]") -> None:
+    alive = monitor()
+    if alive is not None:
+        alive.close("exit")
+
+
+def _by_name(optimizer: Optimizer | Sequence[Optimizer] | Mapping[str, Optimizer]) -> dict[str, Optimizer]:
+    """Optimizers by name; the only one is called `""`."""
+    named: dict[str, Optimizer]
+    if isinstance(optimizer, Mapping):
+        named = dict(optimizer)
+    elif isinstance(optimizer, Sequence):
+        named = {str(number) if len(optimizer) > 1 else "": each for number, each in enumerate(optimizer)}
+    else:
+        named = {"": optimizer}
+    if not named:
+        raise SetupError("Expected at least one optimizer, but got none. Write watch(model, optimizer, path).")
+    return named
+
+
+def _numbers(values: Mapping[str, Number]) -> dict[str, Number]:
+    """Logged values, each a float or a tensor that stays on its accelerator."""
+    return {str(name): _number(str(name), value) for name, value in values.items()}
+
+
+def _number(name: str, value: Any) -> Number:
+    try:
+        if isinstance(value, Tensor):
+            if value.numel() != 1:
+                raise TypeError(f"a tensor of shape {tuple(value.shape)}")
+            return float(value.detach()) if value.device.type == "cpu" else value.detach().clone()
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SetupError(
+            f"Expected `{name}` to be a number or a tensor with one element, but got {error}. "
+            f"Was it reduced? Write monitor.log({name}=loss.mean())."
+        ) from None
+
+
+def _batch_size(inputs: Sequence[Any]) -> int:
+    """Size of the first dimension of the first tensor among a model's inputs; 0 where there is none."""
+    for value in inputs:
+        if isinstance(value, Tensor):
+            return value.shape[0] if value.ndim else 1
+        nested = list(value.values()) if isinstance(value, Mapping) else value
+        if isinstance(nested, (list, tuple)) and (size := _batch_size(nested)):
+            return size
+    return 0
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    return any(
+        type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )

@@ -1,0 +1,71 @@
+"""A run at rest: diagnose it, hear it, put it on a page. Never imports torch."""
+
+from os import PathLike
+from pathlib import Path
+
+from auscult.core.digest import digest_run
+from auscult.core.errors import SetupError
+from auscult.core.finding import Finding
+from auscult.core.run import Run
+from auscult.core.score import Score
+from auscult.pages.report import report_html
+from auscult.rules.registry import judge
+from auscult.sound.mappings import sonify_run
+from auscult.sound.synth import render
+
+
+def diagnose(run: Run) -> list[Finding]:
+    """What is wrong with a run.
+
+    Args:
+        run: A run, as `load` gives it.
+
+    Returns:
+        Findings, active before recovered, worst first; empty for a healthy run. For `run.until(step)` they are the ones
+        that were known at that step.
+    """
+    return judge(*digest_run(run))
+
+
+def sonify(
+    run: Run, mapping: str = "vitals", mode: str = "mix", metric: str | None = None, seconds: float | None = None
+) -> Score:
+    """Turn a run into a score: pitch says how far a group of layers is from healthy, an alarm that a number is NaN.
+
+    Args:
+        run: A run, as `load` gives it.
+        mapping: `vitals`, or `perone2019` for the original one tone of 200 + 100 * norm Hz per layer and step.
+        mode: `mix`: early, middle and late layers as three voices.
+        metric: What drives the pitch: `grad_norm` (against the run's own beginning, the default), `update_ratio` or
+            `update_to_data` (against 1e-3: a healthy run is a unison on C5).
+        seconds: Length; None lets the number of steps decide.
+
+    Raises:
+        SetupError: if mapping, mode or metric is unknown.
+    """
+    return sonify_run(run, diagnose(run), mapping=mapping, mode=mode, metric=metric, seconds=seconds)
+
+
+def report(run: Run, path: str | PathLike[str], sound: bool = True) -> Path:
+    """Write a run's report: one self-contained HTML file.
+
+    Args:
+        run: A run, as `load` gives it.
+        path: Where to write it; folders are made.
+        sound: Whether it carries the run's sound.
+
+    Returns:
+        The path written.
+
+    Raises:
+        SetupError: if the path does not end in `.html` or `.htm`.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise SetupError(f"Expected `path` to end in .html, but got {str(target)!r}. Write report(run, 'report.html').")
+    findings = diagnose(run)
+    score = sonify_run(run, findings) if sound else None
+    audio = render(score) if score is not None else None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(report_html(run, findings, score, audio), encoding="utf-8")
+    return target
