@@ -1,0 +1,85 @@
+"""The loss audit and losses by category, against closed forms."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from auscult.core.errors import SetupError
+from auscult.metrics.losses import LossAudit, by_category
+
+
+def audited(call) -> object:
+    audit = LossAudit()
+    audit.begin()
+    try:
+        call()
+    finally:
+        audit.end()
+    return audit.audit(0)
+
+
+def test_cross_entropy_expects_the_log_of_the_classes() -> None:
+    seen = audited(lambda: nn.CrossEntropyLoss()(torch.zeros(6, 27, requires_grad=True), torch.arange(6)))
+    assert (seen.loss, seen.classes, seen.input_shape, seen.target_shape) == ("cross_entropy", 27, (6, 27), (6,))
+    assert seen.expected == pytest.approx(math.log(27)) and seen.value == pytest.approx(math.log(27))
+
+
+def test_other_losses() -> None:
+    targets = torch.tensor([1.0, 2.0, 6.0])
+    seen = audited(lambda: functional.mse_loss(torch.zeros(3, requires_grad=True), targets))
+    assert seen.expected == pytest.approx(float(targets.var(correction=0)))
+    seen = audited(lambda: functional.binary_cross_entropy_with_logits(torch.zeros(3, requires_grad=True), torch.ones(3)))
+    assert seen.expected == pytest.approx(math.log(2))
+    weighted = torch.ones(5)
+    seen = audited(lambda: functional.nll_loss(torch.zeros(2, 5, requires_grad=True), torch.tensor([0, 1]), weighted))
+    assert seen.classes == 5 and seen.expected is None
+
+
+def test_evaluation_losses_are_not_taken_for_the_first_loss() -> None:
+    def call() -> None:
+        with torch.no_grad():
+            functional.mse_loss(torch.zeros(3), torch.ones(3))
+
+    assert audited(call) is None
+
+
+def test_it_never_gets_between_a_mode_and_its_exit() -> None:
+    class Other(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            return func(*args, **(kwargs or {}))
+
+    audit = LossAudit()
+    with Other():
+        audit.begin()
+        functional.mse_loss(torch.zeros(3, requires_grad=True), torch.ones(3))
+    assert audit.audit(0) is None
+    audit.begin()
+    with Other():
+        audit.end()  # another mode is on top: stay, but keep quiet
+    functional.mse_loss(torch.zeros(3, requires_grad=True), torch.ones(3))
+    audit.end()
+    assert torch.overrides._get_current_function_mode_stack() == []
+
+
+def test_category_losses_are_normalised_by_length() -> None:
+    sums = by_category(torch.tensor([2.0, 9.0, 4.0]), ["a", "b", "a"], lengths=[1, 3, 4])
+    means = {key: above / below if below else above for key, (above, below) in sums.items()}
+    assert means == {
+        ("category_loss", "a"): 1.5,
+        ("category_count", "a"): 2.0,
+        ("category_loss_per_token", "a"): pytest.approx(6 / 5),
+        ("category_loss", "b"): 3.0,
+        ("category_count", "b"): 1.0,
+        ("category_loss_per_token", "b"): 3.0,
+    }
+
+
+def test_category_losses_that_do_not_fit() -> None:
+    with pytest.raises(SetupError, match="reduction='none'"):
+        by_category(torch.tensor(1.0), ["a", "b"])
+    with pytest.raises(SetupError, match="to be positive"):
+        by_category([1.0], ["a"], [0])

@@ -1,0 +1,58 @@
+"""The schedule: fixed cadences stay, the governor keeps its budget and moves only at multiples of 256."""
+
+import pytest
+
+from auscult.core.errors import SetupError
+from auscult.metrics.schedule import Cadence, Schedule
+
+
+def drive(schedule: Schedule, steps: range, bare: float, idle: float, norms: float, samples: float) -> list[int]:
+    """Feed costs in seconds; returns the steps after which the cadence changed."""
+    changed = []
+    for step in steps:
+        inside = idle + (norms if schedule.norms(step) else 0) + (samples if schedule.samples(step) else 0)
+        if schedule.spent(step, inside, bare + inside) is not None:
+            changed.append(step)
+    return changed
+
+
+def test_a_fixed_schedule_never_moves() -> None:
+    schedule = Schedule(4, 0.02)
+    assert [step for step in range(20) if schedule.norms(step)] == [0, 4, 8, 12, 16]
+    assert drive(schedule, range(2048), bare=1e-3, idle=1e-3, norms=1.0, samples=1.0) == []
+    assert Schedule((1, 8), 0.02).cadence == Cadence(1, 8)
+
+
+def test_a_cheap_monitor_measures_every_step() -> None:
+    schedule = Schedule(None, 0.02)
+    drive(schedule, range(1024), bare=1.0, idle=1e-5, norms=5e-3, samples=5e-3)
+    assert schedule.cadence == Cadence(1, 16)
+
+
+def test_a_dear_monitor_is_thinned_until_it_keeps_its_budget() -> None:
+    schedule = Schedule(None, 0.02)
+    changed = drive(schedule, range(4096), bare=1e-3, idle=2e-6, norms=3e-4, samples=3e-3)
+    assert changed and all((step + 1) % 256 == 0 for step in changed)
+    n, s = schedule.cadence.norms, schedule.cadence.samples
+    assert (2e-6 + 3e-4 / n + 3e-3 / s) / 1e-3 <= 0.02
+    assert len(changed) == 1, "steady costs must not make it waver"
+
+
+def test_it_recovers_only_with_a_margin() -> None:
+    schedule = Schedule(None, 0.02)
+    drive(schedule, range(256), bare=1e-3, idle=0, norms=2e-4, samples=0)
+    thin = schedule.cadence
+    assert drive(schedule, range(256, 512), bare=1.05e-3, idle=0, norms=1.9e-4, samples=0) == []
+    drive(schedule, range(512, 768), bare=1.0, idle=0, norms=2e-4, samples=0)
+    assert schedule.cadence.norms == 1 < thin.norms
+
+
+@pytest.mark.parametrize("every", [0, 3, -2, (1, 12)])
+def test_bad_cadences(every) -> None:
+    with pytest.raises(SetupError, match="power of two"):
+        Schedule(every, 0.02)
+
+
+def test_bad_budget() -> None:
+    with pytest.raises(SetupError, match=r"budget=0\.02"):
+        Schedule(None, 2.0)
