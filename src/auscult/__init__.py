@@ -16,7 +16,7 @@ Nothing heavy is imported until one of these names is used.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from auscult.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from auscult.core.audio import Audio as Audio

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-import auscult
 from auscult.core.errors import AuscultError
 from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
+from auscult.core.version import __version__
 from auscult.pages.terminal import finding_line, findings_text
 from auscult.pages.verdict import verdict
 from auscult.reading import diagnose as diagnose_run
@@ -59,7 +59,7 @@ class Mapping(str, Enum):
 
 def _version(wanted: bool) -> None:
     if wanted:
-        out.print(f"auscult {auscult.__version__}", highlight=False)
+        out.print(f"auscult {__version__}", highlight=False)
         raise typer.Exit
 
 

@@ -129,7 +129,7 @@ def digest_rows(
     block["minimum"] = np.where(empty, np.nan, np.clip(np.where(finite, rows, np.inf).min(0), -largest, largest))
     block["maximum"] = np.where(empty, np.nan, np.clip(np.where(finite, rows, -np.inf).max(0), -largest, largest))
     with np.errstate(invalid="ignore", divide="ignore"):
-        block["mean"] = np.clip(np.where(finite, rows, 0.0).sum(0) / finite.sum(0), -largest, largest)
+        block["mean"] = np.clip(np.where(finite, values, 0.0).sum(0) / finite.sum(0), -largest, largest)
         logs = np.log10(np.abs(values))
     logs[~finite | zero] = np.nan
     block["log_median"] = _median_ignoring_nan(logs)

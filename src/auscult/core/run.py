@@ -291,9 +291,9 @@ class Run:
         if entry is not None and entry.derive is not None:
             return self._derived(entry, path)
         found = self._channels(metric)
-        exact = [position for _, channel, position in found if channel.path == path]
-        if exact:
-            return self._read(metric, path, found[0][0], exact, combine=False)
+        for stream, channel, position in found:
+            if channel.path == path:
+                return self._read(metric, path, stream, [position], combine=False)
         if entry is not None and entry.adds_up:
             inside = [position for _, channel, position in found if _within(channel.path, path)]
             if inside:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-import auscult
 from auscult.core.run import RunInfo
+from auscult.core.version import __version__
 
 FORMAT_VERSION = 1
 
@@ -47,7 +47,7 @@ def run_info(name: str, config: object) -> RunInfo:
 def versions() -> dict[str, str]:
     """Versions of what produced the numbers."""
     return {
-        "auscult": auscult.__version__,
+        "auscult": __version__,
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": np.__version__,

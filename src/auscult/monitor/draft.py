@@ -7,11 +7,12 @@ forward pass begins.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor
 
 from auscult.core.catalogue import METRICS
 from auscult.core.metric import Stream
-from auscult.core.sink import Channel, Record, Values, empty_row, observed
+from auscult.core.sink import Channel, Record, empty_row, observed
 from auscult.metrics.activations import Taken
 
 # Names that auscult records or derives for the whole run; a user's number under one of them would hide ours.
@@ -108,8 +109,7 @@ def user_name(name: str) -> str:
 
 def is_finite(record: Record) -> bool:
     """Whether every observed number of a row is finite."""
-    values: Values = record.values[observed(record.values)]
-    return bool(((values - values) == 0).all())
+    return bool(np.isfinite(record.values[observed(record.values)]).all())
 
 
 def _mean(values: "list[float | Tensor]") -> float:

@@ -8,7 +8,10 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
+
+import numpy as np
 
 from auscult.core.errors import StopTraining
 from auscult.core.finding import SEVERITIES, Finding, Severity
@@ -94,6 +97,10 @@ class Journal:
         """
         if self._foreign():
             return
+        with np.errstate(all="ignore"):  # NaN and infinities are what this is about
+            self._record(step, records)
+
+    def _record(self, step: int, records: Sequence[Record]) -> None:
         for record in records:
             self._try("store", self._writer.write, record)
             for sink in tuple(self._sinks):
@@ -120,12 +127,13 @@ class Journal:
         self._warned.add(part)
         if part != "store":
             self._try("store", lambda: self._writer.write_event("failure", self.saved_step, part=part, message=message))
-        warnings.warn(
+        text = (
             f"auscult could not go on with {part} ({message}). Training is not affected; what this part would have "
-            "recorded is missing from here on.",
-            RuntimeWarning,
-            stacklevel=2,
+            "recorded is missing from here on."
         )
+        logger.error(text)
+        with suppress(RuntimeWarning):  # where warnings are errors, the log has to do
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def never_stop(self) -> None:
         """From now on no finding raises: training is over."""

@@ -1,0 +1,71 @@
+import numpy as np
+
+from auscult.core.finding import Evidence, Finding
+from auscult.sound.events import alarms, end_of, notices, spread, stretches
+from auscult.sound.frames import follow, open_table, weights
+
+STEPS = np.arange(1000)
+TIMES = STEPS / 20
+
+
+def finding(step, severity="warning", summary="It is wrong."):
+    return Finding("T001", "test", severity, "", step, summary, (Evidence("loss", "", step, 1.0),), ("Try.",))
+
+
+def alarms_of(run):
+    table = open_table(run, "grad_norm")
+    track = follow(table, weights(table), np.array([0, len(table.steps)]))
+    return alarms("grad_norm", [track], table.steps, TIMES)
+
+
+def test_stretches():
+    assert stretches(np.array([1, 1, 0, 0, 1, 0, 1], bool)) == [(0, 2), (4, 5), (6, 7)]
+    assert stretches(np.zeros(0, bool)) == []
+
+
+def test_an_alarm_names_the_place_and_the_value(make_run, calm):
+    norms = calm(1000, 3)
+    norms[400:, 1] = np.nan
+    norms[500:, 0] = np.inf
+    (alarm,) = alarms_of(make_run(norms))
+    assert (alarm.kind, alarm.step, alarm.time) == ("nan", 400, 20.0)
+    assert alarm.text == "grad_norm of layer1.weight is not finite (nan)"
+
+
+def test_an_alarm_sounds_again_after_recovery_but_not_all_the_time(make_run, calm):
+    norms = calm(1000, 1)
+    norms[[100, 105, 110, 600]] = np.inf
+    first, second = alarms_of(make_run(norms))
+    assert (first.step, second.step) == (100, 600)
+    assert first.text == "grad_norm of layer0.weight is not finite (inf); again 2 more times until step 110"
+
+
+def test_findings_are_heard_from_warning_on_at_their_step():
+    events = notices([finding(300), finding(100, "critical"), finding(50, "info")], STEPS, TIMES)
+    assert [(each.step, each.time, each.severity) for each in events] == [
+        (100, 5.0, "critical"),
+        (300, 15.0, "warning"),
+    ]
+    assert notices([finding(10**9), finding(-1)], STEPS, TIMES)[1].time == TIMES[-1]
+    assert notices([finding(5)], STEPS[:0], TIMES[:0])[0].time == 0.0
+
+
+def test_events_are_300_ms_apart_and_clear_of_alarms(make_run, calm):
+    norms = calm(1000, 1)
+    norms[400:] = np.nan
+    alarmed = alarms_of(make_run(norms))
+    events = spread(alarmed, notices([finding(step) for step in (395, 399, 400, 400, 401)], STEPS, TIMES))
+    times = np.array([event.time for event in events])
+    assert len(events) == 6
+    assert (np.diff(times) >= 0.3 - 1e-9).all()
+    alarm = next(event for event in events if event.kind == "nan")
+    assert alarm.time == 20.0
+    others = np.array([event.time for event in events if event.kind == "finding"])
+    assert not ((others > 20.0 - 0.28) & (others < 20.0 + 1.1)).any()
+    assert end_of(events) > times[-1]
+
+
+def test_too_many_at_once_are_counted():
+    events = spread([], notices([finding(0, summary=f"Number {k}.") for k in range(50)], STEPS, TIMES))
+    assert max(event.time for event in events) <= 3.0 + 1e-9
+    assert events[-1].text.endswith(f"(and {50 - len(events)} more)")
