@@ -1,0 +1,343 @@
+/**
+ * Curves over steps, drawn by uPlot: guide bands, stretches of NaN, onsets of findings, a keyboard cursor.
+ */
+import { addRunningLines, formatNumber } from "./timeline.js";
+
+/**
+ * @typedef {{label: string, steps: number[], values: (number | null)[], nonfinite: number[][], nonpositive: number[][]}} Curve
+ * @typedef {{low: number, high: number, text: string}} Guide
+ * @typedef {{name: string, title: string, unit: string, log: boolean, curves: Curve[], guides: Guide[]}} Chart
+ * @typedef {{step: number, severity: string, text: string}} Onset
+ */
+
+const HEIGHT = 220;
+const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [4, 4], [12, 4]];
+
+/**
+ * Draws a chart into an element and keeps it there.
+ *
+ * @param {HTMLElement} parent
+ * @param {Chart} chart
+ * @param {import("./timeline.js").Timeline} timeline
+ * @param {() => import("./palette.js").Palette} palette
+ * @param {Onset[]} onsets
+ * @param {AbortSignal} [signal] Ends it.
+ * @returns {() => void} Draws it anew, in the colours of the moment.
+ */
+export function drawChart(parent, chart, timeline, palette, onsets, signal) {
+  let log = chart.log;
+  /** @type {any} */
+  let plot = null;
+  let place = () => {};
+  const draw = () => {
+    plot?.destroy();
+    const data = joinCurves(chart, log);
+    plot = new uPlot(plotOptions(parent, chart, timeline, palette(), onsets, log), data, parent);
+    plot.over.append(lines);
+    place();
+  };
+  const lines = document.createElement("div");
+  lines.className = "lines";
+  place = addRunningLines(timeline, lines, signal);
+  addAxisButton(parent, chart, log, (on) => {
+    log = on;
+    draw();
+  });
+  draw();
+  addKeyboard(parent, chart.title, () => plot, timeline);
+  timeline.on("view", () => plot.setScale("x", timeline.view), signal);
+  const observer = new ResizeObserver(() => {
+    if (parent.clientWidth && parent.clientWidth !== plot.width) plot.setSize({ width: parent.clientWidth, height: HEIGHT });
+    place();
+  });
+  observer.observe(parent);
+  signal?.addEventListener("abort", () => {
+    observer.disconnect();
+    plot.destroy();
+  });
+  return draw;
+}
+
+/**
+ * @param {Chart} chart
+ * @param {boolean} log
+ */
+function joinCurves(chart, log) {
+  const tables = chart.curves.map((curve) => [
+    curve.steps,
+    log ? curve.values.map((value) => (value !== null && value > 0 ? value : null)) : curve.values,
+  ]);
+  return uPlot.join(tables);
+}
+
+/** uPlot's options: axes, series, what is drawn behind and before the curves. */
+function plotOptions(parent, chart, timeline, colours, onsets, log) {
+  const axis = { stroke: colours.quiet, grid: { stroke: colours.grid, width: 1 }, ticks: { stroke: colours.grid, width: 1 } };
+  const format = (_, values) => values.map((value) => (value === null ? "" : formatNumber(value)));
+  return {
+    width: Math.max(200, parent.clientWidth),
+    height: HEIGHT,
+    scales: {
+      x: { time: false, auto: false, min: timeline.view.min, max: timeline.view.max },
+      y: log ? { distr: 3 } : { range: linearRange },
+    },
+    axes: [
+      { ...axis, values: format, size: 32, incrs: [1, 2, 5].flatMap((n) => [...Array(10).keys()].map((e) => n * 10 ** e)).sort((a, b) => a - b) },
+      { ...axis, ...(log && { grid: { ...axis.grid, filter: powers }, ticks: { ...axis.ticks, filter: powers } }), values: log ? logLabels : format, size: 68 },
+    ],
+    series: [
+      { label: "step", value: (_, step) => formatNumber(step) },
+      ...chart.curves.map((curve, index) => ({
+        label: curve.label,
+        stroke: colours.curves[index % colours.curves.length],
+        dash: DASHES[index % DASHES.length],
+        width: 1.5,
+        points: { show: curve.values.length < 3, size: 6 },
+        value: (plot, value, series, at) => readValue(curve, plot, value, series, at, log),
+      })),
+    ],
+    cursor: { sync: { key: "steps" }, drag: { x: true, y: false, setScale: false }, focus: { prox: 24 } },
+    legend: { markers: { width: 2 } },
+    hooks: {
+      drawClear: [(plot) => drawGuides(plot, chart.guides, colours)],
+      draw: [(plot) => drawStretches(plot, chart.curves, colours, log), (plot) => drawOnsets(plot, onsets, colours)],
+      setSelect: [(plot) => zoom(plot, timeline)],
+      ready: [(plot) => addMouse(plot, timeline)],
+    },
+  };
+}
+
+function linearRange(_, low, high) {
+  if (low === null || high === null) return [0, 1];
+  if (low === high) return low === 0 ? [0, 1] : [low - Math.abs(low) * 0.1, high + Math.abs(high) * 0.1];
+  const room = (high - low) * 0.06;
+  return [low >= 0 && low - room < 0 ? 0 : low - room, high + room];
+}
+
+/** Powers of ten get a label, the ticks between them none, unless there is hardly a power in view. */
+function logLabels(plot, values) {
+  const every = Math.max(1, Math.ceil(Math.log10(plot.scales.y.max / plot.scales.y.min) / 8));
+  const whole = powers(plot, values).filter((value) => value !== null);
+  return values.map((value) => {
+    if (value === null) return "";
+    if (whole.length < 2) return /^[125]e/.test(value.toExponential(0)) ? formatNumber(value) : "";
+    return isPower(value) && exponent(value) % every === 0 ? formatNumber(value) : "";
+  });
+}
+
+/** Of the ticks of a logarithmic axis the powers of ten; a grid of all of them would outshine the curves. */
+const powers = (_, values) => values.map((value) => (value !== null && isPower(value) ? value : null));
+const isPower = (value) => Number.isInteger(exponent(value));
+const exponent = (value) => Math.round(Math.log10(value) * 1e6) / 1e6;
+
+/** The legend's text: the value under the cursor, or why there is none. */
+function readValue(curve, plot, value, series, at, log) {
+  if (at === null || at === undefined) return "–";
+  const step = plot.data[0][at];
+  const inside = (pairs) => pairs.some(([first, last]) => step >= first && step <= last);
+  if (value === null || value === undefined) {
+    if (inside(curve.nonfinite)) return "NaN or inf";
+    if (log && inside(curve.nonpositive)) return "≤ 0";
+    return nearest(plot.data[0], plot.data[series], at);
+  }
+  return formatNumber(value);
+}
+
+/** The last value drawn before a step at which only other curves have a point. */
+function nearest(steps, values, at) {
+  for (let index = at; index >= 0; index -= 1) {
+    if (values[index] === null) return "–";
+    if (values[index] !== undefined) return formatNumber(values[index]);
+  }
+  return "–";
+}
+
+function drawGuides(plot, guides, colours) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  clip(ctx, bbox);
+  ctx.font = `${10 * devicePixelRatio}px system-ui, sans-serif`;
+  ctx.textAlign = "right";
+  for (const { low, high, text } of guides) {
+    const top = plot.valToPos(high, "y", true);
+    const bottom = plot.valToPos(low, "y", true);
+    ctx.fillStyle = colours.band;
+    if (high > low) ctx.fillRect(bbox.left, top, bbox.width, bottom - top);
+    ctx.strokeStyle = colours.quiet;
+    ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
+    ctx.lineWidth = devicePixelRatio;
+    ctx.beginPath();
+    for (const y of high > low ? [] : [top]) {
+      ctx.moveTo(bbox.left, y);
+      ctx.lineTo(bbox.left + bbox.width, y);
+    }
+    ctx.stroke();
+    ctx.fillStyle = colours.quiet;
+    ctx.fillText(text, bbox.left + bbox.width - 4 * devicePixelRatio, (high > low ? bottom : top) - 4 * devicePixelRatio);
+  }
+  ctx.restore();
+}
+
+/** NaN and infinities as hatched bands over the full height; what a log axis cannot show as a rail at its foot. */
+function drawStretches(plot, curves, colours, log) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  clip(ctx, bbox);
+  let labelled = -Infinity;
+  for (const [first, last] of unite(curves.flatMap((curve) => curve.nonfinite))) {
+    const left = plot.valToPos(first - 0.5, "x", true);
+    const width = Math.max(3 * devicePixelRatio, plot.valToPos(last + 0.5, "x", true) - left);
+    hatch(ctx, left, bbox.top, width, bbox.height, colours.bad);
+    if (left > labelled) labelled = label(ctx, "NaN/inf", left, bbox, colours);
+  }
+  if (log) {
+    curves.forEach((curve, index) => {
+      ctx.fillStyle = colours.curves[index % colours.curves.length];
+      for (const [first, last] of curve.nonpositive) {
+        const left = plot.valToPos(first - 0.5, "x", true);
+        const width = Math.max(2 * devicePixelRatio, plot.valToPos(last + 0.5, "x", true) - left);
+        ctx.fillRect(left, bbox.top + bbox.height - (index + 1) * 4 * devicePixelRatio, width, 3 * devicePixelRatio);
+      }
+    });
+  }
+  ctx.restore();
+}
+
+function hatch(ctx, left, top, width, height, colour) {
+  const gap = 7 * devicePixelRatio;
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(left, top, width, height);
+  ctx.clip();
+  ctx.globalAlpha = 0.16;
+  ctx.fillStyle = colour;
+  ctx.fillRect(left, top, width, height);
+  ctx.globalAlpha = 0.75;
+  ctx.strokeStyle = colour;
+  ctx.lineWidth = devicePixelRatio;
+  ctx.beginPath();
+  for (let x = left - height; x < left + width; x += gap) {
+    ctx.moveTo(x, top + height);
+    ctx.lineTo(x + height, top);
+  }
+  ctx.stroke();
+  ctx.restore();
+}
+
+/** @returns {number} Where the label ends, in canvas pixels. */
+function label(ctx, text, left, bbox, colours) {
+  ctx.font = `600 ${11 * devicePixelRatio}px system-ui, sans-serif`;
+  const width = ctx.measureText(text).width + 8 * devicePixelRatio;
+  const at = Math.max(bbox.left, Math.min(left, bbox.left + bbox.width - width));
+  ctx.fillStyle = colours.paper;
+  ctx.fillRect(at, bbox.top, width, 16 * devicePixelRatio);
+  ctx.fillStyle = colours.bad;
+  ctx.textAlign = "left";
+  ctx.textBaseline = "middle";
+  ctx.fillText(text, at + 4 * devicePixelRatio, bbox.top + 8 * devicePixelRatio);
+  return at + width;
+}
+
+function drawOnsets(plot, onsets, colours) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  clip(ctx, bbox);
+  ctx.font = `600 ${10 * devicePixelRatio}px system-ui, sans-serif`;
+  ctx.textAlign = "center";
+  let labelled = -Infinity;
+  for (const onset of [...onsets].sort((left, right) => left.step - right.step)) {
+    const x = plot.valToPos(onset.step, "x", true);
+    const colour = onset.severity === "critical" ? colours.critical : colours.warning;
+    ctx.fillStyle = colour;
+    ctx.beginPath();
+    ctx.moveTo(x - 5 * devicePixelRatio, bbox.top + bbox.height);
+    ctx.lineTo(x + 5 * devicePixelRatio, bbox.top + bbox.height);
+    ctx.lineTo(x, bbox.top + bbox.height - 8 * devicePixelRatio);
+    ctx.fill();
+    if (x - labelled > 34 * devicePixelRatio) {
+      ctx.fillText(onset.text, x, bbox.top + bbox.height - 11 * devicePixelRatio);
+      labelled = x;
+    }
+  }
+  ctx.restore();
+}
+
+function clip(ctx, bbox) {
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+}
+
+/** Overlapping stretches as one, so that two curves that fail together are hatched once. */
+function unite(pairs) {
+  const sorted = [...pairs].sort((a, b) => a[0] - b[0]);
+  const united = [];
+  for (const [first, last] of sorted) {
+    const before = united.at(-1);
+    if (before && first <= before[1] + 1) before[1] = Math.max(before[1], last);
+    else united.push([first, last]);
+  }
+  return united;
+}
+
+function zoom(plot, timeline) {
+  const { left, width } = plot.select;
+  if (width < 4) return;
+  const view = { min: plot.posToVal(left, "x"), max: plot.posToVal(left + width, "x") };
+  plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+  if (view.max - view.min >= 1) timeline.set("view", { view });
+}
+
+/** A click marks a step and moves the sound there, a double click shows all steps again. */
+function addMouse(plot, timeline) {
+  let pressed = 0;
+  plot.over.addEventListener("mousedown", (event) => (pressed = event.clientX));
+  plot.over.addEventListener("click", (event) => {
+    if (Math.abs(event.clientX - pressed) > 3) return;
+    const left = event.clientX - plot.over.getBoundingClientRect().left;
+    timeline.set("seek", { marked: Math.round(plot.posToVal(left, "x")) });
+    timeline.set("mark", {});
+  });
+  plot.over.addEventListener("dblclick", () => timeline.set("view", { view: timeline.whole }));
+}
+
+function addKeyboard(parent, title, getPlot, timeline) {
+  parent.tabIndex = 0;
+  parent.setAttribute("role", "group");
+  parent.setAttribute("aria-label", `${title}. Arrow keys move the cursor, Enter marks the step, Escape shows all steps.`);
+  parent.addEventListener("keydown", (event) => {
+    const plot = getPlot();
+    const steps = plot.data[0];
+    const moves = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -Infinity, End: Infinity };
+    const at = plot.cursor.idx ?? 0;
+    if (event.key === "Enter") {
+      timeline.set("seek", { marked: steps[at] });
+      timeline.set("mark", {});
+    } else if (event.key === "Escape") {
+      timeline.set("view", { view: timeline.whole });
+    } else if (event.key in moves && event.target === parent) {
+      const next = Math.min(steps.length - 1, Math.max(0, at + moves[event.key]));
+      plot.setCursor({ left: plot.valToPos(steps[next], "x"), top: 10 });
+    } else {
+      return;
+    }
+    event.preventDefault();
+  });
+}
+
+function addAxisButton(parent, chart, log, change) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "axis";
+  button.textContent = "log";
+  button.title = "Logarithmic axis";
+  button.setAttribute("aria-label", `Logarithmic axis: ${chart.title}`);
+  button.setAttribute("aria-pressed", String(log));
+  button.addEventListener("click", () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    if (on && !chart.curves.some((curve) => curve.values.some((value) => value > 0))) return;
+    button.setAttribute("aria-pressed", String(on));
+    change(on);
+  });
+  parent.append(button);
+}

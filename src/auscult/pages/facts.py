@@ -1,0 +1,191 @@
+"""Facts: what was not observed, and what is needed to reproduce a run, as HTML."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from auscult.core.catalogue import METRICS
+from auscult.core.metric import Scope
+from auscult.core.run import Run
+from auscult.pages.tables import folded, table
+from auscult.pages.verdict import losses
+from auscult.pages.wording import counted, figure, listed, shown, shown_lines
+
+SCOPE_WORDS: dict[Scope, str] = {
+    "run": "Whole run",
+    "group": "Parameter groups",
+    "parameter": "Parameters",
+    "module": "Modules",
+    "category": "Categories",
+}
+
+
+def gaps(run: Run) -> str:
+    """What was not observed, how often the rest was, and what failed: never a silent hole."""
+    return _cadence(run) + _unobserved(run) + _notices(run)
+
+
+def reproduction(run: Run) -> str:
+    """Configuration, command, versions, host, and the model's parameters."""
+    info = run.info
+    rows = [
+        ("name", shown(info.name)),
+        ("id", shown(info.id)),
+        ("created", moment(info.created)),
+        ("command", shown_lines(shlex.join(info.command)) if info.command else "–"),
+        ("seed", "–" if info.seed is None else str(info.seed)),
+        ("git commit", shown(info.git_commit or "–")),
+        ("host", shown(info.host)),
+        ("devices", listed(info.devices, 16) or "–"),
+        ("processes", f"{info.world_size:,}"),
+        ("versions", ", ".join(f"{shown(name)} {shown(version)}" for name, version in info.versions.items()) or "–"),
+        ("format version", str(info.format_version)),
+    ]
+    config = [(name, _value(value)) for name, value in _flat(info.config)]
+    settings = table("Configuration", ("name", "value"), config) if config else "<p>No configuration was given.</p>"
+    return (
+        table("Identity and environment", ("fact", "value"), rows)
+        + settings
+        + _segments(run)
+        + _audit(run)
+        + _model(run)
+    )
+
+
+def moment(seconds: float) -> str:
+    """A time since the epoch as `2026-11-21 09:17 UTC`."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _cadence(run: Run) -> str:
+    rows: list[tuple[str, ...]] = []
+    for stream in run.streams:
+        steps = [some for some, _ in run.source.columns(stream, [], run.stop)]
+        recorded = np.concatenate(steps) if steps else np.empty(0, np.int64)
+        if len(recorded):
+            every = int(np.median(np.diff(recorded))) if len(recorded) > 1 else None
+            names = dict.fromkeys(channel.metric for channel in run.source.channels(stream))
+            cadence = "once" if every is None else "every step" if every == 1 else f"every {every:,} steps"
+            span = f"{recorded[0]:,} to {recorded[-1]:,}"
+            rows.append((stream, cadence, f"{len(recorded):,}", span, listed(list(names), 12)))
+    return table("What was recorded, and how often", ("stream", "cadence", "rows", "steps", "metrics"), rows)
+
+
+def _unobserved(run: Run) -> str:
+    known = {*run.metrics, *(["loss"] if losses(run) else [])}
+    missing = [each for each in METRICS.values() if each.name not in known]
+    rows = [(each.name, SCOPE_WORDS[each.scope], each.formula) for each in missing]
+    seen = set(run.paths("grad_norm"))
+    silent = [each.path for each in run.parameters if each.trainable and each.path not in seen]
+    frozen = [each.path for each in run.parameters if not each.trainable]
+    without = [each.path for each in run.modules if each.leaf and each.path not in set(run.paths("activation_std"))]
+    sentences = [
+        f"{counted(len(silent), 'trainable parameter')} without a gradient norm: {listed(silent, 8)}."
+        if silent
+        else "",
+        f"{counted(len(frozen), 'frozen parameter')}: {listed(frozen, 8)}." if frozen else "",
+        f"{counted(len(without), 'leaf module')} without activation statistics: {listed(without, 8)}."
+        if without
+        else "",
+    ]
+    items = "".join(f"<li>{escape(each)}</li>" for each in sentences if each)
+    listing = f"<ul>{items}</ul>" if items else ""
+    if not rows:
+        return listing
+    caption = f"{counted(len(rows), 'metric')} of the catalogue not observed"
+    return listing + folded(caption, table(caption, ("metric", "scope", "definition"), rows))
+
+
+def _notices(run: Run) -> str:
+    """Damage, failures of the monitor and changes of its schedule."""
+    sentences = [f"Damaged and left out: {shown_lines(each)}" for each in run.damage]
+    for event in run.events:
+        if event["kind"] in ("failure", "schedule") and event["step"] < run.stop:
+            details = ", ".join(
+                f"{name} {_value(value)}" for name, value in event.items() if name not in ("kind", "step", "time")
+            )
+            word = "Failure of the monitor" if event["kind"] == "failure" else "Schedule"
+            sentences.append(f"{word} at step {event['step']:,}: {shown_lines(details)}")
+    items = "".join(f"<li>{escape(each)}</li>" for each in sentences)
+    return f'<h3>Notices</h3><ul class="notices">{items}</ul>' if items else ""
+
+
+def _segments(run: Run) -> str:
+    if len(run.segments) < 2:
+        return ""
+    rows = [
+        (
+            "beginning" if position == 0 else f"resume {position}",
+            f"{each.step:,}",
+            moment(each.time),
+            _value(dict(each.versions)),
+        )
+        for position, each in enumerate(run.segments)
+    ]
+    return table("Segments", ("segment", "first step", "began", "versions"), rows)
+
+
+def _audit(run: Run) -> str:
+    audit = run.audit
+    if audit is None:
+        return "<p>The loss call was not observed.</p>"
+    row = (
+        shown(audit.loss),
+        f"{audit.step:,}",
+        figure(audit.value),
+        figure(audit.expected),
+        "–" if audit.classes is None else f"{audit.classes:,}",
+        shown(audit.reduction),
+        _shape(audit.input_shape),
+        _shape(audit.target_shape),
+    )
+    head = ("loss", "step", "value", "of an uninformed model", "classes", "reduction", "predictions", "targets")
+    return table("The first loss call", head, [row])
+
+
+def _model(run: Run) -> str:
+    parameters = run.parameters
+    if not parameters:
+        return "<p>The model's parameters were not recorded.</p>"
+    types = {each.path: each.type for each in run.modules}
+    total = sum(each.size for each in parameters)
+    rows = (
+        (
+            shown(each.path),
+            shown(types.get(each.path.rpartition(".")[0], "–")),
+            _shape(each.shape),
+            f"{each.size:,}",
+            shown(each.dtype),
+            "yes" if each.trainable else "frozen",
+            "–" if each.group is None else shown(each.group),
+            listed(each.aliases) or "–",
+        )
+        for each in parameters
+    )
+    head = ("parameter", "module", "shape", "elements", "dtype", "trainable", "group", "also known as")
+    caption = f"Model: {counted(len(parameters), 'parameter')}, {counted(total, 'element')}"
+    return folded(caption, table(caption, head, rows))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " × ".join(f"{each:,}" for each in shape) or "scalar"
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as dotted names."""
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{shown(str(name))}.")
+        else:
+            yield f"{prefix}{shown(str(name))}", value
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return figure(value, 6)
+    return shown_lines(value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False))

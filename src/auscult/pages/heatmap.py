@@ -1,0 +1,106 @@
+"""Heatmap: depth x steps, one cell per row and column, coded for the page.
+
+The code of a cell says how far the row is from its own healthy centre, the median of its finite positive values:
+1000 * log10(value / centre), of the value of the column that is farthest from it. Fractions (dead, saturated) are
+coded on a linear scale, 10000 * value, the largest of the column. Knows nothing of colours.
+"""
+
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auscult.pages.curve import numbers
+from auscult.pages.sweep import Sweep
+from auscult.pages.wording import shown
+
+NOT_OBSERVED = -32768
+NON_FINITE = -32767
+ZERO = -32766
+LOG_SCALE = 1000
+LINEAR_SCALE = 10_000
+FARTHEST = 32_000
+
+FRACTIONS = ("dead_fraction", "saturated_fraction")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heatmap:
+    """One metric of P rows over C columns of steps.
+
+    Attributes:
+        metric: The metric.
+        rows: Paths `(P,)` in model order.
+        starts: First step of each column, int64 `(C,)`.
+        stops: One past the last step of each column `(C,)`.
+        codes: int16 `(P, C)`; `NOT_OBSERVED`, `NON_FINITE` and `ZERO` are no distances. Where a column holds several
+            kinds, non-finite hides zero and zero hides values.
+        centres: The healthy centre of each row, float64 `(P,)`; NaN where it has no positive value.
+        scale: `log` (decades from the centre) or `linear` (the value itself, 0 to 1).
+        reach: Decades at which the colours end, >= 1; 1 on a linear scale.
+    """
+
+    metric: str
+    rows: tuple[str, ...]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    codes: NDArray[np.int16]
+    centres: NDArray[np.float64]
+    scale: Literal["log", "linear"]
+    reach: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types; codes as base64 of little-endian int16, row after row."""
+        return {
+            "metric": self.metric,
+            "rows": [shown(each) for each in self.rows],
+            "starts": self.starts.tolist(),
+            "stops": self.stops.tolist(),
+            "codes": b64encode(self.codes.astype("<i2").tobytes()).decode("ascii"),
+            "centres": numbers(self.centres),
+            "scale": self.scale,
+            "reach": self.reach,
+        }
+
+
+def heatmap(swept: Sweep) -> Heatmap:
+    """Code a sweep for the page."""
+    linear = swept.metric in FRACTIONS
+    codes = _linear(swept) if linear else _log(swept)
+    codes[swept.bad] = NON_FINITE
+    codes[~swept.seen] = NOT_OBSERVED
+    return Heatmap(
+        swept.metric,
+        swept.paths,
+        swept.starts,
+        swept.stops,
+        codes.astype(np.int16),
+        swept.centres,
+        "linear" if linear else "log",
+        1 if linear else _reach(codes),
+    )
+
+
+def _log(swept: Sweep) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore", divide="ignore"):  # cells without a positive value are overwritten below
+        centre = np.log10(swept.centres)[:, None]
+        below = np.log10(swept.low) - centre
+        above = np.log10(swept.high) - centre
+    decades = np.where(np.abs(below) > np.abs(above), below, above)
+    codes = np.clip(np.rint(np.nan_to_num(decades) * LOG_SCALE), -FARTHEST, FARTHEST)
+    codes[swept.zero] = ZERO
+    return codes
+
+
+def _linear(swept: Sweep) -> NDArray[np.float64]:
+    return np.rint(np.clip(swept.high, 0.0, 1.0) * LINEAR_SCALE)
+
+
+def _reach(codes: NDArray[np.float64]) -> int:
+    """Decades that hold 99.5 % of the cells, between 1 and 4."""
+    usual = np.abs(codes[codes > ZERO])
+    if not len(usual):
+        return 1
+    return int(np.clip(np.ceil(np.quantile(usual, 0.995) / LOG_SCALE), 1, 4))

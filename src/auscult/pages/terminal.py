@@ -1,0 +1,73 @@
+"""The terminal: findings as text, with colours where the terminal has them.
+
+Text from a run is never read as markup, and its control characters never reach the terminal.
+"""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from auscult.core.finding import Evidence, Finding, Severity
+from auscult.core.run import Run
+from auscult.pages.verdict import is_sick, verdict
+from auscult.pages.wording import SEVERITY_WORDS, figure, place, shown, shown_lines
+
+STYLES: dict[Severity, str] = {"critical": "bold red", "warning": "bold yellow", "info": "bold cyan"}
+
+
+def findings_text(run: Run, findings: Sequence[Finding]) -> Group:
+    """The verdict and every finding, worst first, as a renderable for `rich.console.Console.print`."""
+    ordered = sorted(findings, key=lambda each: each.rank)
+    style = STYLES[ordered[0].severity] if is_sick(ordered) else "bold green" if len(run.steps) else "bold"
+    blocks: list[RenderableType] = [Text(f"{shown(run.info.name)}: ", "bold").append(verdict(run, findings), style)]
+    for each in ordered:
+        blocks += [Text(), _heading(each), Padding(_body(each), (0, 0, 0, 2), expand=False)]
+    return Group(*blocks)
+
+
+def finding_line(finding: Finding) -> str:
+    """One line for a log: `CRITICAL G001 exploding-gradient, conv1.weight since step 41: summary Try: advice`."""
+    recovered = " recovered" if finding.status == "recovered" else ""
+    return (
+        f"{finding.severity.upper()}{recovered} {finding.code} {shown(finding.name)}, {place(finding.path)} "
+        f"since step {finding.step:,}: {shown_lines(finding.summary)} Try: {shown_lines(finding.advice[0])}"
+    )
+
+
+def _heading(finding: Finding) -> Text:
+    style = "dim" if finding.status == "recovered" else STYLES[finding.severity]
+    word = SEVERITY_WORDS[finding.severity] + (", recovered" if finding.status == "recovered" else "")
+    return Text.assemble(
+        (f"{word} ", style),
+        (f"{shown(finding.code)} {shown(finding.name)}", "bold"),
+        f"  {place(finding.path)}, since step {finding.step:,}",
+    )
+
+
+def _body(finding: Finding) -> Table:
+    """Two columns, so that a wrapped sentence stays beside its label."""
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(style="dim", no_wrap=True)
+    lines.add_column(overflow="fold")
+    lines.add_row("what", Text(shown_lines(finding.summary)))
+    for each in finding.evidence:
+        lines.add_row("evidence", Text.assemble(*_evidence(each)))
+    for each in finding.advice:
+        lines.add_row("try", Text(shown_lines(each), "green"))
+    for each in finding.ruled_out:
+        lines.add_row("ruled out", Text(shown_lines(each)))
+    if finding.confidence < 1:
+        lines.add_row("confidence", f"{finding.confidence:.0%}")
+    return lines
+
+
+def _evidence(evidence: Evidence) -> tuple[str | tuple[str, str], ...]:
+    bound = "" if evidence.bound is None else f" (bound {figure(evidence.bound)})"
+    return (
+        f"{shown_lines(evidence.metric)} of {place(evidence.path)} = ",
+        (figure(evidence.value), "bold"),
+        f" at step {evidence.step:,}{bound}",
+    )

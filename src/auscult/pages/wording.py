@@ -1,0 +1,57 @@
+"""Wording: how names and figures from a run are put into sentences.
+
+Knows nothing of HTML or terminals: escaping for these is done where the text is placed.
+"""
+
+import math
+from collections.abc import Sequence
+
+SEVERITY_WORDS = {"critical": "Critical", "warning": "Warning", "info": "Note"}
+
+
+def shown(text: str) -> str:
+    r"""A name from a run with control and format characters made visible, as `\x1b`, so that it cannot pose as another.
+
+    Terminal escapes, line breaks, NUL and bidirectional overrides all become their Python escape; letters of any
+    script stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+
+
+def shown_lines(text: str) -> str:
+    """Like `shown` for sentences: line breaks and tabs become spaces."""
+    return shown(" ".join(text.split()))
+
+
+def place(path: str) -> str:
+    """Where something is, in words: the path, or the whole run for `""`."""
+    return shown(path) if path else "the whole run"
+
+
+def figure(value: float | None, digits: int = 4) -> str:
+    """A number in a few significant digits; `NaN`, `inf`, and an en dash where there is none."""
+    if value is None:
+        return "–"
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if value == int(value) and abs(value) < 1e6:
+        return f"{int(value):,}"
+    return f"{value:.{digits}g}"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 step`, `2,000 steps`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def listed(names: Sequence[str], limit: int = 4) -> str:
+    """Names in a row, the rest counted: `a, b and 3 more`."""
+    head = [shown(each) for each in names[:limit]]
+    rest = len(names) - len(head)
+    if rest:
+        return f"{', '.join(head)} and {rest:,} more"
+    return " and ".join((", ".join(head[:-1]), head[-1])) if len(head) > 1 else "".join(head)

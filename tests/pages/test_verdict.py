@@ -1,0 +1,66 @@
+from collections.abc import Callable
+
+import numpy as np
+
+from auscult.core.finding import Finding
+from auscult.core.run import Run
+from auscult.pages.verdict import is_sick, losses, verdict
+from auscult.pages.wording import figure
+
+Maker = Callable[..., Run]
+FindingMaker = Callable[..., Finding]
+
+
+def test_healthy_gives_its_vital_signs(healthy: Run) -> None:
+    text = verdict(healthy, [])
+    loss = healthy.series("train/loss").values[-1]
+    ratio = np.median(healthy.series("update_ratio").values)
+    assert text.startswith("No problem found: the run is finished (201 steps recorded, last step 200)")
+    assert f"last loss {figure(loss)}" in text
+    assert f"median update ratio {figure(float(ratio), 2)}" in text
+    assert "100 % of steps finite" in text
+
+
+def test_sick_names_the_worst_with_place_and_onset(exploding: Run, finding: FindingMaker) -> None:
+    text = verdict(exploding, [finding(severity="warning", step=3, code="U003"), finding()])
+    assert text.startswith("Critical: exploding-gradient (G001) in layers.2.weight since step 120")
+    assert "1 further finding;" in text
+    assert "is unfinished" in text
+
+
+def test_recovered_and_notes_are_no_active_problem(healthy: Run, finding: FindingMaker) -> None:
+    recovered = finding(status="recovered")
+    assert not is_sick([recovered, finding(severity="info")])
+    assert is_sick([recovered, finding(severity="warning")])
+    text = verdict(healthy, [recovered])
+    assert text.startswith("No active problem") and "recovered from exploding-gradient" in text
+    assert "worth a look: exploding-gradient" in verdict(healthy, [finding(severity="info")])
+
+
+def test_nothing_recorded(run_of: Maker) -> None:
+    assert (
+        verdict(run_of(steps=0, finished=False), []) == "Nothing was recorded: the run is unfinished and has no steps."
+    )
+
+
+def test_one_step_and_the_share_of_finite_steps(run_of: Maker, poisoned: Run) -> None:
+    assert "1 step recorded, last step 0" in verdict(run_of(steps=1), [])
+    assert "19.9 % of steps finite" in verdict(poisoned, [])
+    assert "last loss NaN" in verdict(poisoned, [])
+
+
+def test_almost_all_is_never_called_all(run_of: Maker) -> None:
+    def spoil(name: str, values: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(len(values)) == 5, 0.0, values) if name.startswith("finite") else values
+
+    assert "99.9 % of steps finite" in verdict(run_of(steps=3000, change=spoil), [])
+
+
+def test_it_is_one_sentence(healthy: Run, finding: FindingMaker) -> None:
+    for findings in ([], [finding()], [finding(status="recovered")]):
+        text = verdict(healthy, findings)
+        assert text.endswith(".") and ". " not in text and "\n" not in text
+
+
+def test_losses_are_found_under_any_prefix(healthy: Run) -> None:
+    assert [each.name for each in losses(healthy)] == ["train/loss", "val/loss"]
