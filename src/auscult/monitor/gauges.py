@@ -39,6 +39,7 @@ class Gauges:
         activations: bool,
         failed: Callable[[str, Exception], None],
     ) -> None:
+        self._failed = failed
         self.ledger = Ledger(tensors)
         self.activations = Activations(model, failed) if activations else None
         known = {stream: past.source.channels(stream) for stream in past.streams} if past is not None else {}
@@ -82,7 +83,11 @@ class Gauges:
 
     def records(self, draft: Draft) -> list[Record]:
         """The rows of a finished step, one per stream that has something to tell; brings everything to the host."""
-        rows = self._measured(draft)
+        try:
+            rows = self._measured(draft)
+        except Exception as error:  # what the user logged is not lost with it
+            self._failed("measuring", error)
+            rows = []
         for stream, values in (("user", draft.user_values()), ("evaluation", draft.evaluation_values())):
             if values:
                 rows.append(self._columns[stream].record(draft.step, values))
@@ -93,6 +98,8 @@ class Gauges:
 
     def _measured(self, draft: Draft) -> list[Record]:
         """The rows of norms and samples, where they were taken."""
+        if not draft.norms_taken and not draft.sampled:
+            return []
         norms = empty_row("norms", 3 * self._parameters)
         sampled = empty_row("sampled", 6 * (self._parameters + self._modules) + 1) if draft.sampled else None
         moments = None if sampled is None else sampled[: 6 * self._parameters].reshape(3, 2, self._parameters)

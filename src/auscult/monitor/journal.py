@@ -113,6 +113,10 @@ class Journal:
             self._judging = self._try("rules", lambda: found.extend(self._judge(step, records)))
         self._announce(step, found)
 
+    def lose_row(self) -> None:
+        """A row could not even be made: `saved_step` moves no further."""
+        self._complete = False
+
     def event(self, kind: str, step: int, **facts: Any) -> None:
         """Write down something that happened."""
         if not self._foreign():

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from weakref import ReferenceType, ref
 
 import torch
@@ -91,6 +91,9 @@ def watch(
     """
     if os.environ.get("AUSCULT", "").lower() in ("off", "0", "false"):
         return SilentMonitor(model, path, step or 0)
+    if if_exists not in get_args(IfExists):
+        known = ", ".join(get_args(IfExists))
+        raise SetupError(f"Expected `if_exists` to be one of {known}, but got {if_exists!r}.")
     if stop_on is not None and stop_on not in SEVERITIES:
         raise SetupError(f"Expected `stop_on` to be one of {', '.join(SEVERITIES)} or None, but got {stop_on!r}.")
     return Monitor(
@@ -315,11 +318,12 @@ class Monitor:
 
     def _begin_step(self) -> None:
         """Decide what is measured of the step that begins."""
-        norms = self._measuring and self._schedule.norms(self.step)
-        sampled = self._measuring and self._schedule.samples(self.step)
-        self._draft = Draft(self.step, norms_taken=norms, sampled=sampled)
+        self._draft = Draft(self.step)
         self._forward_began = False
-        self._gauges.arm(sampled)
+        if self._measuring:
+            self._draft.norms_taken = self._schedule.norms(self.step)
+            self._draft.sampled = self._schedule.samples(self.step)
+        self._gauges.arm(self._draft.sampled)
 
     def _on_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model is about to be called."""
@@ -330,7 +334,8 @@ class Monitor:
             self._forward_began = True
             self._flush()
             self._draft.samples += _batch_size((*args, *kwargs.values()))
-            if self._audit is not None and self._audit_forward:
+        if self._audit is not None and self._audit_forward:
+            with self._guard("loss audit"):
                 self._audit.begin()
 
     def _on_loss(self, args: tuple[Any, ...]) -> None:
@@ -363,9 +368,18 @@ class Monitor:
 
     def _finish_step(self) -> None:
         """All optimizers have made their update, or one of them begins the next step."""
-        draft = self._draft
+        draft, step = self._draft, self.step
+        self._done = draft
+        self._updated.clear()
+        self.step += 1
         with self._guard("measuring"):
             self._gauges.take_activations(draft)
+        with self._guard("schedule"):
+            self._note_times(draft, step)
+        with self._guard("measuring"):
+            self._begin_step()
+
+    def _note_times(self, draft: Draft, step: int) -> None:
         now = time.perf_counter()
         whole = None if self._last_update is None else now - self._last_update
         self._last_update = now
@@ -374,32 +388,31 @@ class Monitor:
         self._guard.strict = False
         draft.steps[Channel("overhead_time", "")] = inside
         draft.steps.setdefault(Channel("clip_coefficient", ""), 1.0)
-        if whole is not None:
-            draft.steps[Channel("step_time", "")] = whole
-            if draft.samples:
-                draft.steps[Channel("throughput", "")] = draft.samples / whole
-            cadence = self._schedule.spent(self.step, inside, whole)
-            if cadence is not None:
-                self._journal.event("schedule", self.step + 1, norms=cadence.norms, samples=cadence.samples)
-        self._done = draft
-        self._updated.clear()
-        self.step += 1
-        self._begin_step()
+        if whole is None:
+            return
+        draft.steps[Channel("step_time", "")] = whole
+        if draft.samples:
+            draft.steps[Channel("throughput", "")] = draft.samples / whole
+        cadence = self._schedule.spent(step, inside, whole)
+        if cadence is not None:
+            self._journal.event("schedule", step + 1, norms=cadence.norms, samples=cadence.samples)
 
     def _flush(self) -> None:
         """Make the rows of the step whose update has been made; nothing can be added to it any more."""
         if self._done is not None:
             done, self._done = self._done, None
-            self._journal.record(done.step, self._gauges.records(done))
+            with self._guard("recording"):
+                self._journal.record(done.step, self._gauges.records(done))
 
     def _observe_first_pass(self) -> None:
         """After the first backward pass: what the loss call looked like, and the order of the modules."""
         if self._audit is not None:
-            self._audit.end()
-            audit = self._audit.audit(self.step)
-            self._audit = None
-            if audit is not None:
-                self._journal.observe_loss(audit)
+            watching, self._audit = self._audit, None
+            with self._guard("loss audit"):
+                watching.end()
+                audit = watching.audit(self.step)
+                if audit is not None:
+                    self._journal.observe_loss(audit)
         order = self._gauges.order()
         if order and not self._order_known:
             self._order_known = True
@@ -432,6 +445,8 @@ class Monitor:
             self._draft.norms_taken = self._draft.sampled = False
             self._gauges.ledger.discard()
             self._gauges.arm(False)
+        if part == "recording":
+            self._journal.lose_row()
         self._journal.fail(part, error)
 
 

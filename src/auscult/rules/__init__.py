@@ -1,0 +1,1 @@
+"""A digest in, findings out: one class per rule, grouped by family. NumPy only."""

@@ -1,0 +1,173 @@
+"""Rules about what flows forward: A001 dead-units, A002 saturated.
+
+Know the outputs of modules that were observed, and nothing of operations that are no module.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from auscult.core.digest import Digest
+from auscult.core.finding import Evidence, Finding, Severity
+from auscult.core.run import Module
+from auscult.rules.channels import finite_tail, listing, recent_start, training_loss
+from auscult.rules.rule import Rule
+
+BLOCKS = 2
+DEAD_INFO, DEAD_ALARM, DEAD_ALL = 0.6, 0.9, 0.995
+SMALL_BATCH = 8
+SATURATED_START, SATURATED_ALARM = 0.5, 0.9
+
+
+class DeadUnits(Rule):
+    """Most units of a layer are 0 for every sample.
+
+    What it means:
+        A ReLU whose input is negative for all data passes neither signal nor gradient; it will hardly ever come back.
+
+    Why it hurts:
+        The layer has lost most of its width. If all units are dead, nothing in front of it learns any more.
+
+    How it is decided:
+        From the lowest `dead_fraction` in each of the last two blocks: at least 0.6 in both gives info, 0.9 a
+        warning, 0.995 critical. The share of zeros is not used: half or more zeros are normal for a ReLU. Only the
+        module that comes first in forward order is reported; those behind it (pooling, dropout) see the same zeros.
+
+    What to try:
+        A lower learning rate with warm-up; He initialisation and zero biases; normalisation before the activation; a
+        LeakyReLU or GELU.
+
+    Not reported when:
+        Outputs can be negative, or fewer than two blocks were observed. With 8 samples a batch or fewer it is info at
+        most, because units that are rarely needed are then silent in most batches.
+
+    References:
+        Karpathy, makemore part 3 (2022), dead neurons; AutoTrainer (ICSE 2021): share of zeros >= 0.7 (a rule that
+        alarms on healthy runs, hence not followed).
+    """
+
+    code: ClassVar[str] = "A001"
+    name: ClassVar[str] = "dead-units"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding."""
+        dead = [
+            (module, state, share) for module, state, share in _lasting(digest, "dead_fraction") if share >= DEAD_INFO
+        ]
+        worst = [each for each in dead if each[2] >= DEAD_ALARM] or dead
+        if not worst:
+            return
+        module, state, share = worst[0]
+        bound = DEAD_ALARM if share >= DEAD_ALARM else DEAD_INFO
+        begin, value = _since(state, bound)
+        others = [each.path for each, _, _ in worst[1:]]
+        behind = f" Modules behind it show the same: {listing(others)}." if others else ""
+        yield Finding(
+            self.code,
+            self.name,
+            self._severity(digest, share),
+            module.path,
+            begin,
+            summary=f"{share:.0%} of the units of {module.path} have been 0 for every sample since step {begin}."
+            f"{behind}",
+            evidence=(Evidence("dead_fraction", module.path, begin, value, bound),),
+            advice=(
+                "Lower the learning rate or warm it up: one update that is too large can switch a layer off for good.",
+                "Initialise with torch.nn.init.kaiming_normal_ and biases of 0; standardise the inputs.",
+                "Put a normalisation layer before the activation, or use LeakyReLU or GELU.",
+            ),
+            phase="forward",
+            confidence=0.9 if share >= DEAD_ALARM else 0.5,
+        )
+
+    def _severity(self, digest: Digest, share: float) -> Severity:
+        batch = digest.audit.input_shape[0] if digest.audit is not None and digest.audit.input_shape else None
+        if share < DEAD_ALARM or (batch is not None and batch <= SMALL_BATCH):
+            return "info"
+        return "critical" if share >= DEAD_ALL else "warning"
+
+
+class Saturated(Rule):
+    """A tanh works at its limits.
+
+    What it means:
+        Most outputs of a tanh lie beyond +-0.97, where its slope is below 0.06.
+
+    Why it hurts:
+        The gradient is multiplied by that slope on its way back, so the layers in front learn slowly or not at all.
+
+    How it is decided:
+        From the lowest `saturated_fraction` in each of the last two blocks, for modules whose type is a tanh. At
+        least 0.5 from the first observation on gives info, at least 0.9 from the first observation on a warning while
+        the loss has not fallen by a tenth. Saturation that developed while training gives info at 0.9.
+
+    What to try:
+        Scale the weights in front by gain / sqrt(fan_in) (gain 5/3 for tanh); normalise before it; standardise the
+        inputs.
+
+    Not reported when:
+        The module is a sigmoid, a softmax or a recurrent cell: gates and attention are meant to open and close. The
+        last module of the forward pass became saturated by training: a bounded output at its bound may be right.
+
+    References:
+        Karpathy, makemore part 3 (2022), |h| > 0.97; Glorot and Bengio, AISTATS 2010, section 3.
+    """
+
+    code: ClassVar[str] = "A002"
+    name: ClassVar[str] = "saturated"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the first module concerned."""
+        last = [each for each in digest.segments[-1].modules if each.leaf][-1:]
+        for module, state, share in _lasting(digest, "saturated_fraction"):
+            if "tanh" not in module.type.lower() or (module in last and state["first"] < SATURATED_START):
+                continue
+            from_start = bool(state["first"] >= SATURATED_START)
+            if share < (SATURATED_START if from_start else SATURATED_ALARM):
+                continue
+            yield self._finding(digest, module, state, share, from_start)
+            return
+
+    def _finding(self, digest: Digest, module: Module, state: Any, share: float, from_start: bool) -> Finding:
+        loss = training_loss(digest)
+        begin, value = _since(state, SATURATED_START)
+        stuck = loss is None or not bool(loss.state["recent_mean"][-1] < 0.9 * loss.state["first"])
+        alarm = bool(state["first"] >= SATURATED_ALARM) and share >= SATURATED_ALARM and stuck
+        when = "since the first step" if from_start else f"since step {begin}"
+        advice = (
+            "Scale the weights in front to (5/3) / sqrt(fan_in): torch.nn.init.xavier_normal_(weight, gain=5/3).",
+            "Put a normalisation layer before the tanh; standardise the inputs.",
+        )
+        return Finding(
+            self.code,
+            self.name,
+            "warning" if alarm else "info",
+            module.path,
+            begin,
+            summary=f"{share:.0%} of the outputs of {module.path} have been beyond 0.97 in size {when}.",
+            evidence=(Evidence("saturated_fraction", module.path, begin, value, SATURATED_START),),
+            advice=advice if from_start else ("Lower the learning rate or decay the weights.", *advice[1:]),
+            phase="forward",
+            confidence=0.8,
+        )
+
+
+def _lasting(digest: Digest, metric: str) -> Iterator[tuple[Module, Any, float]]:
+    """Leaf modules in forward order with their state and the lowest value over the last blocks."""
+    leaves = {each.path: each for each in digest.segments[-1].modules if each.leaf}
+    paths, states = digest.select(metric, list(leaves))
+    for path, state in zip(paths, states, strict=True):
+        lowest = finite_tail(state["recent_minimum"], BLOCKS)
+        if len(lowest) == BLOCKS:
+            yield leaves[path], state, float(lowest.min())
+
+
+def _since(state: Any, bound: float) -> tuple[int, float]:
+    """Onset and the value there: the first step if it was there from the start, else the block that stayed above."""
+    below = np.flatnonzero(~(state["recent_minimum"] >= bound))
+    position = int(below[-1]) + 1 if len(below) else 0
+    value = float(state["recent_minimum"][min(position, len(state["recent_minimum"]) - 1)])
+    if state["first"] >= bound and state["minimum"] >= bound:
+        return int(state["first_step"]), float(state["first"])
+    return recent_start(state, position), value

@@ -1,0 +1,198 @@
+"""What rules ask of a digest: the state of a channel, the loss, update ratios, when a block began, who is dead.
+
+Knows no bounds and passes no judgement.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auscult.core.digest import BLOCK_STEPS, Digest, block_start
+from auscult.core.run import Parameter
+from auscult.core.sink import Channel
+from auscult.rules.rule import ZERO_ROWS
+
+EVALUATIONS = frozenset({"val", "valid", "validation", "test", "eval", "evaluation", "dev"})
+LOSSES = frozenset({"loss", "train_loss", "training_loss"})
+
+Logs = NDArray[np.float64]
+
+
+class Loss(NamedTuple):
+    """The training loss under the name its user gave it."""
+
+    name: str
+    state: Any
+
+
+class Death(NamedTuple):
+    """Most of a network without gradient.
+
+    Attributes:
+        step: When the parameter that completed the majority went to zero.
+        paths: All parameters whose gradient is zero, first to go first.
+        states: Their states.
+        observed: Number of trainable parameters with an observed gradient.
+        always: Whether the majority never had a gradient.
+        solved: Whether the loss is exactly 0 as well: there is nothing left to learn.
+    """
+
+    step: int
+    paths: list[str]
+    states: NDArray[np.void]
+    observed: int
+    always: bool
+    solved: bool
+
+
+def state_of(digest: Digest, metric: str, path: str = "") -> Any | None:
+    """The state of one channel; None if it was never observed."""
+    position = digest.index.get(Channel(metric, path))
+    return None if position is None or digest.state["rows"][position] == 0 else digest.state[position]
+
+
+def training_loss(digest: Digest) -> Loss | None:
+    """The loss that the user logs: `loss`, or a name such as `train/loss` that does not name an evaluation."""
+    names = [channel.metric for channel in digest.channels if not channel.path and _names_loss(channel.metric)]
+    for name in sorted(names, key=lambda name: name != "loss"):
+        state = state_of(digest, name)
+        if state is not None:
+            return Loss(name, state)
+    return None
+
+
+def _names_loss(metric: str) -> bool:
+    parts = metric.lower().replace(".", "/").split("/")
+    return parts[-1] in LOSSES and EVALUATIONS.isdisjoint(parts)
+
+
+def loss_has_fallen(loss: Loss | None, share: float) -> bool:
+    """Whether the mean over the last block lies below the first loss by more than this share of it."""
+    if loss is None:
+        return False
+    return bool(loss.state["recent_mean"][-1] < loss.state["first"] - share * abs(loss.state["first"]))
+
+
+def loss_has_risen(loss: Loss | None) -> bool:
+    """Whether the mean over the last block lies above the first loss, or that block had no finite loss at all."""
+    if loss is None:
+        return False
+    return bool(loss.state["recent_mean"][-1] > loss.state["first"] or np.isnan(loss.state["recent_mean"][-1]))
+
+
+def trainable(digest: Digest) -> list[Parameter]:
+    """The parameters that require a gradient, in model order."""
+    return [parameter for parameter in digest.parameters if parameter.trainable]
+
+
+def weights(digest: Digest) -> list[Parameter]:
+    """The trainable matrices and kernels that an optimizer holds, in model order."""
+    return [each for each in trainable(digest) if len(each.shape) >= 2 and each.group is not None]
+
+
+def is_dense(state: Any) -> bool:
+    """Whether a channel was observed at every step from its first to its last."""
+    return bool(state["last_step"] - state["first_step"] + 1 == state["rows"])
+
+
+def recent_start(state: Any, position: int) -> int:
+    """First step of a block in the ring of recent ones; `position` counts as in the ring, -1 is the newest."""
+    back = -1 - position if position < 0 else len(state["recent"]) - 1 - position
+    last, first = block_start(int(state["last_step"])), block_start(int(state["first_step"]))
+    blocks = int(state["blocks"])
+    between = (last - first) / (blocks - 1) if blocks > 1 else BLOCK_STEPS
+    return max(int(state["first_step"]), block_start(round(last - back * between)))
+
+
+def update_ratios(digest: Digest) -> tuple[list[Parameter], Logs]:
+    """log10 of ||d||/||theta|| of every weight `(P, RECENT_BLOCKS)`, from block medians; NaN where nothing moved."""
+    found = [
+        (each, update["recent"] - norm["recent"])
+        for each in weights(digest)
+        if (update := state_of(digest, "update_norm", each.path)) is not None
+        and (norm := state_of(digest, "param_norm", each.path)) is not None
+    ]
+    return [each for each, _ in found], np.array([ratio for _, ratio in found], np.float64)
+
+
+def finite_tail(values: Logs, count: int) -> Logs:
+    """The last `count` numbers that are not NaN, fewer if there are fewer."""
+    return values[~np.isnan(values)][-count:]
+
+
+def median_over_parameters(logs: Logs) -> Logs:
+    """Median over axis 0 of `(P, B)`, NaN for a block in which no parameter has a number."""
+    medians = np.full(logs.shape[1] if logs.ndim == 2 else 0, np.nan)
+    for block in np.flatnonzero(~np.isnan(logs).all(0)) if logs.size else ():
+        medians[block] = np.nanmedian(logs[:, block])
+    return medians
+
+
+def norm_of_all(logs: Logs) -> Logs:
+    """log10 of the root of the sum of squares over axis 0 of `(P, B)` logarithms, NaN where there is none."""
+    largest = np.fmax.reduce(logs, axis=0, initial=-np.inf)
+    scale = np.where(np.isfinite(largest), largest, 0.0)
+    squares = np.nansum(10.0 ** (2.0 * (logs - scale)), axis=0)
+    return np.where(np.isfinite(largest), scale + 0.5 * np.log10(np.where(squares > 0, squares, 1.0)), np.nan)
+
+
+def lr_of(digest: Digest, parameters: Sequence[Parameter]) -> float | None:
+    """The learning rate, over the last block, of the group that holds most elements; None where it was not observed."""
+    sizes: dict[str, int] = {}
+    for each in parameters:
+        if each.group is not None:
+            sizes[each.group] = sizes.get(each.group, 0) + each.size
+    for group in sorted(sizes, key=lambda name: -sizes[name]):
+        state = state_of(digest, "lr", group)
+        if state is not None and np.isfinite(state["recent_mean"][-1]):
+            return float(state["recent_mean"][-1])
+    return None
+
+
+def without_gradient(digest: Digest) -> tuple[list[str], NDArray[np.void], NDArray[np.bool_]]:
+    """Trainable paths with an observed gradient, their states, and which of them have had none for `ZERO_ROWS` rows."""
+    paths, states = digest.select("grad_norm", [each.path for each in trainable(digest)])
+    return paths, states, states["zero_rows"] >= ZERO_ROWS
+
+
+def death(digest: Digest) -> Death | None:
+    """Whether most of the network has no gradient: half of the observed parameters with half of their elements."""
+    paths, states, zero = without_gradient(digest)
+    if not zero.any():
+        return None
+    size = {each.path: each.size for each in digest.parameters}
+    sizes = np.array([size[path] for path in paths], np.float64)
+    order = [int(each) for each in np.argsort(states["zeros_from"], kind="stable") if zero[each]]
+    elements = np.cumsum(sizes[order]) >= sizes.sum() / 2
+    majority = elements & (np.arange(1, len(order) + 1) >= len(paths) / 2)
+    if not majority.any():
+        return None
+    last = int(majority.argmax())
+    lost = states[order]
+    always = bool((lost["zeros_from"] == lost["first_step"])[: last + 1].all())
+    loss = training_loss(digest)
+    solved = loss is not None and bool(loss.state["zeros_from"] >= 0)
+    return Death(int(lost["zeros_from"][last]), [paths[each] for each in order], lost, len(paths), always, solved)
+
+
+def is_broken(digest: Digest) -> bool:
+    """Whether a parameter became non-finite, or most of the network lost its gradient before it was done."""
+    _, states = digest.select("param_norm", [each.path for each in digest.parameters])
+    dead = death(digest)
+    return bool((states["nonfinite_at"] >= 0).any()) or (dead is not None and not dead.solved)
+
+
+def common_module(paths: Sequence[str]) -> str:
+    """The path itself if it is one, otherwise the longest module path that holds all; `""` is the whole model."""
+    shared = [parts[0] for parts in zip(*(path.split(".") for path in paths)) if len(set(parts)) == 1]
+    return ".".join(shared)
+
+
+def listing(paths: Iterable[str], most: int = 4) -> str:
+    """Paths as text: `a, b and c`, or the first ones and how many more there are."""
+    names = list(paths)
+    if len(names) > most:
+        return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

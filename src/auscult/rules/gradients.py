@@ -1,0 +1,426 @@
+"""Rules about gradients: G001 zero-gradient, G002 exploding-gradient, G003 vanishing-gradient, G004 clipping-always.
+
+Know norms, never directions: a gradient that is wrong but of a usual size is not seen here.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from auscult.core.digest import Digest
+from auscult.core.finding import Evidence, Finding
+from auscult.core.run import Parameter
+from auscult.rules.channels import (
+    Death,
+    Logs,
+    death,
+    finite_tail,
+    is_broken,
+    listing,
+    loss_has_risen,
+    lr_of,
+    norm_of_all,
+    recent_start,
+    state_of,
+    trainable,
+    training_loss,
+    weights,
+    without_gradient,
+)
+from auscult.rules.rule import ZERO_ROWS, Rule
+
+RISE, DEPARTURE = 3.0, 1.0  # decades
+DEPTH_FALL, DEPTH_RATIO, DEPTH_WEIGHTS, STALLED = 3.0, 2.0, 4, -5.0  # decades, decades, number, log10
+CLIP_BLOCKS, CLIP_HEAVY, CLIP_SHARE, CLIP_SIZE = 4, 1.0, 0.9, 0.1  # 256 steps, decades, share of squares, of elements
+
+
+OUTPUT_ADVICE = (
+    "Look at the output: a softmax over one unit is constantly 1; use one logit and binary_cross_entropy_with_logits.",
+    "Look for argmax, round or a comparison between the parameters and the loss, or a sigmoid at its limit.",
+)
+FRONT_ADVICE = (
+    "Look at the activations before the last layer: are they all 0 (biases too negative, inputs not standardised)?",
+    "Look for weights initialised to 0 in more than one layer; only one of two in a row may be.",
+)
+DEATH_ADVICE = (
+    "Lower the learning rate or warm it up: one large update can switch off every ReLU of a layer.",
+    "Clip the gradient norm; use LeakyReLU or GELU, or a normalisation layer before the activation.",
+)
+
+
+class ZeroGradient(Rule):
+    """Parameters receive a gradient of exactly 0.
+
+    What it means:
+        Not small: every element is 0, at every step. No signal reaches these parameters.
+
+    Why it hurts:
+        They do not learn. If it is most of the network, the run is over although it goes on.
+
+    How it is decided:
+        Exactly: `grad_norm` is 0 for at least 8 rows up to now. Critical when that holds for at least half of the
+        parameters whose gradient was observed and for at least half of their elements; the onset is when the
+        parameter that completed this majority went to zero. Any smaller set gives one info finding that lists it.
+
+    What to try:
+        From the first step on: a softmax over a single unit (its output is constantly 1), weights initialised to 0 in
+        more than one layer, an argmax or a comparison on the way to the loss. Later: dead ReLUs after an update that
+        was too large; lower the learning rate.
+
+    Not reported when:
+        No gradient was observed (None: unused or frozen). The loss itself is exactly 0: then it is solved, and said
+        as info.
+
+    References:
+        In our trials of public training faults, a softmax over one unit gave exactly zero gradients in 7 of 7 runs.
+    """
+
+    code: ClassVar[str] = "G001"
+    name: ClassVar[str] = "zero-gradient"
+    exact: ClassVar[bool] = True
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the whole run."""
+        dead = death(digest)
+        if dead is not None:
+            yield self._dead(dead)
+            return
+        paths, states, zero = without_gradient(digest)
+        if zero.any():
+            yield self._some([path for path, each in zip(paths, zero, strict=True) if each], states[zero])
+
+    def _dead(self, dead: Death) -> Finding:
+        since = f"the gradients of {len(dead.paths)} of {dead.observed} parameters have been exactly 0 since"
+        if dead.solved:
+            summary = f"The run is solved: {since} step {dead.step}, and so is the loss."
+            advice = ("Stop here, or train on harder data.",)
+        elif dead.always:
+            summary = f"No signal reaches the network: {since} the first step."
+            advice = OUTPUT_ADVICE if len(dead.paths) == dead.observed else FRONT_ADVICE
+        else:
+            first = f"{dead.paths[0]} first (step {int(dead.states['zeros_from'][0])})"
+            summary = f"The network is dead: {since} step {dead.step}, {first}."
+            advice = DEATH_ADVICE
+        return Finding(
+            self.code,
+            self.name,
+            "info" if dead.solved else "critical",
+            "",
+            dead.step,
+            summary,
+            evidence=tuple(
+                Evidence("grad_norm", path, int(state["zeros_from"]), 0.0)
+                for path, state in zip(dead.paths[:3], dead.states[:3], strict=True)
+            ),
+            advice=advice,
+            phase="backward",
+            ruled_out=("Not the optimizer alone: there is no gradient to apply.",),
+        )
+
+    def _some(self, paths: list[str], states: Any) -> Finding:
+        order = np.argsort(states["zeros_from"], kind="stable")
+        step = int(states["zeros_from"][order[0]])
+        return Finding(
+            self.code,
+            self.name,
+            "info",
+            "",
+            step,
+            summary=f"The gradient of {listing(paths)} has been exactly 0 for at least {ZERO_ROWS} rows, "
+            f"since step {step} at the earliest; the rest of the network receives one.",
+            evidence=tuple(
+                Evidence("grad_norm", paths[each], int(states["zeros_from"][each]), 0.0) for each in order[:4]
+            ),
+            advice=("Check that these parameters take part in the loss as intended; freeze or remove them otherwise.",),
+            phase="backward",
+        )
+
+
+class Explosion(NamedTuple):
+    """A gradient that left its own past by decades."""
+
+    path: str
+    step: int
+    value: float
+    baseline: float
+    lasting: bool
+
+
+class ExplodingGradient(Rule):
+    """Gradients have grown by a thousand times and more.
+
+    What it means:
+        The total gradient norm has left the run's own early level by at least three decades.
+
+    Why it hurts:
+        Steps follow the loudest parameter only; with clipping all others starve, without it the run diverges.
+
+    How it is decided:
+        Against the run itself, never against an absolute number. *Lasting*: the total norm of both of the last two
+        blocks (medians) is at least 1000 times the median over the first blocks; a warning, critical when the loss is
+        above its first value. *Fatal*: a single parameter's largest norm reached 1000 times the whole network's first
+        norm, and parameters then became non-finite or most gradients went to exactly 0; critical. The parameter named
+        is the one that left its own baseline (by 10 times) first, among those of the same block the one that rose
+        farthest.
+
+    What to try:
+        Look at the named parameter: its initialisation, the scale of what it multiplies. Then the learning rate,
+        warm-up and clipping.
+
+    Not reported when:
+        A spike passed without harm; the norm rose by less; only single parameters rose, as they do behind a zero
+        initialisation.
+
+    References:
+        Drevo, Training run diagnostic metrics (2026): the front layers in the thousands, the rest tame; Pascanu et al.,
+        ICML 2013.
+    """
+
+    code: ClassVar[str] = "G002"
+    name: ClassVar[str] = "exploding-gradient"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding."""
+        paths, states = digest.select("grad_norm", [each.path for each in trainable(digest)])
+        if not paths:
+            return
+        fatal = is_broken(digest)
+        found = _peak(paths, states) if fatal else _lasting_rise(paths, states)
+        if found is None:
+            return
+        risen = loss_has_risen(training_loss(digest))
+        rise = found.value / found.baseline
+        end = " and stayed there" if found.lasting else ", after which the run broke"
+        lr = lr_of(digest, trainable(digest))
+        yield Finding(
+            self.code,
+            self.name,
+            "critical" if fatal or risen else "warning",
+            found.path,
+            found.step,
+            summary=f"The gradient of {found.path} rose {rise:.2g} times above where it began{end}.",
+            evidence=(
+                Evidence("grad_norm", found.path, found.step, found.value, found.baseline * 10**RISE),
+                *(() if lr is None else (Evidence("lr", "", int(digest.step), lr),)),
+            ),
+            advice=(
+                f"Check {found.path} and what it multiplies: its initialisation, and the scale of its input.",
+                "Lower the learning rate, warm it up, and clip the gradient norm: monitor.clip_grad_norm_(1.0).",
+            ),
+            phase="backward",
+            confidence=0.95 if fatal or risen else 0.8,
+        )
+
+
+def _peak(paths: list[str], states: Any) -> Explosion | None:
+    """The parameter with the largest norm of all, if that is three decades above the whole network's first norm."""
+    first = np.where(np.isfinite(states["first"]), states["first"], 0.0)
+    total = float(np.sqrt((first * first).sum()))
+    largest = np.where(np.isnan(states["maximum"]), 0.0, states["maximum"])
+    culprit = int(largest.argmax())
+    if total <= 0 or largest[culprit] < total * 10**RISE:
+        return None
+    own = float(first[culprit]) or total
+    return Explosion(paths[culprit], int(states["maximum_at"][culprit]), float(largest[culprit]), own, lasting=False)
+
+
+def _baseline(early: Logs, blocks: int) -> float:
+    """Median over the first blocks, keeping clear of the two that are judged; NaN if there is none."""
+    usable = early[: max(1, min(len(early), blocks - 2))]
+    usable = usable[~np.isnan(usable)]
+    return float(np.median(usable)) if len(usable) else float("nan")
+
+
+def _lasting_rise(paths: list[str], states: Any) -> Explosion | None:
+    blocks = int(states["blocks"].max())
+    now = finite_tail(norm_of_all(states["recent"]), 2)
+    before = _baseline(norm_of_all(states["early"]), blocks)
+    if len(now) < 2 or blocks < 3 or not now.min() >= before + RISE:
+        return None
+    own = np.array([_baseline(state["early"], int(state["blocks"])) for state in states])
+    rise = states["recent"] - own[:, None]
+    left = np.where((rise >= DEPARTURE).any(1), (rise >= DEPARTURE).argmax(1), rise.shape[1])
+    height = np.where(np.isnan(rise[:, -1]), -np.inf, rise[:, -1])
+    culprit = int(np.lexsort((-height, left))[0])
+    step = recent_start(states[culprit], int(left[culprit]))
+    value, baseline = 10 ** float(states["recent"][culprit, -1]), 10 ** float(own[culprit])
+    return Explosion(paths[culprit], step, value, baseline, lasting=True)
+
+
+class VanishingGradient(Rule):
+    """Gradients die out on their way to the front.
+
+    What it means:
+        From layer to layer towards the input the gradient shrinks by a factor, and the front layers move so little that
+        they stay as they were initialised.
+
+    Why it hurts:
+        Only the last layers learn, on random features.
+
+    How it is decided:
+        From the root mean square gradient (norm / sqrt(size), block medians) of the trainable matrices and kernels in
+        model order, at least four of them, over the last two blocks. All of: it falls by at least three decades from
+        the largest of the back half to the first; at least three quarters of the steps in depth fall and none makes
+        up more than half of the fall (so an embedding that is rarely touched does not count); the first one's update
+        ratio is below 1e-5 and at least 100 times smaller than the largest of the back half.
+
+    What to try:
+        ReLU or GELU instead of sigmoid and tanh; residual connections; normalisation; gain / sqrt(fan_in)
+        initialisation.
+
+    Not reported when:
+        The optimizer evens it out (Adam): then all layers move alike. The model's order of definition is not its depth.
+
+    References:
+        Hochreiter, 1991; Glorot and Bengio, AISTATS 2010; AutoTrainer (ICSE 2021): first/last < 1e-3.
+    """
+
+    code: ClassVar[str] = "G003"
+    name: ClassVar[str] = "vanishing-gradient"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, at the first weight."""
+        layers = weights(digest)
+        gradients = _lowest_recent(digest, "grad_norm", layers) - 0.5 * np.log10([max(each.size, 1) for each in layers])
+        updates = _lowest_recent(digest, "update_norm", layers) - _lowest_recent(digest, "param_norm", layers)
+        seen = ~(np.isnan(gradients) | np.isnan(updates))
+        layers = [layer for layer, each in zip(layers, seen, strict=True) if each]
+        gradients, updates = gradients[seen], updates[seen]
+        if len(layers) < DEPTH_WEIGHTS or not _falls_towards_front(gradients):
+            return
+        back = updates[len(layers) // 2 :].max()
+        if updates[0] > STALLED or back - updates[0] < DEPTH_RATIO:
+            return
+        yield self._finding(digest, layers, gradients, updates)
+
+    def _finding(self, digest: Digest, layers: list[Parameter], gradients: Logs, updates: Logs) -> Finding:
+        half = len(layers) // 2
+        loudest = half + int(gradients[half:].argmax())
+        fall = gradients[loudest] - gradients[0]
+        state = state_of(digest, "grad_norm", layers[0].path)
+        assert state is not None  # it has a recent block
+        step = int(state["last_step"])
+        front = layers[0].path
+        return Finding(
+            self.code,
+            self.name,
+            "warning",
+            front,
+            int(state["first_step"]),
+            summary=f"The gradient shrinks by {10**fall:.1g} times between {layers[loudest].path} and {front}, about "
+            f"{10 ** (fall / loudest):.2g} times per layer; the front hardly moves "
+            f"(update ratio {10 ** updates[0]:.1g}).",
+            evidence=(
+                Evidence("grad_norm", front, step, 10 ** float(state["recent"][-1])),
+                Evidence("update_ratio", front, step, float(10 ** updates[0]), 10**STALLED),
+                Evidence("update_ratio", layers[loudest].path, step, float(10 ** updates[loudest])),
+            ),
+            advice=(
+                "Replace sigmoid or tanh between layers by ReLU or GELU.",
+                "Add residual connections or a normalisation layer per block.",
+                "Initialise with gain / sqrt(fan_in) for the activation in use (torch.nn.init.calculate_gain).",
+            ),
+            phase="backward",
+            ruled_out=(
+                "Not the learning rate: the back of the network moves at a far higher rate under the same one.",
+            ),
+            confidence=0.9,
+        )
+
+
+def _lowest_recent(digest: Digest, metric: str, layers: list[Parameter]) -> Logs:
+    """Mean of the last two block medians per parameter `(P,)`; NaN with fewer than two."""
+    found: list[float] = []
+    for layer in layers:
+        state = state_of(digest, metric, layer.path)
+        tail = finite_tail(state["recent"], 2) if state is not None else np.empty(0)
+        found.append(float(tail.mean()) if len(tail) == 2 else float("nan"))
+    return np.array(found, np.float64)
+
+
+def _falls_towards_front(gradients: Logs) -> bool:
+    half = len(gradients) // 2
+    loudest = half + int(gradients[half:].argmax())
+    rises = np.diff(gradients[: loudest + 1])
+    fall = gradients[loudest] - gradients[0]
+    return bool(fall >= DEPTH_FALL and (rises > 0).mean() >= 0.75 and rises.max() <= fall / 2)
+
+
+class ClippingAlways(Rule):
+    """The gradient is clipped at every single step.
+
+    What it means:
+        The bound is never met, so every step has the length that the bound sets, whatever the gradient's own.
+
+    Why it hurts:
+        Under plain SGD the learning rate is then lr x max_norm / norm, a schedule nobody chose. Adam is indifferent
+        to a constant factor, and many healthy runs clip through their whole warm-up: hence info. What does hurt is
+        one parameter that is far louder than the rest: the step then follows it alone.
+
+    How it is decided:
+        `clip_coefficient` was below 1 at every step of the last four blocks (256 steps): info. A warning when,
+        besides, the median `clip_ratio` of these blocks is at least 10 and a single parameter with less than a tenth
+        of the elements holds at least 90 % of the squared gradient norm.
+
+    What to try:
+        Look at the loudest parameter first; else raise max_norm to the usual norm, or lower the learning rate instead.
+
+    Not reported when:
+        Some steps go unclipped (30 to 60 % clipped steps are usual), or nothing clips.
+
+    References:
+        Drevo, Training run diagnostic metrics (2026), clip ratio; Pascanu et al., ICML 2013.
+    """
+
+    code: ClassVar[str] = "G004"
+    name: ClassVar[str] = "clipping-always"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding."""
+        state = state_of(digest, "clip_coefficient")
+        ratio = state_of(digest, "clip_ratio")
+        if state is None or ratio is None or not (state["recent_maximum"][-CLIP_BLOCKS:] < 1).all():
+            return
+        unclipped = np.flatnonzero(~(state["recent_maximum"] < 1))
+        begin = recent_start(state, int(unclipped[-1]) + 1 if len(unclipped) else 0)
+        heavy = finite_tail(ratio["recent"], CLIP_BLOCKS)
+        times = 10 ** float(np.median(heavy)) if len(heavy) else float("nan")
+        loudest = _loudest(digest)
+        alarm = loudest is not None and len(heavy) == CLIP_BLOCKS and bool(heavy.min() >= CLIP_HEAVY)
+        culprit = f" {loudest[0]} alone holds {loudest[1]:.0%} of it." if alarm and loudest is not None else ""
+        yield Finding(
+            self.code,
+            self.name,
+            "warning" if alarm else "info",
+            loudest[0] if alarm and loudest is not None else "",
+            begin,
+            summary=f"Every step since step {begin} was clipped; the gradient norm is {times:.2g} times max_norm "
+            f"in the median.{culprit}",
+            evidence=(Evidence("clip_ratio", "", int(ratio["last_step"]), times, 10**CLIP_HEAVY),),
+            advice=(
+                *(
+                    (f"Look at {loudest[0]}: its initialisation and the scale of its input.",)
+                    if alarm and loudest is not None
+                    else ()
+                ),
+                f"If that is not meant, raise max_norm about {times:.2g} times and lower the learning rate to match.",
+            ),
+            phase="update",
+            confidence=0.8,
+        )
+
+
+def _loudest(digest: Digest) -> tuple[str, float] | None:
+    """The small parameter that holds nearly all of the squared gradient over the last blocks, with its share."""
+    paths, states = digest.select("grad_norm", [each.path for each in trainable(digest)])
+    if len(paths) < 2:
+        return None
+    recent = states["recent"][:, -CLIP_BLOCKS:]
+    squares = np.where(np.isnan(recent), 0.0, 10.0 ** (2.0 * recent))
+    shares = squares / np.maximum(squares.sum(0), np.finfo(np.float64).tiny)
+    lowest = shares.min(1)
+    culprit = int(lowest.argmax())
+    sizes = {each.path: each.size for each in digest.parameters}
+    elements = sizes[paths[culprit]] / sum(sizes[path] for path in paths)
+    return (paths[culprit], float(lowest[culprit])) if lowest[culprit] >= CLIP_SHARE and elements < CLIP_SIZE else None

@@ -1,0 +1,265 @@
+"""Rules about the loss and finiteness: L001 non-finite, L002 every-update-skipped.
+
+Know nothing of what the loss means, only whether it and everything computed from it are numbers.
+"""
+
+from collections.abc import Iterator
+from math import nan
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from auscult.core.digest import Digest
+from auscult.core.finding import Evidence, Finding, Phase, Severity, Status
+from auscult.rules.channels import Loss, finite_tail, is_dense, state_of, training_loss
+from auscult.rules.rule import Rule
+
+NORMS = ("grad_norm", "update_norm", "param_norm")
+SKIPPED_ROWS = 32
+
+ADVICE: dict[Phase | None, tuple[str, ...]] = {
+    "forward": (
+        "Check the batch of this step for NaN and infinities: torch.isfinite(inputs).all().",
+        "Look for log(0), x/0, sqrt(0), exp of a large number, or a row that is masked out entirely; let the loss take "
+        "logits (cross_entropy, binary_cross_entropy_with_logits).",
+        "Under float16 use bfloat16, or keep the loss in float32.",
+    ),
+    "backward": (
+        "Look for an operation whose value is finite but whose derivative is not: sqrt, norm or std at 0, x**p at 0, "
+        "atan2(0, 0), or torch.where over a branch that divides by 0; add a small epsilon inside it.",
+        "Run this step once under torch.autograd.detect_anomaly() to get the line.",
+    ),
+    "update": (
+        "Look at the optimizer: a learning rate that is not finite, an eps of 0 or too small for the dtype, a foreign "
+        "in-place change of the parameter.",
+    ),
+    None: (
+        "Record every step (every=1) and log the loss to tell the forward from the backward pass.",
+        "Lower the learning rate and clip the gradient norm; check the inputs with torch.isfinite.",
+    ),
+}
+
+
+class Origin(NamedTuple):
+    """Where the first number that is not finite arose."""
+
+    step: int
+    phase: Phase | None
+    metric: str
+    path: str
+    text: str
+
+
+class NonFinite(Rule):
+    """A NaN or an infinity has appeared.
+
+    What it means:
+        At the step named, the loss, a gradient or a parameter was not a finite number. Everything else that is not
+        finite at that step or later is a consequence and is not reported by itself: one finding per run names the
+        origin.
+
+    Why it hurts:
+        NaN spreads to whatever it touches. Once it is in the parameters, every later step is wasted.
+
+    How it is decided:
+        Exactly, from the first step at which each channel was not finite. *Forward*: the loss was not finite while no
+        parameter had been before; the first such module is named where activations were observed. *Backward*: the
+        loss was finite at that step and gradients were not; of these the parameter latest in model order lies closest
+        to the loss, so the NaN arose there and went on to those before it. *Update*: gradients were finite, the
+        update or the parameter was not. Where the loss was not logged at that step, or parameters are recorded every
+        N-th step only, the phase is left open. Critical as long as it lasts; a warning when everything observed is
+        finite again; info when only gradients were not finite and no parameter ever took them up, which is an update
+        skipped by a loss scaler.
+
+    What to try:
+        Forward: look at the batch, at log, division and exp. Backward: an operation with an infinite derivative.
+        Update: the learning rate and the optimizer's eps. If the gradient had exploded before (see G002), lower the
+        learning rate.
+
+    Not reported when:
+        Only evaluations or numbers other than the loss were not finite.
+
+    References:
+        PyTorch, "Automatic Mixed Precision" (skipped steps); AutoTrainer (ICSE 2021), DeepLocalize (ICSE 2021): the
+        first non-finite tensor localises the fault.
+    """
+
+    code: ClassVar[str] = "L001"
+    name: ClassVar[str] = "non-finite"
+    exact: ClassVar[bool] = True
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding."""
+        loss = training_loss(digest)
+        origin = _origin(digest, loss)
+        if origin is None:
+            return
+        recovered, skipped = _aftermath(digest, loss)
+        severity: Severity = "info" if skipped else "warning" if recovered else "critical"
+        status: Status = "recovered" if recovered else "active"
+        tail = " No parameter took it up: that update was skipped, as a loss scaler does." if skipped else ""
+        yield Finding(
+            self.code,
+            self.name,
+            severity,
+            origin.path,
+            origin.step,
+            summary=f"{origin.text}{tail}",
+            evidence=_evidence(digest, loss, origin),
+            advice=("Nothing to do if a GradScaler is in use; it is searching for its scale.",)
+            if skipped
+            else ADVICE[origin.phase],
+            status=status,
+            phase=origin.phase,
+            ruled_out=_ruled_out(origin),
+        )
+
+
+def _origin(digest: Digest, loss: Loss | None) -> Origin | None:
+    order = [each.path for each in digest.parameters]
+    first_bad = {name: _nonfinite_steps(digest, name, order) for name in NORMS}
+    loss_at = int(loss.state["nonfinite_at"]) if loss is not None else -1
+    audit = digest.audit
+    if audit is not None and not np.isfinite(audit.value):
+        loss_at = audit.step if loss_at < 0 else min(loss_at, audit.step)
+    steps = [step for bad in first_bad.values() for step in bad.values()] + ([loss_at] if loss_at >= 0 else [])
+    if not steps:
+        return None
+    step = min(steps)
+    hit = {name: [path for path, at in bad.items() if at == step] for name, bad in first_bad.items()}
+    if loss_at == step:
+        return _forward(digest, loss, step)
+    if hit["grad_norm"]:
+        return _backward(digest, loss, step, hit["grad_norm"], len(digest.select("grad_norm", order)[0]))
+    metric = "update_norm" if hit["update_norm"] else "param_norm"
+    path, count = hit[metric][0], len(hit[metric])
+    others = f" (and of {count - 1} more parameters)" if count > 1 else ""
+    what = "update" if metric == "update_norm" else "value"
+    text = f"The {what} of {path}{others} was not finite at step {step} although its gradient was."
+    phase: Phase | None = "update" if hit["update_norm"] or state_of(digest, "grad_norm", path) is not None else None
+    return Origin(step, phase, metric, path, text)
+
+
+def _nonfinite_steps(digest: Digest, metric: str, order: list[str]) -> dict[str, int]:
+    """Path to the first step at which it was not finite, of those that ever were not, in the order given."""
+    paths, states = digest.select(metric, order)
+    return {paths[each]: int(states["nonfinite_at"][each]) for each in np.flatnonzero(states["nonfinite_at"] >= 0)}
+
+
+def _forward(digest: Digest, loss: Loss | None, step: int) -> Origin:
+    name = loss.name if loss is not None else "loss"
+    _, norms = digest.select("param_norm", [each.path for each in digest.parameters])
+    opening = len(norms) == 0 or bool((norms["first_step"] == step).all())
+    if not opening and not all(is_dense(state) for state in norms):
+        text = f"The loss was not finite at step {step}; parameters, not recorded at every step, may have been first."
+        return Origin(step, None, name, "", text)
+    modules = [each.path for each in sorted(digest.segments[-1].modules, key=lambda module: not module.leaf)]
+    paths, states = digest.select("activation_std", modules)
+    bad = [path for path, at in zip(paths, states["nonfinite_at"], strict=True) if at == step]
+    if bad:
+        text = f"The output of {bad[0]} was not finite at step {step}, and so was the loss; all parameters were finite."
+        return Origin(step, "forward", "activation_std", bad[0], text)
+    text = f"The loss was not finite at step {step} while all parameters were still finite."
+    return Origin(step, "forward", name, "", text)
+
+
+def _backward(digest: Digest, loss: Loss | None, step: int, paths: list[str], observed: int) -> Origin:
+    culprit = paths[-1]
+    text = f"At step {step} the gradients of {len(paths)} of {observed} parameters were not finite"
+    if loss is not None and (is_dense(loss.state) or loss.state["first_step"] == step):
+        text += f" although the loss was; {culprit} is the one closest to the loss."
+        return Origin(step, "backward", "grad_norm", culprit, text)
+    text += f"; {culprit} is the one closest to the loss. Whether the loss was finite is not known: not observed."
+    return Origin(step, None, "grad_norm", culprit, text)
+
+
+def _aftermath(digest: Digest, loss: Loss | None) -> tuple[bool, bool]:
+    """Whether everything observed is finite again, and whether only gradients ever were not."""
+    order = [each.path for each in digest.parameters]
+    states = {name: digest.select(name, order)[1] for name in NORMS}
+    bad = {name: bool((each["nonfinite_at"] >= 0).any()) for name, each in states.items()}
+    active = any(
+        bool(((each["nonfinite_at"] >= 0) & (each["last_step"] <= each["nonfinite_last"])).any())
+        for each in states.values()
+    )
+    loss_bad = loss is not None and loss.state["nonfinite_at"] >= 0
+    if loss is not None and loss_bad:
+        active = active or bool(loss.state["last_step"] <= loss.state["nonfinite_last"])
+    followed = len(states["param_norm"]) > 0
+    skipped = followed and bad["grad_norm"] and not (bad["update_norm"] or bad["param_norm"] or loss_bad)
+    return not active, skipped
+
+
+def _evidence(digest: Digest, loss: Loss | None, origin: Origin) -> tuple[Evidence, ...]:
+    """The number that was not finite, then what is known of the time before it."""
+    found = [Evidence(origin.metric, origin.path, origin.step, nan)]
+    if loss is not None and np.isfinite(loss.state["first"]):
+        found.append(Evidence(loss.name, "", int(loss.state["first_step"]), float(loss.state["first"])))
+    state = state_of(digest, "grad_norm", origin.path) if origin.path else None
+    if state is not None and np.isfinite(state["first"]):
+        found.append(Evidence("grad_norm", origin.path, int(state["first_step"]), float(state["first"])))
+    return tuple(found)
+
+
+def _ruled_out(origin: Origin) -> tuple[str, ...]:
+    if origin.phase == "forward":
+        return ("Not the backward pass or the optimizer: every parameter was finite before this step.",)
+    if origin.phase == "backward":
+        return ("Not the data or the forward pass: the loss of this step was finite.",)
+    if origin.phase == "update":
+        return ("Not the gradient: it was finite at this step.",)
+    return ()
+
+
+class EveryUpdateSkipped(Rule):
+    """No update is made any more because gradients are not finite.
+
+    What it means:
+        A loss scaler skips an update whose gradients overflow and halves its scale. A few such steps are its way of
+        working. Here it has skipped every step of the last block: the gradients are not finite at any scale.
+
+    Why it hurts:
+        The run goes on and costs what it costs, but nothing is learned.
+
+    How it is decided:
+        No gradient norm of some parameter was finite in the last block, at least 32 rows of it were not finite, and the
+        norm of its update has been exactly 0 for at least 32 rows.
+
+    What to try:
+        Look for an operation whose derivative is infinite (see L001), or use bfloat16, which needs no scaler.
+
+    Not reported when:
+        Updates are made, or parameters themselves are not finite (L001 says so).
+
+    References:
+        PyTorch, "Automatic Mixed Precision": `GradScaler.step` skips, `update` halves the scale.
+    """
+
+    code: ClassVar[str] = "L002"
+    name: ClassVar[str] = "every-update-skipped"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, at the parameter closest to the loss."""
+        paths, states = digest.select("grad_norm", [each.path for each in digest.parameters if each.trainable])
+        for path, state in zip(reversed(paths), states[::-1], strict=True):
+            update = state_of(digest, "update_norm", path)
+            lasting = len(finite_tail(state["recent_mean"][-1:], 1)) == 0
+            if not lasting or state["rows"] - state["finite"] < SKIPPED_ROWS:
+                continue
+            if update is not None and update["zero_rows"] >= SKIPPED_ROWS:
+                begin = int(update["zeros_from"])
+                yield Finding(
+                    self.code,
+                    self.name,
+                    "critical",
+                    path,
+                    begin,
+                    summary=f"No update has been made since step {begin}: the gradient of {path} is never finite.",
+                    evidence=(
+                        Evidence("update_norm", path, begin, 0.0),
+                        Evidence("grad_norm", path, int(state["nonfinite_last"]), nan),
+                    ),
+                    advice=(*ADVICE["backward"], "Train in bfloat16, which needs no loss scaler."),
+                    phase="backward",
+                )
+                return

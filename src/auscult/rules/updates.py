@@ -1,0 +1,426 @@
+"""Rules about updates: U001 lr-too-high, U002 lr-too-low, U003 parameter-never-updated, U004 parameter-in-no-optimizer.
+
+Know what was really applied to the parameters, not what the optimizer meant to do.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from auscult.core.digest import BLOCK_STEPS, Digest
+from auscult.core.finding import Evidence, Finding, Severity
+from auscult.core.run import Parameter
+from auscult.rules.channels import (
+    common_module,
+    finite_tail,
+    is_broken,
+    listing,
+    loss_has_fallen,
+    loss_has_risen,
+    lr_of,
+    median_over_parameters,
+    recent_start,
+    state_of,
+    trainable,
+    training_loss,
+    update_ratios,
+)
+from auscult.rules.rule import ZERO_ROWS, Rule
+
+HIGH, HEALTHY, LOW = -1.0, -3.0, -6.0  # log10 of the update ratio
+LOW_BLOCKS = 4
+ANNEALED = 0.1
+ROUNDING = 1e-6
+LEAP = 0.3
+
+
+STUCK_ADVICE = (
+    "Check that optimizer.step() is called on the optimizer that holds this very tensor; build the optimizer after the "
+    "model is complete, moved and wrapped.",
+    "Look for code that restores or overwrites the value after the step.",
+)
+ROUNDING_ADVICE = "Under float16 or bfloat16 keep a float32 copy: an update below the resolution is rounded away."
+
+
+class LargeUpdates(NamedTuple):
+    """Since when weights have moved by how much of themselves per step."""
+
+    step: int
+    ratio: float
+
+
+class LrTooHigh(Rule):
+    """Weights change by a tenth of themselves at every step.
+
+    What it means:
+        The median weight moves by at least 10 % of its norm per step; about 0.1 % is usual. Nothing learned in one
+        step is left ten steps later.
+
+    Why it hurts:
+        The loss jumps or rises, ReLUs die, numbers overflow.
+
+    How it is decided:
+        log10(update_norm / param_norm) from block medians, median over all matrices and kernels that an optimizer
+        holds: at least -1 in both of the last two blocks, 64 rows or more. A warning; critical when the loss is above
+        its first value. Info when the run learns all the same: the loss has fallen by a tenth of its first value, or,
+        with a ratio of 0.3 and more, by half of it. Where parameters became non-finite or most gradients exactly 0, the
+        largest update of each weight is taken over its largest norm: a median of at least 0.1 is critical.
+
+    What to try:
+        The learning rate that would bring the median update ratio to 1e-3, which the advice computes.
+
+    Not reported when:
+        The run is younger than two blocks and intact (a zero-initialised matrix moves by all of itself at first).
+
+    References:
+        Karpathy, makemore part 3 (2022), update:data ratio; Drevo (2026), above 1e-2 is risky; TheDeepChecker, log10
+        > -1.
+    """
+
+    code: ClassVar[str] = "U001"
+    name: ClassVar[str] = "lr-too-high"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the whole run."""
+        parameters, ratios = update_ratios(digest)
+        if not parameters:
+            return
+        state = state_of(digest, "update_norm", parameters[0].path)
+        medians = median_over_parameters(ratios)
+        broken = is_broken(digest)
+        found = _largest(digest, parameters) if broken else _lasting(state, medians)
+        if found is None:
+            return
+        loss = training_loss(digest)
+        if not broken and loss_has_fallen(loss, 0.5 if found.ratio >= LEAP else 0.1):
+            severity: Severity = "info"
+        else:
+            severity = "critical" if broken or loss_has_risen(loss) else "warning"
+        lr = lr_of(digest, parameters)
+        to = "" if lr is None else f": lr {lr:.3g} -> about {lr * 10**HEALTHY / found.ratio:.1g}"
+        moved = f"{found.ratio:.2g} of their norm (median over {len(parameters)})"
+        summary = (
+            f"Weights changed by {moved} at step {found.step}, after which the run broke."
+            if broken
+            else f"Weights have changed by {moved} at every step since step {found.step}."
+        )
+        yield Finding(
+            self.code,
+            self.name,
+            severity,
+            "",
+            found.step,
+            summary,
+            evidence=(
+                Evidence("update_ratio", "", found.step, found.ratio, 10**HIGH),
+                *(
+                    ()
+                    if loss is None or not np.isfinite(loss.state["recent_mean"][-1])
+                    else (
+                        Evidence(
+                            loss.name,
+                            "",
+                            int(loss.state["last_step"]),
+                            float(loss.state["recent_mean"][-1]),
+                            float(loss.state["first"]),
+                        ),
+                    )
+                ),
+            ),
+            advice=(
+                f"Lower the learning rate{to} (median update ratio {found.ratio:.2g}, healthy about 1e-3).",
+                "Warm the learning rate up over the first hundreds of steps.",
+            ),
+            phase="update",
+            confidence=0.95 if severity == "critical" else 0.8,
+        )
+
+
+def _lasting(state: Any, medians: np.ndarray[Any, Any]) -> LargeUpdates | None:
+    tail = finite_tail(medians, 2)
+    if len(tail) < 2 or state["rows"] < BLOCK_STEPS or tail.min() < HIGH:
+        return None
+    below = np.flatnonzero(~(medians >= HIGH))
+    return LargeUpdates(recent_start(state, int(below[-1]) + 1 if len(below) else 0), 10 ** float(np.median(tail)))
+
+
+def _largest(digest: Digest, parameters: list[Parameter]) -> LargeUpdates | None:
+    """The largest update of the median weight over its largest norm; the ratio at that step was no smaller."""
+    paths = [each.path for each in parameters]
+    updates, norms = digest.select("update_norm", paths)[1], digest.select("param_norm", paths)[1]
+    moved = (updates["maximum"] > 0) & (norms["maximum"] > 0)
+    if not moved.any():
+        return None
+    ratio = float(np.median(updates["maximum"][moved] / norms["maximum"][moved]))
+    return LargeUpdates(int(updates["maximum_at"][moved].min()), ratio) if ratio >= 10**HIGH else None
+
+
+class LrTooLow(Rule):
+    """Weights hardly move.
+
+    What it means:
+        In 256 steps no weight moved by more than a millionth of its norm per step, although gradients arrive.
+
+    Why it hurts:
+        At that rate a weight needs a million steps to change by itself.
+
+    How it is decided:
+        log10(update_norm / param_norm) from block medians: the largest over all weights is below -6 in each of the
+        last four blocks. Info only: the end of a schedule and careful fine-tuning look the same, and whether a run is
+        done is not for a rule to say.
+
+    What to try:
+        The learning rate that would bring the median update ratio to 1e-3.
+
+    Not reported when:
+        The learning rate is rising, or below a tenth of its highest value (warm-up, the end of a decay).
+
+    References:
+        Drevo (2026): below 1e-6 learning has likely stalled.
+    """
+
+    code: ClassVar[str] = "U002"
+    name: ClassVar[str] = "lr-too-low"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the whole run."""
+        parameters, ratios = update_ratios(digest)
+        if not parameters or _lr_is_moving(digest, parameters):
+            return
+        largest = np.fmax.reduce(ratios, axis=0)[-LOW_BLOCKS:]
+        if not (largest < LOW).all():
+            return
+        state = state_of(digest, "update_norm", parameters[0].path)
+        ratio = 10 ** float(np.median(median_over_parameters(ratios)[-LOW_BLOCKS:]))
+        lr = lr_of(digest, parameters)
+        to = "" if lr is None else f": lr {lr:.3g} -> up to about {lr * 10**HEALTHY / ratio:.1g}, in steps of 10"
+        begin = recent_start(state, -LOW_BLOCKS)
+        yield Finding(
+            self.code,
+            self.name,
+            "info",
+            "",
+            begin,
+            summary=f"No weight has moved by more than {10 ** float(largest.max()):.1g} of its norm per step "
+            f"since step {begin}.",
+            evidence=(Evidence("update_ratio", "", begin, ratio, 10**LOW),),
+            advice=(f"Raise the learning rate{to} (median update ratio {ratio:.1g}, healthy about 1e-3).",),
+            phase="update",
+            ruled_out=("Not frozen: updates are small but not 0.",),
+            confidence=0.5,
+        )
+
+
+def _lr_is_moving(digest: Digest, parameters: list[Parameter]) -> bool:
+    for group in {each.group for each in parameters if each.group is not None}:
+        state = state_of(digest, "lr", group)
+        if state is None:
+            continue
+        means = finite_tail(state["recent_mean"], LOW_BLOCKS)
+        if state["last"] <= ANNEALED * state["maximum"] or (len(means) > 1 and means[-1] > means[0]):
+            return True
+    return False
+
+
+class ParameterNeverUpdated(Rule):
+    """A parameter has a gradient and a place in the optimizer, but never changes.
+
+    What it means:
+        Its gradient is not 0, its learning rate is not 0, and yet it is bit for bit what it was at the first step.
+
+    Why it hurts:
+        It stays as it was initialised; the rest of the network learns around it, if it does at all.
+
+    How it is decided:
+        Exactly: trainable, held by an optimizer, `update_norm` 0 from its first row on for at least 8 rows in which
+        the learning rate was not 0, and at least 8 rows with a gradient that is finite and not 0. A warning; critical
+        when such parameters hold half of the trainable elements or more. A vector whose first step (lr x gradient) is
+        below a millionth of its norm gives info: rounding alone explains it, as for a normalisation weight of 1 in a
+        slow start. Parameters that never received a gradient at all (None) while others did are listed as one info.
+
+    What to try:
+        Step the optimizer that holds the parameter you train (not one built from a copy of the model); look for code
+        that puts the old value back; under float16 or bfloat16 keep a float32 copy: a small update is rounded away.
+
+    Not reported when:
+        The parameter is frozen or in no optimizer (U004), its gradient is 0 (G001) or its learning rate is 0.
+
+    References:
+        TrainCheck (OSDI 2025): a step must change parameters; TheDeepChecker, "untrained weights".
+    """
+
+    code: ClassVar[str] = "U003"
+    name: ClassVar[str] = "parameter-never-updated"
+    exact: ClassVar[bool] = True
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, at the parameter or at the module that holds all of them."""
+        held = [each for each in trainable(digest) if each.group is not None]
+        stuck = [each for each in held if _never_moved(digest, each) and _had_gradient(digest, each.path, ZERO_ROWS)]
+        real = [each for each in stuck if not _rounding_explains(digest, each)]
+        if real:
+            total = sum(each.size for each in trainable(digest))
+            severity: Severity = "critical" if 2 * sum(each.size for each in real) >= total else "warning"
+            yield self._finding(digest, real, severity)
+        elif stuck:
+            yield self._finding(digest, stuck, "info")
+        else:
+            yield from self._without_gradient(digest, held)
+
+    def _finding(self, digest: Digest, parameters: list[Parameter], severity: Severity) -> Finding:
+        paths = [each.path for each in parameters]
+        update, gradient = state_of(digest, "update_norm", paths[0]), state_of(digest, "grad_norm", paths[0])
+        assert update is not None and gradient is not None
+        step = int(update["first_step"])
+        rounding = ": its steps are too small for float32" if severity == "info" else ""
+        return Finding(
+            self.code,
+            self.name,
+            severity,
+            common_module(paths),
+            step,
+            summary=f"{listing(paths)} never changed, although the gradient is not 0 and an optimizer holds "
+            f"{'it' if len(paths) == 1 else 'them'}{rounding}.",
+            evidence=(
+                Evidence("update_norm", paths[0], step, 0.0),
+                Evidence("grad_norm", paths[0], int(gradient["first_step"]), float(gradient["first"])),
+            ),
+            advice=(ROUNDING_ADVICE,) if severity == "info" else (*STUCK_ADVICE, ROUNDING_ADVICE),
+            phase="update",
+            ruled_out=("Not frozen and not without gradient: its gradient was not 0 for at least 8 rows.",),
+            confidence=0.5 if severity == "info" else 1.0,
+        )
+
+    def _without_gradient(self, digest: Digest, held: list[Parameter]) -> Iterator[Finding]:
+        paths, states = digest.select("grad_norm", [each.path for each in held])
+        missing = [each.path for each in held if each.path not in set(paths)]
+        if not missing or not (states["rows"] >= ZERO_ROWS).any():
+            return
+        step = int(states["first_step"].min())
+        yield Finding(
+            self.code,
+            self.name,
+            "info",
+            "",
+            step,
+            summary=f"{listing(missing)} never received a gradient (None), while {len(paths)} other parameters did.",
+            evidence=(Evidence("grad_norm", paths[0], step, float(states["first"][0])),),
+            advice=(
+                "Check that they take part in the forward pass and are not cut off by detach() or no_grad(); freeze "
+                "them otherwise.",
+            ),
+            phase="backward",
+        )
+
+
+class ParameterInNoOptimizer(Rule):
+    """A trainable parameter is in no optimizer.
+
+    What it means:
+        It receives a gradient, but no optimizer that is watched holds it, and it does not move.
+
+    Why it hurts:
+        It stays as it was initialised. Typical for a layer that was added or replaced after the optimizer had been
+        built.
+
+    How it is decided:
+        Exactly: requires a gradient, belongs to no group, its gradient was not 0 at least once, and it did not move
+        for 8 rows. A warning; critical when no parameter at all is held. Info when it looks deliberate: all
+        parameters left out come before all those held, have at least half of the elements, and at most a third of the
+        parameters are held (a head trained on a network that was not frozen).
+
+    What to try:
+        Build the optimizer after the last change to the model, or add the parameter with add_param_group. If it is
+        meant to stay, call requires_grad_(False): its gradient costs time and memory.
+
+    Not reported when:
+        It moves all the same: another optimizer, which is not watched, holds it.
+
+    References:
+        huggingface/accelerate#2665 by way of TrainCheck (OSDI 2025): the optimizer held parameters from before
+        wrapping.
+    """
+
+    code: ClassVar[str] = "U004"
+    name: ClassVar[str] = "parameter-in-no-optimizer"
+    exact: ClassVar[bool] = True
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, at the parameter or at the module that holds all of them."""
+        left_out = [
+            each
+            for each in trainable(digest)
+            if each.group is None and _had_gradient(digest, each.path, 1) and _stands_still(digest, each.path)
+        ]
+        if not left_out:
+            return
+        paths = [each.path for each in left_out]
+        gradient = state_of(digest, "grad_norm", paths[0])
+        assert gradient is not None
+        step = int(gradient["first_step"])
+        yield Finding(
+            self.code,
+            self.name,
+            _severity_left_out(trainable(digest), left_out),
+            common_module(paths),
+            step,
+            summary=f"No optimizer holds {listing(paths)} ({len(paths)} of {len(trainable(digest))} trainable "
+            "parameters): a gradient arrives, but nothing moves.",
+            evidence=(
+                Evidence("grad_norm", paths[0], step, float(gradient["first"])),
+                Evidence("update_norm", paths[0], step, 0.0),
+            ),
+            advice=(
+                "Build the optimizer after the last change to the model, or call optimizer.add_param_group.",
+                "If they are meant to stay, freeze them with requires_grad_(False).",
+            ),
+            phase="update",
+        )
+
+
+def _severity_left_out(everything: list[Parameter], left_out: list[Parameter]) -> Severity:
+    held = [each for each in everything if each.group is not None]
+    if not held:
+        return "critical"
+    paths = [each.path for each in everything]
+    in_front = all(paths.index(each.path) < paths.index(held[0].path) for each in left_out)
+    large = 2 * sum(each.size for each in left_out) >= sum(each.size for each in everything)
+    return "info" if in_front and large and 3 * len(held) <= len(everything) else "warning"
+
+
+def _had_gradient(digest: Digest, path: str, rows: int) -> bool:
+    """Whether its gradient was finite and not 0 in at least so many rows."""
+    state = state_of(digest, "grad_norm", path)
+    return state is not None and bool(state["finite"] - state["zeros"] >= rows)
+
+
+def _stands_still(digest: Digest, path: str) -> bool:
+    """Whether its update has been exactly 0 from its first row on, for long enough to count."""
+    state = state_of(digest, "update_norm", path)
+    return state is not None and bool(state["zeros"] == state["rows"] >= ZERO_ROWS)
+
+
+def _never_moved(digest: Digest, parameter: Parameter) -> bool:
+    """As `_stands_still`, with the rows taken off in which a learning rate of 0 explains it."""
+    lr = state_of(digest, "lr", parameter.group or "")
+    update = state_of(digest, "update_norm", parameter.path)
+    if lr is None or update is None or update["zeros"] != update["rows"]:
+        return False
+    return bool(lr["zeros_from"] < 0 and update["rows"] - lr["zeros"] >= ZERO_ROWS)
+
+
+def _rounding_explains(digest: Digest, parameter: Parameter) -> bool:
+    """Whether float32 loses the first plain step of a vector; a matrix has small elements, which move."""
+    if len(parameter.shape) >= 2:
+        return False
+    first = [
+        float("nan") if state is None else float(state["first"])
+        for state in (
+            state_of(digest, "lr", parameter.group or ""),
+            state_of(digest, "grad_norm", parameter.path),
+            state_of(digest, "param_norm", parameter.path),
+        )
+    ]
+    lr, gradient, norm = first
+    return bool(lr * gradient < ROUNDING * norm)

@@ -1,0 +1,100 @@
+"""Digests built from plain columns of numbers, through the same folding that a run goes through."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from auscult.core.catalogue import METRICS
+from auscult.core.digest import BLOCK_STEPS, Block, Digest, digest_rows
+from auscult.core.run import Audit, Module, Parameter, Segment
+from auscult.core.sink import NOT_OBSERVED_32, NOT_OBSERVED_64, Channel, row_dtype
+
+
+def parameter(path: str, *shape: int, trainable: bool = True, group: str | None = "main") -> Parameter:
+    return Parameter(path, shape, "float32", trainable, group)
+
+
+def stream_of(metric: str) -> str:
+    return METRICS[metric].stream if metric in METRICS else "user"
+
+
+def digest_columns(
+    columns: Mapping[tuple[str, str], np.ma.MaskedArray | np.ndarray],
+    parameters: tuple[Parameter, ...] = (),
+    modules: tuple[Module, ...] = (),
+    audit: Audit | None = None,
+    every: int = 1,
+) -> Digest:
+    """A digest of columns `(R,)` whose row r was recorded at step r * every; masked entries were not observed."""
+    digest = Digest((Segment(0, 0.0, parameters, modules),), audit)
+    streams: dict[str, list[tuple[str, str]]] = {}
+    for key in columns:
+        streams.setdefault(stream_of(key[0]), []).append(key)
+    length = max((len(column) for column in columns.values()), default=0)
+    steps = np.arange(length) * every
+    for start in range(0, int(steps[-1]) + 1 if length else 0, BLOCK_STEPS):
+        inside = (steps >= start) & (steps < start + BLOCK_STEPS)
+        if inside.any():
+            digest = digest.fold(*(_block(stream, keys, columns, steps, inside) for stream, keys in streams.items()))
+    return digest
+
+
+def _block(stream, keys, columns, steps, inside) -> Block:
+    dtype = row_dtype(stream)
+    missing = NOT_OBSERVED_64 if dtype == np.float64 else NOT_OBSERVED_32
+    table = np.ma.stack([np.ma.asarray(columns[key], dtype) for key in keys], axis=1)[inside]
+    with np.errstate(over="ignore"):
+        rows = np.array(np.ma.getdata(table), dtype, order="C")
+    rows.view(missing.dtype)[np.ma.getmaskarray(table)] = missing
+    stop = int(steps[inside][-1]) + 1
+    return digest_rows(stream, tuple(Channel(*key) for key in keys), steps[inside].astype(np.int64), rows, stop)
+
+
+class Training:
+    """A healthy run in columns, of which a test spoils some: four layers, update ratio 1e-3, a loss that falls."""
+
+    def __init__(self, rows: int = 320, seed: int = 0) -> None:
+        noise = np.random.default_rng(seed)
+        self.rows = rows
+        self.parameters = tuple(
+            each
+            for layer in range(4)
+            for each in (parameter(f"layers.{layer}.weight", 32, 32), parameter(f"layers.{layer}.bias", 32))
+        )
+        self.modules: tuple[Module, ...] = ()
+        self.audit: Audit | None = None
+        self.every = 1
+        wobble = {each.path: 10 ** noise.normal(0, 0.15, rows) for each in self.parameters}
+        size = {each.path: 4.0 if len(each.shape) == 2 else 0.5 for each in self.parameters}
+        self.columns: dict[tuple[str, str], np.ndarray] = {}
+        for each in self.parameters:
+            self.columns["grad_norm", each.path] = 0.1 * wobble[each.path]
+            self.columns["param_norm", each.path] = np.full(rows, size[each.path])
+            self.columns["update_norm", each.path] = 1e-3 * size[each.path] * wobble[each.path]
+        self.columns["lr", "main"] = np.full(rows, 1e-2)
+        self.columns["loss", ""] = 2.3 * np.exp(-np.arange(rows) / 200) * 10 ** noise.normal(0, 0.02, rows)
+
+    def regroup(self, **groups: str | None) -> None:
+        """Give parameters, by path with `__` for the dot, another optimizer group."""
+        table = {path.replace("__", "."): group for path, group in groups.items()}
+        self.parameters = tuple(replace(each, group=table.get(each.path, each.group)) for each in self.parameters)
+
+    def digest(self, until: int | None = None) -> Digest:
+        """The digest of the first `until` rows, or of all."""
+        columns = {key: column[:until] for key, column in self.columns.items()}
+        return digest_columns(columns, self.parameters, self.modules, self.audit, self.every)
+
+    def column(self, metric: str, path: str = "") -> np.ndarray:
+        return self.columns[metric, path]
+
+
+@pytest.fixture
+def training() -> Training:
+    return Training()
+
+
+@pytest.fixture
+def long_training() -> Training:
+    return Training(rows=1600, seed=1)

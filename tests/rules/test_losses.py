@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+
+from auscult.core.run import Audit, Module
+from auscult.rules.losses import EveryUpdateSkipped, NonFinite
+
+
+def only(rule, digest):
+    findings = list(rule.check(digest))
+    assert len(findings) == 1, findings
+    return findings[0]
+
+
+def break_parameters(training, step):
+    for (metric, _), column in training.columns.items():
+        if metric in ("grad_norm", "update_norm", "param_norm"):
+            column[step:] = np.nan
+
+
+def test_silent_on_healthy(training):
+    assert not list(NonFinite().check(training.digest()))
+    assert not list(EveryUpdateSkipped().check(training.digest()))
+
+
+def test_loss_first_is_the_forward_pass(training):
+    training.column("loss")[100:] = np.nan
+    break_parameters(training, 100)
+    finding = only(NonFinite(), training.digest())
+    assert (finding.severity, finding.phase, finding.path, finding.step) == ("critical", "forward", "", 100)
+    assert finding.evidence[0].metric == "loss" and np.isnan(finding.evidence[0].value)
+
+
+def test_a_loss_of_another_name_is_understood_and_an_evaluation_is_not(training):
+    training.columns["train/loss", ""] = training.columns.pop(("loss", ""))
+    training.columns["val/loss", ""] = np.full(training.rows, np.nan)
+    assert not list(NonFinite().check(training.digest()))
+    training.column("train/loss")[77] = np.inf
+    assert only(NonFinite(), training.digest()).step == 77
+
+
+def test_forward_names_the_first_module_observed(training):
+    training.modules = (Module("", "Net", False), Module("front", "Linear", True), Module("log", "Log", True))
+    for path in ("", "log"):
+        training.columns["activation_std", path] = np.where(np.arange(training.rows) < 40, 1.0, np.nan)
+    training.columns["activation_std", "front"] = np.ones(training.rows)
+    training.column("loss")[40:] = np.nan
+    assert only(NonFinite(), training.digest()).path == "log"
+
+
+def test_gradient_first_is_the_backward_pass_at_the_parameter_closest_to_the_loss(training):
+    break_parameters(training, 90)
+    training.column("loss")[91:] = np.nan
+    for path in ("layers.3.weight", "layers.3.bias"):
+        training.column("grad_norm", path)[90] = 0.1
+        training.column("param_norm", path)[90] = 4.0
+    finding = only(NonFinite(), training.digest())
+    assert (finding.phase, finding.path, finding.step) == ("backward", "layers.2.bias", 90)
+    assert "6 of 8" in finding.summary
+
+
+def test_update_first_is_the_optimizer(training):
+    training.column("update_norm", "layers.1.weight")[30:] = np.inf
+    training.column("param_norm", "layers.1.weight")[30:] = np.inf
+    training.column("loss")[31:] = np.nan
+    finding = only(NonFinite(), training.digest())
+    assert (finding.phase, finding.path, finding.step) == ("update", "layers.1.weight", 30)
+
+
+def test_phase_stays_open_where_the_loss_was_not_logged(training):
+    loss = training.column("loss")
+    training.columns["loss", ""] = np.ma.masked_array(loss, np.arange(training.rows) % 50 != 0)
+    break_parameters(training, 90)
+    finding = only(NonFinite(), training.digest())
+    assert (finding.phase, finding.step) == (None, 90)
+
+
+def test_phase_stays_open_where_parameters_are_recorded_every_other_step(training):
+    training.column("loss")[41:] = np.nan
+    for key, column in list(training.columns.items()):
+        if key[0] in ("grad_norm", "update_norm", "param_norm"):
+            training.columns[key] = np.ma.masked_array(column, np.arange(training.rows) % 4 != 0)
+    finding = only(NonFinite(), training.digest())
+    assert (finding.phase, finding.step) == (None, 41)
+
+
+def test_recovered_loss_is_a_warning(training):
+    training.column("loss")[100] = np.inf
+    assert only(NonFinite(), training.digest(101)).severity == "critical"
+    finding = only(NonFinite(), training.digest(102))
+    assert (finding.severity, finding.status, finding.step) == ("warning", "recovered", 100)
+
+
+@pytest.mark.parametrize("skipped", [1, 3, 10])
+def test_loss_scaler_looking_for_its_scale_is_no_alarm(training, skipped):
+    for (metric, _), column in training.columns.items():
+        if metric == "grad_norm":
+            column[:skipped] = np.inf
+        if metric == "update_norm":
+            column[:skipped] = 0.0
+    for rows in (1, skipped, skipped + 1, 320):
+        assert only(NonFinite(), training.digest(rows)).severity == "info"
+    assert not list(EveryUpdateSkipped().check(training.digest()))
+
+
+def test_loss_scaler_that_never_finds_its_scale_is_critical(training):
+    for (metric, _), column in training.columns.items():
+        if metric in ("grad_norm", "update_norm"):
+            column[150:] = np.nan if metric == "grad_norm" else 0.0
+    assert not list(EveryUpdateSkipped().check(training.digest(192)))
+    finding = only(EveryUpdateSkipped(), training.digest(256))
+    assert (finding.severity, finding.path, finding.step) == ("critical", "layers.3.bias", 150)
+
+
+def test_first_loss_from_the_audit(training):
+    del training.columns["loss", ""]
+    training.audit = Audit(0, "mse_loss", float("nan"), 1.0, None, "mean", (8, 1), (8, 1))
+    finding = only(NonFinite(), training.digest())
+    assert (finding.phase, finding.step) == ("forward", 0)
