@@ -1,0 +1,119 @@
+"""Snapshot: which rows a stream holds at one moment, and where they are.
+
+A run that goes on moves rows from tails to tiles and on to larger tiles; a snapshot looks again until it has found each
+of them. Knows nothing of channels' names and of segments.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import sleep
+
+from auscult.core.metric import Stream
+from auscult.store.damage import Damage
+from auscult.store.tails import TAIL_ROWS, Tail, join_tails, list_tails, read_tail, tail_name
+from auscult.store.tiles import MANIFEST, Tile, choose_tiles, list_tiles, read_manifest, tile_span
+
+ATTEMPTS = 5
+PAUSE_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Where the rows of a stream are.
+
+    Attributes:
+        tiles: Sealed rows, in order, without overlaps.
+        tail: Values not sealed yet, later than those of the tiles unless tiles are missing.
+        stop: One past the largest ordinal.
+        width: Number of values of the widest row.
+        damage: A sentence for each thing that is damaged.
+        holes: A sentence for each stretch of rows that is not there.
+    """
+
+    tiles: tuple[Tile, ...]
+    tail: Tail
+    stop: int
+    width: int
+    damage: tuple[str, ...]
+    holes: tuple[str, ...]
+
+
+def take_snapshot(directory: Path, stream: Stream, damage: Damage) -> Snapshot:
+    """Find all rows of a stream; what is missing or damaged is told to `damage`."""
+    snapshot = _look(directory, stream)
+    for _ in range(ATTEMPTS - 1):
+        if snapshot is not None and not snapshot.damage and not snapshot.holes:
+            return snapshot
+        sleep(PAUSE_S)
+        snapshot = _look(directory, stream)
+    if snapshot is None:
+        damage.report(f"Expected the files of {directory} to stay where they are while they are read, but they do not.")
+        return Snapshot((), join_tails([], stream), 0, 0, (), ())
+    for message in snapshot.damage:
+        damage.report(message)
+    for message in snapshot.holes:
+        damage.warn(message)
+    return snapshot
+
+
+def _look(directory: Path, stream: Stream) -> Snapshot | None:
+    """One attempt; None if a file went away meanwhile."""
+    manifest, broken = read_manifest(directory)
+    tiles, unusable = list_tiles(directory, manifest)
+    chosen = choose_tiles(tiles)
+    spans = {tile.first: tile.stop for tile in chosen}
+    damage = list(broken)
+    tails: list[Tail] = []
+    for first in list_tails([each.name for each in directory.iterdir()]):
+        if _covered(first, spans):
+            continue
+        try:
+            tail = read_tail(directory / tail_name(first), stream)
+        except FileNotFoundError:
+            return None
+        damage += tail.damage
+        tails.append(tail)
+        spans[first] = first + (TAIL_ROWS if tail.damage else len(tail.ordinals))
+    for name, message in unusable.items():
+        first, rows = tile_span(name) or (0, 0)
+        if not _covered(first, spans):
+            damage.append(message)
+            spans[first] = first + rows
+    stop = max([0, *spans.values(), *(tile.stop for tile in manifest.values())])
+    lost, holes = _missing(directory, manifest, spans, stop)
+    joined = join_tails(tails, stream)
+    width = max([joined.values.shape[1], *(tile.channels for tile in chosen)])
+    return Snapshot(tuple(chosen), joined, stop, width, (*damage, *lost), holes)
+
+
+def _missing(
+    directory: Path, manifest: dict[str, Tile], spans: dict[int, int], stop: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A sentence for each stretch of rows whose tile was lost, and for each that never was in a tile."""
+    lost: list[str] = []
+    holes: list[str] = []
+    for start, end in _gaps(spans, stop):
+        tile = next((each for each in manifest.values() if each.first < end and each.stop > start), None)
+        if tile is not None:
+            lost.append(f"Expected {directory} to hold {tile.name}, which its {MANIFEST} lists, but it does not.")
+        else:
+            holes.append(
+                f"Expected {directory} to hold rows {start} to {end - 1}, but they are missing. Was it copied while "
+                "the run was going on? Copy it again."
+            )
+    return tuple(lost), tuple(holes)
+
+
+def _covered(ordinal: int, spans: dict[int, int]) -> bool:
+    return any(first <= ordinal < stop for first, stop in spans.items())
+
+
+def _gaps(spans: dict[int, int], stop: int) -> list[tuple[int, int]]:
+    """Stretches of ordinals below `stop` that no span covers."""
+    gaps: list[tuple[int, int]] = []
+    done = 0
+    for start, end in [*sorted(spans.items()), (stop, stop)]:
+        if start > done:
+            gaps.append((done, start))
+        done = max(done, end)
+    return gaps

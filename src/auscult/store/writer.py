@@ -1,0 +1,210 @@
+"""StoreWriter: writes a run to disk while it trains.
+
+A row costs one write to the end of a file; everything slower happens on the sealer's thread. Knows nothing of how
+rows are read back.
+"""
+
+import os
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+from auscult.core.digest import Block
+from auscult.core.errors import SetupError, StoreError
+from auscult.core.finding import Finding
+from auscult.core.metric import Stream
+from auscult.core.run import RunInfo, Segment
+from auscult.core.sink import Channel, Record
+from auscult.store.layout import (
+    CHANNELS,
+    EVENTS,
+    FORMAT_VERSION,
+    RUN,
+    read_info,
+    segment_to_fields,
+    write_info,
+)
+from auscult.store.lines import Lines, encode_line, read_lines
+from auscult.store.log import AppendLog
+from auscult.store.rowlog import RowLog
+from auscult.store.sealer import Sealer
+
+IfExists = Literal["new", "resume", "error"]
+
+
+class StoreWriter:
+    """A Sink that keeps everything; make one with `StoreWriter.create`.
+
+    All methods belong to the thread that made it. In a forked process (a worker of a DataLoader) they do nothing.
+
+    Attributes:
+        path: Directory of the run, absolute.
+        info: Identity of the run; of a resumed one, as stored.
+        resumed: Whether it continues a run that was there before.
+    """
+
+    def __init__(self, path: Path, info: RunInfo, segments: int, resumed: bool) -> None:
+        self.path = path
+        self.info = info
+        self.resumed = resumed
+        self._process = os.getpid()
+        self._segments = segments
+        self._segment_step = 0
+        self._closed = False
+        self._sealer = Sealer()
+        self._streams: dict[Stream, RowLog] = {}
+        known = _read_strictly(path / CHANNELS)
+        self._events = AppendLog(path / EVENTS)
+        self._events.cut(_read_strictly(path / EVENTS).end)
+        self._channels = AppendLog(path / CHANNELS)
+        self._channels.cut(known.end)
+        for stream in dict.fromkeys(each["stream"] for each in known.objects):
+            channels = [Channel(each["metric"], each["path"]) for each in known.objects if each["stream"] == stream]
+            self._open(stream, channels).seal()
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], info: RunInfo, if_exists: IfExists = "new") -> "StoreWriter":
+        """Begin or continue a run.
+
+        Args:
+            path: Where; missing directories are created.
+            info: Identity and environment.
+            if_exists: What to do if `path` holds something: `"new"` writes to `path-2` (or the next number that is
+                free), `"resume"` continues the run there, `"error"` refuses.
+
+        Raises:
+            SetupError: if `path` holds something and may not be used.
+            StoreError: if the run to be continued cannot be read.
+        """
+        path = Path(path).absolute()
+        if if_exists == "resume" and (path / RUN).exists():
+            stored, segments = read_info(path)
+            events = _read_strictly(path / EVENTS).objects
+            segments = max(segments, sum(each["kind"] == "segment" for each in events))
+            return cls(path, stored, segments, resumed=True)
+        if not _claim(path):
+            if if_exists != "new":
+                raise SetupError(_occupied(path, if_exists))
+            path = next(each for each in (path.with_name(f"{path.name}-{n}") for n in count(2)) if _claim(each))
+        info = replace(info, format_version=FORMAT_VERSION)
+        write_info(path, info, segments=0)
+        return cls(path, info, 0, resumed=False)
+
+    def begin_segment(self, segment: Segment, **facts: Any) -> None:
+        """Write down that training begins, or goes on from a step.
+
+        Values, blocks and events of earlier segments that belong to this step or a later one are obsolete from now on:
+        they stay on disk, but nobody who reads the run is given them.
+
+        Args:
+            segment: The step and the model.
+            **facts: What else is worth knowing, such as the environment of a resumed run.
+        """
+        if not self._mine():
+            return
+        ordinals = {stream: log.ordinal for stream, log in self._streams.items()}
+        fields = {**facts, **segment_to_fields(segment), "segment": self._segments, "ordinals": ordinals}
+        self._write_line("segment", segment.step, fields)
+        self._segments += 1
+        self._segment_step = segment.step
+        write_info(self.path, self.info, self._segments)
+        for log in self._streams.values():
+            log.begin_segment(segment.step)
+
+    def write(self, record: Record) -> None:
+        """Append one row; it survives the death of the process.
+
+        Raises:
+            SetupError: if its step is not later than that of the row before.
+            OSError: if it could not be written, in which case nothing of it was; or if it was, but the sealing of
+                earlier rows has failed since the last call. Those rows stay in their tails, and sealing is tried again.
+        """
+        if not self._mine():
+            return
+        log = self._streams.get(record.stream) or self._open(record.stream, [])
+        log.append(record)
+        if self._sealer.error is not None:
+            self._raise_kept()
+
+    def write_block(self, block: Block) -> None:
+        """Append the digest of one closed block."""
+        if not self._mine():
+            return
+        log = self._streams.get(block.stream) or self._open(block.stream, [])
+        segment = max(self._segments - 1, 0)
+        log.append_block(segment, block, complete_from=self._segment_step if segment else 0)
+
+    def write_event(self, kind: str, step: int, **facts: Any) -> None:
+        """Append a line to `events.jsonl`; non-finite floats become strings."""
+        if self._mine():
+            self._write_line(kind, step, facts)
+
+    def write_finding(self, step: int, finding: Finding) -> None:
+        """Append a finding, at the step at which it became known."""
+        self.write_event("finding", step, finding=finding.to_dict())
+
+    def close(self) -> None:
+        """Seal what is complete and end the thread; later calls do nothing.
+
+        Raises:
+            OSError: if sealing has failed; the rows are in their tails.
+        """
+        if self._closed or os.getpid() != self._process:
+            return
+        self._closed = True
+        for log in self._streams.values():
+            log.close()
+        self._sealer.close()
+        self._events.close()
+        self._channels.close()
+        if self._sealer.error is not None:
+            self._raise_kept()
+
+    def _mine(self) -> bool:
+        """Whether this process may write."""
+        if os.getpid() != self._process:
+            return False
+        if self._closed:
+            raise SetupError(f"Expected the store {self.path} to be open, but it was closed. Call `watch` again.")
+        return True
+
+    def _write_line(self, kind: str, step: int, facts: dict[str, Any]) -> None:
+        self._events.append(encode_line({"kind": kind, "step": step, **facts}))
+
+    def _open(self, stream: Stream, known: list[Channel]) -> RowLog:
+        log = RowLog(self.path / stream, stream, known, self._channels, self._sealer, self.info.id)
+        log.last_step = max(log.last_step, self._segment_step - 1)
+        self._streams[stream] = log
+        return log
+
+    def _raise_kept(self) -> None:
+        error, self._sealer.error = self._sealer.error, None
+        raise OSError(
+            f"Expected {self.path} to take sealed rows, but got: {error}. They stay in their tails."
+        ) from error
+
+
+def _claim(path: Path) -> bool:
+    """Make a directory our own; False if something is there already."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return path.is_dir() and not any(path.iterdir())
+    return True
+
+
+def _occupied(path: Path, if_exists: IfExists) -> str:
+    if if_exists == "error" and (path / RUN).exists():
+        return (
+            f"Expected {path} to be free, but it holds a run. Continue it with `if_exists='resume'`, or write "
+            "beside it with `if_exists='new'`."
+        )
+    return f"Expected {path} to be free, but it holds something that is not a run. Name a directory of its own."
+
+
+def _read_strictly(path: Path) -> Lines:
+    lines = read_lines(path)
+    if lines.damage:
+        raise StoreError(f"{lines.damage[0]} The run cannot be continued; write a new one with `if_exists='new'`.")
+    return lines
