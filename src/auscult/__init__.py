@@ -55,7 +55,17 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'auscult' has no attribute {name!r}; it has {', '.join(__all__)}")
-    value = getattr(import_module(_HOME[name]), name)
+    try:
+        value = getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from auscult.core.errors import MissingExtra
+
+        raise MissingExtra(
+            f"Expected PyTorch to be installed, which `{name}` needs, but it is not. "
+            "Reading runs works without it; to watch one, install it: pip install 'auscult[train]'."
+        ) from None
     globals()[name] = value
     return value
 

@@ -5,16 +5,17 @@ Exit codes: 0 done, 1 a finding as severe as `--fail-on` exists, 2 the input can
 
 import json
 import sys
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from auscult.core.errors import AuscultError
+from auscult.core.errors import AuscultError, MissingExtra
 from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
 from auscult.core.version import __version__
@@ -25,6 +26,9 @@ from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
 from auscult.sound.synth import render
 from auscult.store.reader import list_runs, load
+
+if TYPE_CHECKING:
+    from auscult.clinic.demo import DemoRun
 
 app = typer.Typer(
     help="See, hear and be told what is going wrong inside a PyTorch training run.",
@@ -83,7 +87,7 @@ def demo(
 
     Takes about a minute on two cores. Needs the extra `demo`: pip install 'auscult[demo]'.
     """
-    from auscult.clinic.demo import run_demo  # torch only where something trains
+    run_demo = _import_demo()
 
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out) as progress:
@@ -198,6 +202,20 @@ def main() -> None:
         err.print("error:", style="bold red", end=" ")
         err.print(str(error), markup=False, highlight=False)
         sys.exit(2)
+
+
+def _import_demo() -> "Callable[..., list[DemoRun]]":
+    """The demo, imported only where something trains, because it needs torch."""
+    try:
+        from auscult.clinic.demo import run_demo
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtra(
+            "Expected PyTorch to be installed, which `auscult demo` trains with, but it is not. "
+            "Install it: pip install 'auscult[demo]'."
+        ) from None
+    return run_demo
 
 
 def _beside(path: Path, suffix: str) -> Path:

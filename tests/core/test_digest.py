@@ -100,6 +100,7 @@ def state_by_hand(steps: np.ndarray, column: np.ndarray) -> dict[str, object]:
         "zeros_from": at[-streak] if streak else -1,
         "nonfinite_at": bad[0] if len(bad) else -1,
         "nonfinite_last": bad[-1] if len(bad) else -1,
+        "nonfinite": values[~finite][0] if len(bad) else 0.0,
         "first_step": at[0],
         "last_step": at[-1],
         "maximum_at": at[finite][np.abs(good).argmax()] if len(good) else -1,

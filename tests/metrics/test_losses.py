@@ -32,7 +32,9 @@ def test_other_losses() -> None:
     targets = torch.tensor([1.0, 2.0, 6.0])
     seen = audited(lambda: functional.mse_loss(torch.zeros(3, requires_grad=True), targets))
     assert seen.expected == pytest.approx(float(targets.var(correction=0)))
-    seen = audited(lambda: functional.binary_cross_entropy_with_logits(torch.zeros(3, requires_grad=True), torch.ones(3)))
+    seen = audited(
+        lambda: functional.binary_cross_entropy_with_logits(torch.zeros(3, requires_grad=True), torch.ones(3))
+    )
     assert seen.expected == pytest.approx(math.log(2))
     weighted = torch.ones(5)
     seen = audited(lambda: functional.nll_loss(torch.zeros(2, 5, requires_grad=True), torch.tensor([0, 1]), weighted))

@@ -20,9 +20,7 @@ SIZES = [1, 7, 512, 513, 4097, 65_536, 1_000_003]
 SCALES = [1e-30, 1e-15, 1.0, 1e15, 1e26]
 
 
-@pytest.mark.parametrize(
-    ("size", "scale"), [*itertools.product(SIZES, SCALES), (20_000_000, 1.0), (20_000_000, 1e26)]
-)
+@pytest.mark.parametrize(("size", "scale"), [*itertools.product(SIZES, SCALES), (20_000_000, 1.0), (20_000_000, 1e26)])
 def test_norm_is_the_float64_norm_to_1e_6(size: int, scale: float) -> None:
     tensor = torch.randn(size, generator=torch.Generator().manual_seed(size)) * scale
     assert float(norms([tensor])[0]) == pytest.approx(truth(tensor), rel=1e-6)

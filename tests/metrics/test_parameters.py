@@ -65,5 +65,13 @@ def test_forward_order() -> None:
     _, table = parameter_table(model, {"": torch.optim.SGD(model.parameters(), lr=0.1)})
     ordered = Segment(0, 0.0, table, module_table(model)).in_forward_order(["body.0", "body.1", "body.2", "head"])
     paths = [each.path for each in ordered.parameters]
-    assert paths == ["scale", "body.0.weight", "body.0.bias", "body.2.weight", "body.2.bias", "head.weight", "head.bias"]
+    assert paths == [
+        "scale",
+        "body.0.weight",
+        "body.0.bias",
+        "body.2.weight",
+        "body.2.bias",
+        "head.weight",
+        "head.bias",
+    ]
     assert [each.path for each in ordered.modules] == ["", "body", "body.0", "body.1", "body.2", "head"]

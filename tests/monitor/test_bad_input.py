@@ -95,7 +95,7 @@ def test_names_of_every_kind(tmp_path) -> None:
             sum(layer(torch.ones(1, 2)).sum() for layer in model.values()).backward()
             optimizer.step()
             optimizer.zero_grad()
-            monitor.log({name: 1.0 for name in NAMES})
+            monitor.log(dict.fromkeys(NAMES, 1.0))
             monitor.log_categories([1.0] * len(NAMES), NAMES)
     assert monitor.failures == []
     run = auscult.load(monitor.path)

@@ -127,7 +127,7 @@ class TestParameterNeverUpdated:
         lr = np.where(np.arange(640) < 512, 0.0, 1e-2)
         for key, column in list(training.columns.items()):
             if key[0] != "lr":
-                spread = np.ma.masked_all(640)
+                spread = np.ma.array(np.zeros(640), mask=True)
                 spread[::8] = np.where((np.arange(80) < 64) & (key[0] == "update_norm"), 0.0, column[:80])
                 training.columns[key] = spread
         training.columns["lr", "main"] = lr

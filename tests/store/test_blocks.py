@@ -55,6 +55,7 @@ def test_counts_extremes_and_ends_are_those_of_the_rows(coarse):
         assert block["zeros"] == (column[finite] == 0).sum()
         ends = (bad[0], bad[-1]) if len(bad) else (NEVER, NEVER)
         assert (block["nonfinite_at"], block["nonfinite_last"]) == ends
+        np.testing.assert_array_equal(block["nonfinite"], column[bad[0]] if len(bad) else 0.0)
         if not len(seen):
             assert (block["first_at"], block["last_at"], block["maximum_at"]) == (NEVER, NEVER, NEVER)
             assert np.isnan(

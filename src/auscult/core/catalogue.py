@@ -77,8 +77,8 @@ _ENTRIES = (
     Metric("saturated_fraction", "1", "module", "sampled", "share of outputs with |x| > 0.97; only where all outputs "
            "lie within [-1, 1]", "forward", "mean", guide="a few per cent at step 0", reference=KARPATHY),
     Metric("dead_fraction", "1", "module", "sampled", "share of units (channels of a convolution, features otherwise) "
-           "that are dead for every sample of the batch: output exactly 0 where outputs are never negative, gradient at "
-           "the output exactly 0 elsewhere", "forward", "mean", guide="near 0", reference=KARPATHY),
+           "that are dead for every sample of the batch: output exactly 0 where outputs are never negative, gradient "
+           "at the output exactly 0 elsewhere", "forward", "mean", guide="near 0", reference=KARPATHY),
     # What users log.
     Metric("category_loss", "as logged", "category", "user", "mean over the category's samples of loss / length "
            "(every sample weighs the same)", "forward", "mean", reference=DREVO),

@@ -37,6 +37,7 @@ BLOCK = np.dtype(
         ("log_median", "<f4"),  # median of log10|x| over the finite values that are not 0; NaN if there is none
         ("first", "<f4"),  # first observed value
         ("last", "<f4"),  # last observed value
+        ("nonfinite", "<f4"),  # first non-finite value (NaN or an infinity); 0 if there is none
     ]
 )
 """What a block holds per channel. Offsets count steps from `Block.start`."""
@@ -57,6 +58,7 @@ STATE = np.dtype(
         ("last", "<f8"),
         ("minimum", "<f8"),
         ("maximum", "<f8"),
+        ("nonfinite", "<f8"),  # first non-finite value; 0 if there is none
         ("blocks", "<i8"),  # blocks with at least one value
         ("early", "<f8", (EARLY_BLOCKS,)),  # log_median of the first blocks, NaN-padded: the run's own baseline
         ("recent", "<f8", (RECENT_BLOCKS,)),  # log_median of the last blocks, newest last, NaN-padded in front
@@ -121,6 +123,7 @@ def digest_rows(
     any_bad = bad.any(0)
     block["nonfinite_at"] = np.where(any_bad, offsets[bad.argmax(0)], NEVER)
     block["nonfinite_last"] = np.where(any_bad, offsets[len(steps) - 1 - bad[::-1].argmax(0)], NEVER)
+    block["nonfinite"] = np.where(any_bad, rows[bad.argmax(0), np.arange(len(channels))], 0.0)
     block["zeros_from"], block["zero_tail"] = _trailing_zeros(seen, zero, offsets)
     largest = np.finfo(np.float32).max
     values = np.where(finite, rows, np.nan).astype(np.float64)
@@ -251,6 +254,7 @@ def _fold(state: NDArray[np.void], block: NDArray[np.void], start: int) -> NDArr
     new["nonfinite_at"] = np.where(
         bad & (state["nonfinite_at"] < 0), start + block["nonfinite_at"].astype(int), state["nonfinite_at"]
     )
+    new["nonfinite"] = np.where(bad & (state["nonfinite_at"] < 0), block["nonfinite"], state["nonfinite"])
     new["nonfinite_last"] = np.where(bad, start + block["nonfinite_last"].astype(int), state["nonfinite_last"])
     new["first_step"] = np.where(opening, start + block["first_at"].astype(int), state["first_step"])
     new["last_step"] = start + block["last_at"].astype(int)

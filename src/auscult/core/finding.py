@@ -1,6 +1,7 @@
 """Finding: what is wrong, where, since when, the figures that prove it, and what to try."""
 
 from dataclasses import asdict, dataclass
+from math import nan
 from typing import Any, Literal, cast, get_args
 
 from auscult.core.errors import SetupError
@@ -28,6 +29,10 @@ class Evidence:
     step: int
     value: float
     bound: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.value != self.value:  # one NaN object for all, so that equal evidence compares equal
+            object.__setattr__(self, "value", nan)
 
     def __str__(self) -> str:
         name = f"{self.metric} of {self.path}" if self.path else self.metric

@@ -17,8 +17,8 @@ from auscult.metrics.environment import resident_bytes
 from auscult.metrics.ledger import Ledger
 from auscult.monitor.draft import Columns, Draft, is_finite
 
-_NORMS = ("grad_norm", "param_norm", "update_norm")
-_MOMENTS = ("grad_mean", "grad_std", "param_mean", "param_std", "update_mean", "update_std")
+NORMS = ("grad_norm", "param_norm", "update_norm")
+MOMENTS = ("grad_mean", "grad_std", "param_mean", "param_std", "update_mean", "update_std")
 _STREAMS: tuple[Stream, ...] = ("steps", "norms", "sampled", "user", "evaluation")
 
 
@@ -48,9 +48,9 @@ class Gauges:
         modules = self.activations.paths if self.activations is not None else ()
         self._parameters, self._modules = len(paths), len(modules)
         self._device = tensors[0].device
-        self._norms = self._columns["norms"].positions([Channel(metric, path) for metric in _NORMS for path in paths])
+        self._norms = self._columns["norms"].positions([Channel(metric, path) for metric in NORMS for path in paths])
         self._sampled = self._columns["sampled"].positions(
-            [Channel(metric, path) for metric in _MOMENTS for path in paths]
+            [Channel(metric, path) for metric in MOMENTS for path in paths]
             + [Channel(metric, path) for metric in ACTIVATIONS for path in modules]
             + [Channel("memory", "")]
         )

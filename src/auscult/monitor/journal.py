@@ -19,6 +19,7 @@ from auscult.core.run import Audit, Run, Segment
 from auscult.core.sink import Record, Sink
 from auscult.pages.terminal import finding_line
 from auscult.rules.live import LiveDiagnosis
+from auscult.store.sealer import SealingError
 from auscult.store.writer import StoreWriter
 
 logger = logging.getLogger("auscult")
@@ -180,6 +181,9 @@ class Journal:
     def _try(self, part: str, call: Callable[..., object], *arguments: object) -> bool:
         try:
             call(*arguments)
+        except SealingError as error:  # every row is on disk all the same
+            self.fail("sealing", error)
+            return False
         except Exception as error:
             if part == "store":
                 self._complete = False

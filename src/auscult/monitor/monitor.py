@@ -161,7 +161,7 @@ class Monitor:
         self._guard = Guard(self._failed)
         self._last_update: float | None = None
         self._order_known = False
-        self._audit = LossAudit() if past is None else None
+        self._audit = LossAudit() if past is None or past.until(self.step - 1).last_step < 0 else None
         self._audit_forward = loss_fn is None and not _is_compiled(model)
         self._closed = False
         self._handles = [model.register_forward_pre_hook(ModuleHook(model, self._on_forward), with_kwargs=True)]

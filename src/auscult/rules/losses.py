@@ -128,7 +128,7 @@ def _origin(digest: Digest, loss: Loss | None) -> Origin | None:
     step = min(steps)
     hit = {name: [path for path, at in bad.items() if at == step] for name, bad in first_bad.items()}
     if loss_at == step:
-        return _forward(digest, loss, step)
+        return _forward(digest, loss, step, hit["grad_norm"])
     if hit["grad_norm"]:
         return _backward(digest, loss, step, hit["grad_norm"], len(digest.select("grad_norm", order)[0]))
     metric = "update_norm" if hit["update_norm"] else "param_norm"
@@ -146,7 +146,7 @@ def _nonfinite_steps(digest: Digest, metric: str, order: list[str]) -> dict[str,
     return {paths[each]: int(states["nonfinite_at"][each]) for each in np.flatnonzero(states["nonfinite_at"] >= 0)}
 
 
-def _forward(digest: Digest, loss: Loss | None, step: int) -> Origin:
+def _forward(digest: Digest, loss: Loss | None, step: int, followed: list[str]) -> Origin:
     name = loss.name if loss is not None else "loss"
     _, norms = digest.select("param_norm", [each.path for each in digest.parameters])
     opening = len(norms) == 0 or bool((norms["first_step"] == step).all())
@@ -160,6 +160,8 @@ def _forward(digest: Digest, loss: Loss | None, step: int) -> Origin:
         text = f"The output of {bad[0]} was not finite at step {step}, and so was the loss; all parameters were finite."
         return Origin(step, "forward", "activation_std", bad[0], text)
     text = f"The loss was not finite at step {step} while all parameters were still finite."
+    if followed:
+        text += f" Its backward pass spoilt {len(followed)} gradients, those of {followed[-1]} to {followed[0]}."
     return Origin(step, "forward", name, "", text)
 
 
@@ -192,7 +194,11 @@ def _aftermath(digest: Digest, loss: Loss | None) -> tuple[bool, bool]:
 
 def _evidence(digest: Digest, loss: Loss | None, origin: Origin) -> tuple[Evidence, ...]:
     """The number that was not finite, then what is known of the time before it."""
-    found = [Evidence(origin.metric, origin.path, origin.step, nan)]
+    first = (
+        loss.state if loss is not None and origin.metric == loss.name else state_of(digest, origin.metric, origin.path)
+    )
+    value = nan if first is None or first["nonfinite_at"] != origin.step else float(first["nonfinite"])
+    found = [Evidence(origin.metric, origin.path, origin.step, value)]
     if loss is not None and np.isfinite(loss.state["first"]):
         found.append(Evidence(loss.name, "", int(loss.state["first_step"]), float(loss.state["first"])))
     state = state_of(digest, "grad_norm", origin.path) if origin.path else None

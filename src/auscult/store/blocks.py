@@ -115,6 +115,7 @@ def _joined(left: NDArray[np.void], right: NDArray[np.void], offset: int) -> NDA
     seen = right["count"] > 0
     at = {name: _shifted(right[name], offset) for name in ("nonfinite_at", "nonfinite_last", "zeros_from")}
     whole["nonfinite_at"] = np.where(left["nonfinite_at"] == NEVER, at["nonfinite_at"], left["nonfinite_at"])
+    whole["nonfinite"] = np.where(left["nonfinite_at"] == NEVER, right["nonfinite"], left["nonfinite"])
     whole["nonfinite_last"] = np.where(at["nonfinite_last"] == NEVER, left["nonfinite_last"], at["nonfinite_last"])
     going_on = (right["zeros"] == right["count"]) & (left["zeros_from"] != NEVER)
     whole["zeros_from"] = np.where(going_on | ~seen, left["zeros_from"], at["zeros_from"])

@@ -91,10 +91,9 @@ def load(path: str | os.PathLike[str], *, skip_damage: bool = False) -> Run:
     if skip_damage:
         for stored in streams.values():
             stored.verify()
-    segments = tuple(segment_from_fields(each) for each in begun.values())
     return Run(
         info,
-        segments or (Segment(0, info.created, versions=info.versions),),
+        _segments(events.objects) or (Segment(0, info.created, versions=info.versions),),
         StoreSource(streams),
         _current_events(events.objects),
         damage.entries,
@@ -135,6 +134,17 @@ def _read_channels(path: Path, damage: Damage) -> dict[str, dict[int, Channel]]:
     for each in lines.objects:
         channels.setdefault(each["stream"], {})[each["position"]] = Channel(each["metric"], each["path"])
     return channels
+
+
+def _segments(events: tuple[dict[str, Any], ...]) -> tuple[Segment, ...]:
+    """The segments, each in forward order where its first pass was seen."""
+    segments: list[Segment] = []
+    for event in events:
+        if event["kind"] == "segment":
+            segments.append(segment_from_fields(event))
+        elif event["kind"] == "order" and segments:
+            segments[-1] = segments[-1].in_forward_order(event["modules"])
+    return tuple(segments)
 
 
 def _current_events(events: tuple[dict[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:

@@ -34,6 +34,10 @@ KEPT_TAILS = 4
 Task = Callable[[], None]
 
 
+class SealingError(OSError):
+    """Rows could not be sealed; they stay in their tails, from which they are read as well."""
+
+
 class Sealer:
     """Runs tasks in order on a daemon thread, which starts with the first one.
 

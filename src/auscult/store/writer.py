@@ -28,7 +28,7 @@ from auscult.store.layout import (
 from auscult.store.lines import Lines, encode_line, read_lines
 from auscult.store.log import AppendLog
 from auscult.store.rowlog import RowLog
-from auscult.store.sealer import Sealer
+from auscult.store.sealer import Sealer, SealingError
 
 IfExists = Literal["new", "resume", "error"]
 
@@ -117,8 +117,9 @@ class StoreWriter:
 
         Raises:
             SetupError: if its step is not later than that of the row before.
-            OSError: if it could not be written, in which case nothing of it was; or if it was, but the sealing of
-                earlier rows has failed since the last call. Those rows stay in their tails, and sealing is tried again.
+            OSError: if it could not be written, in which case nothing of it was.
+            SealingError: if it was written, but the sealing of earlier rows has failed since the last call. Those rows
+                stay in their tails, and sealing is tried again.
         """
         if not self._mine():
             return
@@ -148,7 +149,7 @@ class StoreWriter:
         """Seal what is complete and end the thread; later calls do nothing.
 
         Raises:
-            OSError: if sealing has failed; the rows are in their tails.
+            SealingError: if sealing has failed; the rows are in their tails.
         """
         if self._closed or os.getpid() != self._process:
             return
@@ -180,7 +181,7 @@ class StoreWriter:
 
     def _raise_kept(self) -> None:
         error, self._sealer.error = self._sealer.error, None
-        raise OSError(
+        raise SealingError(
             f"Expected {self.path} to take sealed rows, but got: {error}. They stay in their tails."
         ) from error
 
