@@ -4,7 +4,9 @@ Exit codes: 0 done, 1 a finding as severe as `--fail-on` exists, 2 the input can
 """
 
 import json
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -196,6 +198,8 @@ def report(
 
 def main() -> None:
     """Run the command line; errors of ours are one message and exit code 2."""
+    warnings.showwarning = _print_warning
+    logging.getLogger("auscult").addHandler(logging.NullHandler())  # findings are printed by the commands themselves
     try:
         app()
     except AuscultError as error:
@@ -231,6 +235,11 @@ def _cells(*texts: str) -> list[str]:
 def _print_damage(run: Run) -> None:
     for each in run.damage:
         err.print(f"left out: {each}", markup=False, highlight=False)
+
+
+def _print_warning(message: Warning | str, *_where: object, **_more: object) -> None:
+    err.print("note:", style="bold yellow", end=" ")
+    err.print(str(message), markup=False, highlight=False)
 
 
 def _print_path(label: str, path: Path) -> None:

@@ -1,0 +1,108 @@
+"""The command line, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import auscult
+
+AUSCULT = Path(sys.executable).parent / "auscult"
+
+
+def command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([AUSCULT, *map(str, arguments)], capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """A healthy run and one whose loss becomes NaN at step 30."""
+    directory = tmp_path_factory.mktemp("runs")
+    for name in ("healthy", "sick [red]"):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        with auscult.watch(model, optimizer, directory / name) as monitor:
+            for step in range(100):
+                inputs = torch.randn(16, 4)
+                loss = (model(inputs)[:, 0] - inputs[:, 0]).square().mean()
+                loss = loss * (torch.nan if "sick" in name and step >= 30 else 1.0)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                monitor.log(loss=loss)
+    return directory
+
+
+def test_help_teaches() -> None:
+    done = command("--help")
+    assert done.returncode == 0
+    for verb in ("demo", "runs", "diagnose", "sonify", "report"):
+        assert verb in done.stdout
+        assert command(verb, "--help").returncode == 0
+    assert command("--version").stdout.strip() == f"auscult {auscult.__version__}"
+
+
+def test_runs_lists_all_with_their_verdict(runs) -> None:
+    done = command("runs", runs, env={"COLUMNS": "300"})
+    assert done.returncode == 0 and "healthy" in done.stdout and "sick [red]" in done.stdout
+    assert "No problem found" in done.stdout and "Critical: non-finite" in done.stdout
+    nothing = command("runs", runs / "healthy" / "norms")
+    assert nothing.returncode == 2 and "No runs below" in nothing.stderr
+
+
+def test_diagnose_prints_findings_and_sets_the_exit_code(runs) -> None:
+    sick, healthy = runs / "sick [red]", runs / "healthy"
+    done = command("diagnose", sick)
+    assert done.returncode == 0 and "L001" in done.stdout and "step 30" in done.stdout
+    assert command("diagnose", sick, "--fail-on", "critical").returncode == 1
+    assert command("diagnose", healthy, "--fail-on", "info").returncode == 0
+
+
+def test_diagnose_json_is_strict_json(runs) -> None:
+    facts = json.loads(command("diagnose", runs / "sick [red]", "--json").stdout, parse_constant=pytest.fail)
+    assert facts["findings"][0]["code"] == "L001" and facts["findings"][0]["step"] == 30
+
+
+def test_sonify_and_report_write_beside_the_run_or_where_told(runs, tmp_path) -> None:
+    done = command("sonify", runs / "healthy")
+    assert done.returncode == 0 and (runs / "healthy.wav").exists()
+    done = command("sonify", runs / "sick [red]", "-o", tmp_path / "a.wav", "--mapping", "perone2019")
+    assert done.returncode == 0 and (tmp_path / "a.wav").exists()
+    done = command("report", runs / "sick [red]", "--out", tmp_path / "deep" / "a.html")
+    assert done.returncode == 0 and (tmp_path / "deep" / "a.html").exists() and str(tmp_path / "deep") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("diagnose", "nowhere"), "Expected"),
+        (("report", "{healthy}", "-o", "report.pdf"), ".html"),
+        (("sonify", "{healthy}", "-o", "a.mp3"), ".wav"),
+        (("sonify", "{healthy}", "--mode", "opera"), "mix"),
+        (("sonify", "{healthy}", "--metric", "beauty"), "grad_norm"),
+        (("diagnose", "{healthy}", "--fail-on", "sometimes"), "critical"),
+    ],
+)
+def test_input_that_cannot_be_used_is_one_message_and_exit_code_2(arguments, message, runs, tmp_path) -> None:
+    done = command(*(each.format(healthy=runs / "healthy") for each in arguments), cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_damage_is_refused_unless_skipped(runs, tmp_path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(runs / "healthy", copy)
+    tail = next((copy / "norms").glob("tail-*.log"))
+    data = bytearray(tail.read_bytes())
+    data[len(data) // 2] ^= 1
+    tail.write_bytes(data)
+    refused = command("diagnose", copy)
+    assert refused.returncode == 2 and "skip_damage" in refused.stderr
+    skipped = command("diagnose", copy, "--skip-damage")
+    assert skipped.returncode == 0 and "left out" in skipped.stderr
