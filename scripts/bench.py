@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -31,9 +32,10 @@ from auscult.clinic.listening import Network
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BATCHES = 8
+SETTLING_STEPS = 512  # two reviews of the governor
 
 
-# -- the models ---------------------------------------------------------------------------------------------------------
+# -- the models --------------------------------------------------------------------------------------------------------
 
 
 class CharacterModel(nn.Module):
@@ -43,7 +45,7 @@ class CharacterModel(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(27, 10)
         widths = (30, 100, 100, 100, 100, 100)
-        hidden = [layer for a, b in zip(widths, widths[1:]) for layer in (nn.Linear(a, b), nn.Tanh())]
+        hidden = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.Tanh())]
         self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(100, 27))
 
     def forward(self, characters: Tensor) -> Tensor:
@@ -153,12 +155,12 @@ WORKLOADS = (
 
 
 QUICK = tuple(
-    replace(each, settle=settle, blocks=2, steps=steps)
-    for each, settle, steps in zip(WORKLOADS, (64, 4, 1), (64, 8, 1), strict=True)
+    replace(each, settle=settle, blocks=blocks, steps=steps)
+    for each, (settle, blocks, steps) in zip(WORKLOADS, ((64, 2, 64), (4, 2, 8), (1, 1, 1)), strict=True)
 )
 
 
-# -- the variants: each trains a copy of its own -------------------------------------------------------------------------
+# -- the variants: each trains a copy of its own -----------------------------------------------------------------------
 
 
 class Bare:
@@ -167,6 +169,7 @@ class Bare:
     Attributes:
         inside: Seconds spent on measuring, as the variant itself can tell; None where it cannot.
         outside: The same timed from outside, where it is.
+        cadence: What the governor came to.
     """
 
     def __init__(self, workload: Workload) -> None:
@@ -177,7 +180,7 @@ class Bare:
         self.batches = [workload.batch() for _ in range(BATCHES)]
         self.inside: float | None = None
         self.outside = 0.0
-        self.notes = ""
+        self.cadence = ""
         self.made = 0
 
     def step(self) -> None:
@@ -212,9 +215,11 @@ class ByHand(Bare):
         self.begin()
 
     def begin(self) -> None:
+        """Count from here on."""
         self.inside = 0.0
 
     def step(self) -> None:
+        """One update, with norms taken and fetched around it."""
         loss = self.backward()
         begin = time.perf_counter()
         named = dict(self.model.named_parameters())
@@ -253,6 +258,7 @@ class Watched(Bare):
         self.first = 0
 
     def step(self) -> None:
+        """One update, watched."""
         loss = self.backward()
         if self.workload.clip is not None:
             self.monitor.clip_grad_norm_(self.workload.clip)
@@ -261,6 +267,7 @@ class Watched(Bare):
         self.monitor.log(loss=loss)
 
     def begin(self) -> None:
+        """Count from this step on."""
         self.first = self.made
 
     def end(self) -> None:
@@ -273,7 +280,7 @@ class Watched(Bare):
         self.inside = float(series.values[series.steps >= self.first].sum())
         changes = [event for event in run.events if event["kind"] == "schedule"]
         if changes:
-            self.notes = f"norms every {changes[-1]['norms']}, samples every {changes[-1]['samples']}"
+            self.cadence = f"norms every {changes[-1]['norms']}, samples every {changes[-1]['samples']}"
 
 
 class WatchedFromOutside(Watched):
@@ -292,6 +299,7 @@ class WatchedFromOutside(Watched):
         self.first = 0
 
     def step(self) -> None:
+        """One update, watched and timed."""
         loss = self.backward()
         if self.workload.clip is not None:
             self._clip(self.workload.clip)
@@ -302,6 +310,7 @@ class WatchedFromOutside(Watched):
         self._shut()
 
     def begin(self) -> None:
+        """Count from here on."""
         super().begin()
         self.outside = 0.0
 
@@ -352,7 +361,7 @@ class WatchedFromOutside(Watched):
         self.outside += time.perf_counter() - self._opened
 
 
-# -- measuring ----------------------------------------------------------------------------------------------------------
+# -- measuring ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -385,15 +394,15 @@ class Collector:
             self.seconds += time.perf_counter() - self._begin
 
 
+OUTSIDE = "auscult, default, timed from outside"
 VARIANTS: dict[str, Callable[[Workload, Path], Bare]] = {
     "bare": lambda workload, path: Bare(workload),
     "bare again (control)": lambda workload, path: Bare(workload),
     "auscult, default": Watched,
     "auscult, norms at every step": lambda workload, path: Watched(workload, path, every=1),
     "by hand, `.norm().item()`": lambda workload, path: ByHand(workload),
-    "auscult, default, timed from outside": WatchedFromOutside,
+    OUTSIDE: WatchedFromOutside,
 }
-OUTSIDE = "auscult, default, timed from outside"
 
 
 def measure(workload: Workload, directory: Path, done: Callable[[float], object]) -> dict[str, tuple[Bare, Timing]]:
@@ -436,85 +445,79 @@ def _run_block(variant: Bare, steps: int, timing: Timing, collector: Collector) 
     timing.collecting += collector.seconds - collecting
 
 
-# -- the page -----------------------------------------------------------------------------------------------------------
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+HEAD = """# Benchmarks
+
+Written by `make bench`; run it on your own machine. Random data, no data loading.
+
+{machine}
+
+* **direct**: time spent measuring / time of the bare steps of the same rounds. For auscult that is what the run itself
+  recorded as `overhead_time`, with the store, the live rules and the logging of the loss.
+* **pair**: median of (block of the variant / bare block of the same round), and its quartiles. It sees indirect effects
+  too, and the noise of the machine: read it beside the control, which compares bare with bare.
+* **by hand** takes the norms of gradient, parameter and update tensor by tensor, and writes nothing to disk.
+"""
+AUDIT = """## What `overhead_time` leaves out
+
+The default variant once more, with hooks right before and after each of auscult's that take the time between them: they
+see torch's calls of the hooks and what auscult does outside its own clock. What torch takes longer because a module has
+hooks at all is in *pair* alone. Garbage collection is counted wherever it strikes, mostly outside of auscult; of other
+threads, auscult has the one that seals rows.
+
+| µs per step | `overhead_time` | timed from outside | garbage collection (bare) | other threads, CPU (bare) |
+|---|--:|--:|--:|--:|
+"""
+SETTLED = "after the {settle} in which the governor settled."
+UNSETTLED = """after {settle}: too few for the governor, which reviews its budget at every 256th step, and for
+the rules, most of which are asked at every 64th. So norms were taken at every step, samples at one in 16."""
+
+Results = dict[str, tuple[Bare, Timing]]
 
 
-def costs_table(workload: Workload, made: dict[str, tuple[Bare, Timing]]) -> list[str]:
-    """One line per variant: ms per step, direct, pair."""
+def page(results: dict[Workload, Results], threads: int) -> str:
+    """The page as Markdown."""
+    machine = (
+        f"{cpu_model()}, {os.cpu_count()} cores, {threads} {'thread' if threads == 1 else 'threads'}; "
+        f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}, "
+        f"auscult {auscult.__version__}; {datetime.now(timezone.utc):%Y-%m-%d}."
+    )
+    sections = (section(workload, made) for workload, made in results.items())
+    audits = (audit_line(workload, made) for workload, made in results.items())
+    return "\n".join([HEAD.format(machine=machine), *sections, AUDIT + "\n".join(audits) + "\n"])
+
+
+def section(workload: Workload, made: Results) -> str:
+    """What each variant cost on one workload."""
     bare = made["bare"][1].blocks
-    lines = ["| variant | ms per step | direct | pair | quartiles of pair | |", "|---|--:|--:|--:|--:|---|"]
+    lines = [
+        f"## {workload.name}: {workload.about}\n",
+        "| variant | ms per step | direct | pair | quartiles | cadence |",
+        "|---|--:|--:|--:|--:|---|",
+    ]
     for name, (variant, timing) in made.items():
         if name == OUTSIDE:
             continue
-        direct = "" if variant.inside is None else f"{variant.inside / sum(bare):.2%}"
-        ratios = [mine / other for mine, other in zip(timing.blocks, bare)]
-        low, high = np.quantile(ratios, (0.25, 0.75))
-        pair, spread = ("", "") if name == "bare" else (f"{median(ratios):.3f}", f"{low:.3f} to {high:.3f}")
+        direct = "" if variant.inside is None else f"{variant.inside / sum(bare):.1%}"
+        low, middle, high = np.quantile([mine / other for mine, other in zip(timing.blocks, bare)], (0.25, 0.5, 0.75))
+        pair = "|" if name == "bare" else f"{middle:.3f} | {low:.3f} to {high:.3f}"
         step = 1e3 * median(timing.blocks) / workload.steps
-        lines.append(f"| {name} | {step:.3f} | {direct} | {pair} | {spread} | {variant.notes} |")
-    return lines
+        lines.append(f"| {name} | {step:.3f} | {direct} | {pair} | {variant.cadence} |")
+    after = SETTLED if workload.settle >= SETTLING_STEPS else UNSETTLED
+    lines.append(f"\n{workload.blocks} blocks of {workload.steps} steps, {after.format(settle=workload.settle)}\n")
+    return "\n".join(lines)
 
 
-def audit_table(workload: Workload, made: dict[str, tuple[Bare, Timing]]) -> list[str]:
-    """What `overhead_time` says and what it leaves out, in microseconds per step."""
-    steps = workload.blocks * workload.steps
+def audit_line(workload: Workload, made: Results) -> str:
+    """What `overhead_time` said and what was seen besides, in microseconds per step."""
     variant, timing = made[OUTSIDE]
     bare = made["bare"][1]
     assert variant.inside is not None
-    values = {
-        "`overhead_time`": variant.inside,
-        "timed from outside": variant.outside,
-        "garbage collection": timing.collecting,
-        "the same, bare": bare.collecting,
-        "other threads, CPU": timing.beside,
-        "the same, bare ": bare.beside,
-    }
-    numbers = " | ".join(f"{1e6 * seconds / steps:.1f}" for seconds in values.values())
-    if workload.name == WORKLOADS[0].name:
-        return [f"| µs per step | {' | '.join(values)} |", f"|---|{'--:|' * len(values)}", f"| W1 | {numbers} |"]
-    return [f"| {workload.name} | {numbers} |"]
-
-
-def page(results: dict[Workload, dict[str, tuple[Bare, Timing]]], threads: int) -> str:
-    """The page as Markdown."""
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `make bench`; run it on your own machine. Random data, no data loading.",
-        "",
-        f"{cpu_model()}, {os.cpu_count()} cores, {threads} thread{'s' if threads > 1 else ''}; "
-        f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}, NumPy {np.__version__}, "
-        f"auscult {auscult.__version__}; {datetime.now(timezone.utc):%Y-%m-%d}.",
-        "",
-        "* **direct**: time spent measuring / time of the bare steps beside it. For auscult that is what the run itself "
-        "recorded as `overhead_time`: store, live rules and logging of the loss included.",
-        "* **pair**: median of (block of the variant / bare block of the same round). It sees indirect effects too, and "
-        "the noise of the machine: read it beside the control, which compares bare with bare.",
-        "* **by hand** measures norms of gradient, parameter and update per tensor, and writes nothing to disk.",
-        "",
-    ]
-    for workload, made in results.items():
-        lines += [f"## {workload.name}: {workload.about}", "", *costs_table(workload, made), ""]
-        blocks = f"{workload.blocks} blocks of {workload.steps} steps per variant, after {workload.settle} steps"
-        settled = workload.settle >= 512
-        lines += [
-            f"{blocks}, by which the governor has settled."
-            if settled
-            else f"{blocks}: too few for the governor, which reviews its budget at every 256th, and for a block of 64 "
-            "steps, at which most rules are asked. Norms at every step, samples at one in 16.",
-            "",
-        ]
-    lines += [
-        "## What `overhead_time` leaves out",
-        "",
-        "The default variant once more, with hooks right before and after each of auscult's that take the time between "
-        "them: so torch's calls of the hooks and auscult's code outside its own clock are seen. Garbage collection is "
-        "counted wherever it strikes, mostly outside of auscult. Other threads: in auscult, the one that seals rows.",
-        "",
-        *(line for workload, made in results.items() for line in audit_table(workload, made)),
-        "",
-    ]
-    return "\n".join(lines)
+    seconds = (variant.inside, variant.outside, timing.collecting, bare.collecting, timing.beside, bare.beside)
+    numbers = [f"{1e6 * each / (workload.blocks * workload.steps):.1f}" for each in seconds]
+    inside, outside, collecting, bare_collecting, beside, bare_beside = numbers
+    return f"| {workload.name} | {inside} | {outside} | {collecting} ({bare_collecting}) | {beside} ({bare_beside}) |"
 
 
 def cpu_model() -> str:
@@ -532,12 +535,16 @@ def main(
 ) -> None:
     """Measure what monitoring costs and write docs/benchmarks.md."""
     torch.set_num_threads(threads)
-    results: dict[Workload, dict[str, tuple[Bare, Timing]]] = {}
+    results: dict[Workload, Results] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with tempfile.TemporaryDirectory() as directory, Progress(*columns, console=Console(stderr=True)) as progress:
+    progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False)  # its thread would disturb
+
+    with tempfile.TemporaryDirectory() as directory, progress:
         for workload in QUICK if quick else WORKLOADS:
             bar = progress.add_task(workload.about, total=1.0)
-            results[workload] = measure(workload, Path(directory), lambda share, bar=bar: progress.advance(bar, share))
+            results[workload] = measure(
+                workload, Path(directory), lambda share, bar=bar: progress.update(bar, advance=share, refresh=True)
+            )
     text = page(results, threads)
     if quick:
         sys.stdout.write(text)

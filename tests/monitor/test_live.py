@@ -23,7 +23,7 @@ def random_run(seed: int, path, resume: bool) -> tuple[auscult.Monitor, dict[int
     faults = {draw.randrange(200): draw.choice(["nan", "zero", "kill", "spike", "frozen"]) for _ in range(2)}
     stood: dict[int, list] = {}
     steps = draw.randrange(70, 240)
-    options = {"every": draw.choice([1, 2, (1, 4)]), "activations": draw.random() < 0.7}
+    options = {"every": draw.choice([1, 2, 8, (1, 4)]), "activations": draw.random() < 0.7}
     monitor = auscult.watch(model, optimizer, path, **options)
     for step in range(steps):
         if resume and step == steps // 2:

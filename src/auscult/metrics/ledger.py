@@ -5,26 +5,35 @@ One snapshot of the parameters, copied right before the update, gives the update
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auscult.core.sink import Values, to_float32
 from auscult.metrics.norms import means_and_stds, measurable, norms
+from auscult.metrics.pack import Pack, fits
 
 GRAD, PARAM, UPDATE = range(3)
 
 
 class Ledger:
-    """Measures the parameters it was given; row k of every result is parameter k.
+    """Measures the parameters it was given; column k of every result is parameter k.
 
-    The caller says when: `gradients` before anything clips, `before` and `after` around the optimizer's update.
+    The caller says when: `gradients` before anything clips, `before` and `after` around the optimizer's update. Small
+    tensors go through a `Pack`, large ones by themselves.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = list(parameters)
         self._position = {id(tensor): position for position, tensor in enumerate(self._parameters)}
+        small = [position for position, tensor in enumerate(self._parameters) if fits(tensor)]
+        self._place = {position: place for place, position in enumerate(small)}
+        shapes = [self._parameters[position].shape for position in small]
+        self._snapshot, self._scratch = Pack(shapes), Pack(shapes)
         self._snapshots: dict[int, Tensor] = {}
-        self._open: list[tuple[int, list[int], Tensor]] = []  # (kind, positions, norms) still on their device
+        self._held: set[int] = set()  # positions with a snapshot of this step
+        self._norms: list[tuple[int, list[int], Tensor | NDArray[np.float64]]] = []  # kind, positions, values
         self._moments: list[tuple[int, list[int], Tensor]] = []
         self._measured: set[int] = set()  # gradients already taken in this step
 
@@ -41,29 +50,57 @@ class Ledger:
         """Take the gradients as they are now, once per step and parameter; those that are None are not observed."""
         fresh = [position for position in positions if position not in self._measured]
         self._measured.update(fresh)
-        pairs = [(position, self._parameters[position].grad) for position in fresh]
-        present = [(position, grad) for position, grad in pairs if grad is not None and measurable(grad)]
-        self._take(GRAD, [position for position, _ in present], [grad for _, grad in present], moments)
+        found = ((position, self._parameters[position].grad) for position in fresh)
+        present = {position: grad for position, grad in found if grad is not None and measurable(grad)}
+        packed = [position for position, grad in present.items() if self._is_packed(position, grad)]
+        if packed:
+            places = [self._place[position] for position in packed]
+            self._scratch.load(places, [present[position].detach() for position in packed])
+            self._norms.append((GRAD, packed, self._scratch.norms(places)))
+        loose = [position for position in present if position not in set(packed)]
+        self._take_norms(GRAD, loose, [present[position] for position in loose])
+        if moments:
+            self._take_moments(GRAD, list(present), list(present.values()))
 
     def before(self, positions: Sequence[int]) -> None:
         """Copy the parameters, right before the update."""
-        for position in positions:
-            tensor = self._parameters[position].detach()
-            if not measurable(tensor) or not self._parameters[position].requires_grad:
-                continue
-            snapshot = self._snapshots.get(position)
-            if snapshot is None or snapshot.shape != tensor.shape or snapshot.device != tensor.device:
+        tensors = {
+            position: self._parameters[position].detach()
+            for position in positions
+            if self._parameters[position].requires_grad and measurable(self._parameters[position])
+        }
+        self._held.update(tensors)
+        packed = [position for position, tensor in tensors.items() if self._is_packed(position, tensor)]
+        if packed:
+            self._snapshot.load([self._place[each] for each in packed], [tensors[each] for each in packed])
+        for position in tensors.keys() - set(packed):
+            snapshot, tensor = self._snapshots.get(position), tensors[position]
+            if snapshot is None or snapshot.shape != tensor.shape or snapshot.dtype != tensor.dtype:
                 self._snapshots[position] = tensor.clone(memory_format=torch.preserve_format)
             else:
                 snapshot.copy_(tensor)
 
     def after(self, positions: Sequence[int], moments: bool) -> None:
         """Take parameters and updates, right after the update."""
-        held = [position for position in positions if position in self._snapshots]
-        tensors = [self._parameters[position].detach() for position in held]
-        updates = [self._update(position, tensor) for position, tensor in zip(held, tensors)]
-        self._take(PARAM, held, tensors, moments)
-        self._take(UPDATE, held, updates, moments)
+        held = [position for position in positions if position in self._held]
+        self._held.difference_update(held)
+        tensors = {position: self._parameters[position].detach() for position in held}
+        updates: dict[int, Tensor] = {}
+        packed = [position for position, tensor in tensors.items() if self._is_packed(position, tensor)]
+        if packed:
+            places = [self._place[position] for position in packed]
+            self._scratch.load(places, [tensors[position] for position in packed])
+            self._norms.append((PARAM, packed, self._scratch.norms(places)))
+            self._scratch.buffer.sub_(self._snapshot.buffer)
+            self._norms.append((UPDATE, packed, self._scratch.norms(places)))
+            updates = {position: self._scratch.places[place] for position, place in zip(packed, places, strict=True)}
+        loose = [position for position in held if position not in updates and position in self._snapshots]
+        updates.update({position: self._update(position, tensors[position]) for position in loose})
+        self._take_norms(PARAM, loose, [tensors[position] for position in loose])
+        self._take_norms(UPDATE, loose, [updates[position] for position in loose])
+        if moments:
+            self._take_moments(PARAM, held, list(tensors.values()))
+            self._take_moments(UPDATE, list(updates), list(updates.values()))
 
     def collect(self, norm_row: Values, moment_row: Values | None) -> None:
         """Bring everything taken since the last call to the host, into rows whose other entries are left alone.
@@ -72,22 +109,30 @@ class Ledger:
             norm_row: `(3, P)`, rows GRAD, PARAM, UPDATE.
             moment_row: `(3, 2, P)`, mean and std of the same; None where no moments were asked for.
         """
-        for kind, positions, values in self._open:
-            norm_row[kind, positions] = to_float32(values.cpu().numpy())
+        for kind, positions, values in self._norms:
+            norm_row[kind, positions] = to_float32(_to_host(values))
         if moment_row is not None:
             for kind, positions, values in self._moments:
-                moment_row[kind][:, positions] = to_float32(values.cpu().numpy())
+                moment_row[kind][:, positions] = to_float32(_to_host(values))
         self.discard()
 
     def discard(self) -> None:
         """Forget what was taken since the last `collect`."""
-        self._open.clear()
+        self._norms.clear()
         self._moments.clear()
         self._measured.clear()
+        self._held.clear()
 
     def release(self) -> None:
         """Free the snapshots."""
         self._snapshots.clear()
+        self._snapshot = self._scratch = Pack([])
+        self._place.clear()
+
+    def _is_packed(self, position: int, tensor: Tensor) -> bool:
+        """Whether a parameter, or its gradient, is still what it was when it got its place."""
+        place = self._place.get(position)
+        return place is not None and fits(tensor) and self._scratch.places[place].shape == tensor.shape
 
     def _update(self, position: int, tensor: Tensor) -> Tensor:
         """Parameter minus snapshot, in float32 for half precision; the snapshot is spent."""
@@ -96,13 +141,23 @@ class Ledger:
             return tensor.float() - snapshot.float()
         return torch.sub(tensor, snapshot, out=snapshot)
 
-    def _take(self, kind: int, positions: list[int], tensors: list[Tensor], moments: bool) -> None:
-        by_device: dict[torch.device, list[int]] = {}
-        for number, tensor in enumerate(tensors):
-            by_device.setdefault(tensor.device, []).append(number)
-        for numbers in by_device.values():
-            some = [tensors[number] for number in numbers]
-            where = [positions[number] for number in numbers]
-            self._open.append((kind, where, norms(some)))
-            if moments:
-                self._moments.append((kind, where, means_and_stds(some)))
+    def _take_norms(self, kind: int, positions: list[int], tensors: list[Tensor]) -> None:
+        for where, some in _by_device(positions, tensors):
+            self._norms.append((kind, where, norms(some)))
+
+    def _take_moments(self, kind: int, positions: list[int], tensors: list[Tensor]) -> None:
+        for where, some in _by_device(positions, tensors):
+            self._moments.append((kind, where, means_and_stds(some)))
+
+
+def _by_device(positions: list[int], tensors: list[Tensor]) -> list[tuple[list[int], list[Tensor]]]:
+    groups: dict[torch.device, tuple[list[int], list[Tensor]]] = {}
+    for position, tensor in zip(positions, tensors, strict=True):
+        where, some = groups.setdefault(tensor.device, ([], []))
+        where.append(position)
+        some.append(tensor)
+    return list(groups.values())
+
+
+def _to_host(values: Tensor | NDArray[np.float64]) -> NDArray[np.float64]:
+    return values.cpu().numpy() if isinstance(values, Tensor) else values

@@ -9,7 +9,9 @@ them in float64 (at most 6e-7 off, for a constant tensor); what leaves the safe 
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 ROW = 512
@@ -39,9 +41,21 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
         wide = torch.float32 if dense[0].device.type == "mps" else torch.float64
         return torch.stack([torch.linalg.vector_norm(each, dtype=wide) for each in dense])
     result = _float32_norms(dense)
-    for position in ((result <= SAFE_LOW) | (result >= SAFE_HIGH)).nonzero().flatten().tolist():
-        result[position] = _float64_norm(dense[position])
+    for position in np.flatnonzero(is_unsafe(result.numpy())).tolist():
+        result[position] = exact_norm(dense[position])
     return result
+
+
+def is_unsafe(found: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which float32 norms `(N,)` may have suffered from squares outside of the float32 range; NaN is none of them."""
+    return (found <= SAFE_LOW) | (found >= SAFE_HIGH)
+
+
+def exact_norm(tensor: Tensor) -> Tensor:
+    """The norm of one tensor in float64, scalar; dear, for norms that are unsafe in float32."""
+    if not bool(tensor.any()):
+        return torch.zeros((), dtype=torch.float64)
+    return torch.linalg.vector_norm(tensor, dtype=torch.float64)
 
 
 def means_and_stds(tensors: Sequence[Tensor]) -> Tensor:
@@ -108,13 +122,6 @@ def _norm_by_rows(tensor: Tensor) -> Tensor:
     if whole < flat.numel():
         squares = squares + torch.linalg.vector_norm(flat[whole:], dtype=kind).double().square()
     return squares.sqrt()
-
-
-def _float64_norm(tensor: Tensor) -> Tensor:
-    """The norm of one tensor whose float32 norm is 0, tiny, huge or infinite."""
-    if not bool(tensor.any()):
-        return torch.zeros((), dtype=torch.float64)
-    return torch.linalg.vector_norm(tensor, dtype=torch.float64)
 
 
 def _is_half(tensor: Tensor) -> bool:

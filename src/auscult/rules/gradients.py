@@ -192,7 +192,8 @@ class ExplodingGradient(Rule):
         risen = loss_has_risen(training_loss(digest))
         rise = found.value / found.baseline
         end = " and stayed there" if found.lasting else ", after which the run broke"
-        lr = lr_of(digest, trainable(digest))
+        group = next(each.group or "" for each in trainable(digest) if each.path == found.path)
+        lr = lr_of(digest, [each for each in trainable(digest) if each.group == group])
         yield Finding(
             self.code,
             self.name,
@@ -202,7 +203,7 @@ class ExplodingGradient(Rule):
             summary=f"The gradient of {found.path} rose {rise:.2g} times above where it began{end}.",
             evidence=(
                 Evidence("grad_norm", found.path, found.step, found.value, found.baseline * 10**RISE),
-                *(() if lr is None else (Evidence("lr", "", int(digest.step), lr),)),
+                *(() if lr is None else (Evidence("lr", group, int(digest.step), lr),)),
             ),
             advice=(
                 f"Check {found.path} and what it multiplies: its initialisation, and the scale of its input.",

@@ -78,10 +78,10 @@ class LiveDiagnosis:
         self._step = step
         for record in records:
             self._rows.setdefault(record.stream, []).append(record)
-        self._watch_marks(records)
+        ask = self._watch_marks(records)
         if step % BLOCK_STEPS == BLOCK_STEPS - 1:
             blocks += self._close(step + 1)
-        if not blocks and self._settling == 0:
+        if not blocks and not ask:
             return blocks, []
         return blocks, self._judge(self._closed.fold(*self._open_blocks()))
 
@@ -93,7 +93,8 @@ class LiveDiagnosis:
         complete = self._closed.fold(*blocks)
         return self._judge(complete, complete)
 
-    def _watch_marks(self, records: Sequence[Record]) -> None:
+    def _watch_marks(self, records: Sequence[Record]) -> bool:
+        """Whether exact rules may find something else than at the row before."""
         changed = False
         for record in records:
             marks = ((record.values == 0) | ~np.isfinite(record.values)).tobytes()
@@ -101,8 +102,10 @@ class LiveDiagnosis:
             self._marks[record.stream] = marks
         if changed:
             self._settling = ZERO_ROWS
-        elif self._settling > 0 and any(record.stream == "norms" for record in records):
-            self._settling -= 1
+            return True
+        settling = self._settling > 0 and any(record.stream == "norms" for record in records)
+        self._settling -= settling
+        return settling
 
     def _open_blocks(self) -> list[Block]:
         return [
