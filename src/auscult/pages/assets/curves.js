@@ -116,12 +116,13 @@ function linearRange(_, low, high) {
 
 /** Powers of ten get a label, the ticks between them none, unless there is hardly a power in view. */
 function logLabels(plot, values) {
-  const every = Math.max(1, Math.ceil(Math.log10(plot.scales.y.max / plot.scales.y.min) / 8));
   const whole = powers(plot, values).filter((value) => value !== null);
+  const every = Math.max(1, Math.ceil(whole.length / 8));
+  const labelled = new Set(whole.filter((_, number) => number % every === 0));
   return values.map((value) => {
     if (value === null) return "";
     if (whole.length < 2) return /^[125]e/.test(value.toExponential(0)) ? formatNumber(value) : "";
-    return isPower(value) && exponent(value) % every === 0 ? formatNumber(value) : "";
+    return labelled.has(value) ? formatNumber(value) : "";
   });
 }
 
