@@ -399,7 +399,7 @@ VARIANTS: dict[str, Callable[[Workload, Path], Bare]] = {
     "bare": lambda workload, path: Bare(workload),
     "bare again (control)": lambda workload, path: Bare(workload),
     "auscult, default": Watched,
-    "auscult, norms at every step": lambda workload, path: Watched(workload, path, every=1),
+    "auscult, `every=1` (samples every 16)": lambda workload, path: Watched(workload, path, every=1),
     "by hand, `.norm().item()`": lambda workload, path: ByHand(workload),
     OUTSIDE: WatchedFromOutside,
 }

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from auscult.core.digest import BLOCK
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -35,3 +37,10 @@ loader = [(torch.randn(6, 4), torch.randint(3, (6,))) for _ in range(20)]
     subprocess.run([sys.executable, "-c", training + blocks[0]], check=True, cwd=tmp_path)
     subprocess.run([sys.executable, "-c", blocks[1]], check=True, cwd=tmp_path)
     assert (tmp_path / "report.html").exists() and (tmp_path / "run.wav").exists()
+
+
+def test_the_file_format_names_every_field_of_a_block() -> None:
+    page = (ROOT / "docs" / "file-format.md").read_text()
+    rows = re.findall(r"^\| (`[^|]+`) \| `(<\w+)` \|", page, re.M)
+    listed = {name: kind for names, kind in rows for name in re.findall(r"`(\w+)`", names)}
+    assert listed == {name: BLOCK[name].str for name in BLOCK.names}

@@ -57,7 +57,7 @@ class Ledger:
             places = [self._place[position] for position in packed]
             self._scratch.load(places, [present[position].detach() for position in packed])
             self._norms.append((GRAD, packed, self._scratch.norms(places)))
-        loose = [position for position in present if position not in set(packed)]
+        loose = sorted(present.keys() - set(packed))
         self._take_norms(GRAD, loose, [present[position] for position in loose])
         if moments:
             self._take_moments(GRAD, list(present), list(present.values()))
@@ -75,7 +75,7 @@ class Ledger:
             self._snapshot.load([self._place[each] for each in packed], [tensors[each] for each in packed])
         for position in tensors.keys() - set(packed):
             snapshot, tensor = self._snapshots.get(position), tensors[position]
-            if snapshot is None or snapshot.shape != tensor.shape or snapshot.dtype != tensor.dtype:
+            if snapshot is None or _kind(snapshot) != _kind(tensor):
                 self._snapshots[position] = tensor.clone(memory_format=torch.preserve_format)
             else:
                 snapshot.copy_(tensor)
@@ -94,7 +94,13 @@ class Ledger:
             self._scratch.buffer.sub_(self._snapshot.buffer)
             self._norms.append((UPDATE, packed, self._scratch.norms(places)))
             updates = {position: self._scratch.places[place] for position, place in zip(packed, places, strict=True)}
-        loose = [position for position in held if position not in updates and position in self._snapshots]
+        loose = [
+            position
+            for position in held
+            if position not in updates
+            and position in self._snapshots
+            and _kind(self._snapshots[position]) == _kind(tensors[position])
+        ]
         updates.update({position: self._update(position, tensors[position]) for position in loose})
         self._take_norms(PARAM, loose, [tensors[position] for position in loose])
         self._take_norms(UPDATE, loose, [updates[position] for position in loose])
@@ -157,6 +163,10 @@ def _by_device(positions: list[int], tensors: list[Tensor]) -> list[tuple[list[i
         where.append(position)
         some.append(tensor)
     return list(groups.values())
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return tensor.shape, tensor.dtype, tensor.device
 
 
 def _to_host(values: Tensor | NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ fixed `every` they stay as given. Otherwise they follow the measured cost, and c
 
 import math
 from dataclasses import dataclass
+from statistics import fmean, median
 
 from auscult.core.errors import SetupError
 
@@ -47,7 +48,8 @@ class Schedule:
         self.fixed = every is not None
         self.cadence = Cadence(*pair)
         self._budget = budget
-        self._costs: dict[tuple[bool, bool], list[float]] = {}
+        self._window: dict[tuple[bool, bool], list[float]] = {}  # (norms, samples) to seconds, since the last review
+        self._costs: dict[tuple[bool, bool], float] = {}  # typical cost of each kind of step, as last seen
         self._bare: list[float] = []
 
     def norms(self, step: int) -> bool:
@@ -69,12 +71,12 @@ class Schedule:
         Returns:
             The new cadence, if it changes with the next step.
         """
-        self._costs.setdefault((self.norms(step), self.samples(step)), []).append(inside)
+        self._window.setdefault((self.norms(step), self.samples(step)), []).append(inside)
         self._bare.append(whole - inside)
         if self.fixed or (step + 1) % REVIEW_STEPS:
             return None
         new = self._review()
-        self._costs.clear()
+        self._window.clear()
         self._bare.clear()
         if new == self.cadence:
             return None
@@ -82,15 +84,20 @@ class Schedule:
         return new
 
     def _review(self) -> Cadence:
-        """The densest cadence that the costs of the last 256 steps allow; relaxing needs a margin of two."""
-        idle = _median(self._costs.get((False, False), [0.0]))
-        norms = max(0.0, _median(self._costs.get((True, False), [0.0])) - idle)
-        samples = max(0.0, _median(self._costs.get((True, True), [0.0])) - idle - norms)
-        allowed = self._budget * _median(self._bare) - idle
+        """The densest cadence that the costs allow; measuring more than before needs a margin of two.
+
+        A kind of step that did not occur since the last review costs what it did when it was last seen. Steps without
+        measurements count by their mean, because now and then one of them closes a block.
+        """
+        for kind, seconds in self._window.items():
+            self._costs[kind] = median(seconds) if any(kind) else fmean(seconds)
+        idle = self._costs.get((False, False), 0.0)
+        norms = max(0.0, self._costs.get((True, False), idle) - idle)
+        samples = max(0.0, self._costs.get((True, True), idle) - idle - norms)
+        allowed = self._budget * median(self._bare) - idle
         new = _densest(norms, samples, allowed)
         if new.norms < self.cadence.norms:
-            cautious = _densest(norms, samples, allowed / 2)
-            return min(self.cadence, cautious, key=lambda each: each.norms)
+            return min(self.cadence, _densest(norms, samples, allowed / 2), key=lambda each: each.norms)
         return new
 
 
@@ -99,8 +106,3 @@ def _densest(norms: float, samples: float, allowed: float) -> Cadence:
     while every < LONGEST and norms / every + samples / (every * _SAMPLING) > allowed:
         every *= 2
     return Cadence(every, min(every * _SAMPLING, LONGEST))
-
-
-def _median(values: list[float]) -> float:
-    ordered = sorted(values)
-    return ordered[len(ordered) // 2] if ordered else 0.0

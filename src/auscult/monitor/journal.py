@@ -130,7 +130,7 @@ class Journal:
         if part in self._warned:
             return
         self._warned.add(part)
-        if part != "store":
+        if part not in ("store", "sealing"):
             self._try("store", lambda: self._writer.write_event("failure", self.saved_step, part=part, message=message))
         text = (
             f"auscult could not go on with {part} ({message}). Training is not affected; what this part would have "
@@ -153,8 +153,9 @@ class Journal:
         if self._judging:
             self._try("rules", lambda: found.extend(self._live.finish()))
         self._announce(step, found)
-        for message in [message for part, message in self.failures if part == "store"][:1]:
-            self.event("failure", step, part="store", message=message)
+        of_the_store = {part: message for part, message in reversed(self.failures) if part in ("store", "sealing")}
+        for part, message in of_the_store.items():
+            self.event("failure", step, part=part, message=message)
         self.event("end", step, reason=reason)
         self._try("store", self._writer.close)
         for sink in self._sinks:
