@@ -50,7 +50,7 @@ def test_it_recovers_only_with_a_margin() -> None:
 def test_a_window_without_a_measured_step_is_no_proof_that_measuring_is_free() -> None:
     schedule = Schedule(None, 0.02)
     changed = drive(schedule, range(256 * 40), bare=1e-3, idle=1.5e-5, norms=8e-3, samples=8e-3)
-    assert schedule.cadence.norms == 1024 and len(changed) == 1
+    assert schedule.cadence.norms == 1024 and len(changed) <= 2
     schedule = Schedule(None, 0.02)
     drive(schedule, range(256 * 40), bare=1e-3, idle=5e-5, norms=1e-4, samples=1e-4)  # the idle cost alone is too much
     assert schedule.cadence.norms == 1024
