@@ -82,7 +82,10 @@ def test_sonify_and_report_write_beside_the_run_or_where_told(runs, tmp_path) ->
     [
         (("diagnose", "nowhere"), "Expected"),
         (("report", "{healthy}", "-o", "report.pdf"), ".html"),
+        (("report", "{healthy}", "-o", "/proc/x.html"), "can be written"),
         (("sonify", "{healthy}", "-o", "a.mp3"), ".wav"),
+        (("sonify", "{healthy}", "-o", "/proc/x.wav"), "can be written"),
+        (("diagnose", "n" * 300), "Expected"),
         (("sonify", "{healthy}", "--mode", "opera"), "mix"),
         (("sonify", "{healthy}", "--metric", "beauty"), "grad_norm"),
         (("diagnose", "{healthy}", "--fail-on", "sometimes"), "critical"),
@@ -106,3 +109,25 @@ def test_damage_is_refused_unless_skipped(runs, tmp_path) -> None:
     assert refused.returncode == 2 and "skip_damage" in refused.stderr
     skipped = command("diagnose", copy, "--skip-damage")
     assert skipped.returncode == 0 and "left out" in skipped.stderr
+
+
+def test_names_that_the_terminal_cannot_show(tmp_path) -> None:
+    name = "日本\x1b[2J"
+    model = nn.ModuleDict({name: nn.Linear(2, 1)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with auscult.watch(model, optimizer, tmp_path / "a[red]\\[" / "run"):
+        for _ in range(3):
+            model[name](torch.full((1, 2), torch.nan)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    run = tmp_path / "a[red]\\[" / "run"
+    for verb, target in (("diagnose", run), ("sonify", run), ("runs", tmp_path), ("report", run)):
+        done = command(verb, target, env={"PYTHONIOENCODING": "ascii", "COLUMNS": "200"})
+        assert done.returncode == 0 and "\x1b[2J" not in done.stdout, (verb, done.stderr)
+
+
+def test_a_failed_write_leaves_the_old_file(runs, tmp_path) -> None:
+    target = tmp_path / "report.html"
+    target.mkdir()
+    assert command("report", runs / "healthy", "-o", target).returncode == 2
+    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]

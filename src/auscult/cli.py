@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from enum import Enum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from auscult.core.errors import AuscultError, MissingExtra
 from auscult.core.finding import SEVERITIES, Finding
@@ -23,6 +25,7 @@ from auscult.core.run import Run
 from auscult.core.version import __version__
 from auscult.pages.terminal import finding_line, findings_text
 from auscult.pages.verdict import verdict
+from auscult.pages.wording import shown_lines
 from auscult.reading import diagnose as diagnose_run
 from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
@@ -127,7 +130,7 @@ def runs(
         try:
             run = load(path)
             table.add_row(*_cells(str(path), f"{len(run.steps):,}", verdict(run, diagnose_run(run))))
-        except AuscultError as error:
+        except (AuscultError, OSError) as error:
             table.add_row(*_cells(str(path), "?", f"cannot be read: {error}"))
     out.print(table)
 
@@ -177,7 +180,8 @@ def sonify(
         score = sonify_run(run, mapping=mapping.value, mode=mode, metric=metric, seconds=seconds)
         written = render(score).write(target or _beside(path, ".wav"))
     if score.events:
-        out.print(score.transcript(), markup=False, highlight=False)
+        lines = (shown_lines(line) for line in score.transcript().splitlines())
+        out.print("\n".join(lines), markup=False, highlight=False)
     _print_path("sound", written)
 
 
@@ -197,14 +201,17 @@ def report(
 
 
 def main() -> None:
-    """Run the command line; errors of ours are one message and exit code 2."""
+    """Run the command line; what cannot be done is one message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of a run may be more than the terminal can show
     warnings.showwarning = _print_warning
     logging.getLogger("auscult").addHandler(logging.NullHandler())  # findings are printed by the commands themselves
     try:
         app()
-    except AuscultError as error:
+    except (AuscultError, OSError) as error:
         err.print("error:", style="bold red", end=" ")
-        err.print(str(error), markup=False, highlight=False)
+        err.print(shown_lines(str(error)), markup=False, highlight=False)
         sys.exit(2)
 
 
@@ -228,13 +235,13 @@ def _beside(path: Path, suffix: str) -> Path:
     return whole.with_name(whole.name + suffix)
 
 
-def _cells(*texts: str) -> list[str]:
-    return [text.replace("[", "\\[") for text in texts]
+def _cells(*texts: str) -> list[Text]:
+    return [Text(shown_lines(text)) for text in texts]
 
 
 def _print_damage(run: Run) -> None:
     for each in run.damage:
-        err.print(f"left out: {each}", markup=False, highlight=False)
+        err.print(f"left out: {shown_lines(each)}", markup=False, highlight=False)
 
 
 def _print_warning(message: Warning | str, *_where: object, **_more: object) -> None:
@@ -243,4 +250,4 @@ def _print_warning(message: Warning | str, *_where: object, **_more: object) -> 
 
 
 def _print_path(label: str, path: Path) -> None:
-    out.print(f"{label:<11}{path}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{label:<11}{shown_lines(str(path))}", markup=False, highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from os import PathLike
 from pathlib import Path
 
+from auscult.core.atomic import write_atomically
 from auscult.core.digest import digest_run
 from auscult.core.errors import SetupError
 from auscult.core.finding import Finding
@@ -58,7 +59,7 @@ def report(run: Run, path: str | PathLike[str], sound: bool = True) -> Path:
         The path written.
 
     Raises:
-        SetupError: if the path does not end in `.html` or `.htm`.
+        SetupError: if the path does not end in `.html` or `.htm`, or cannot be written.
     """
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
@@ -66,6 +67,5 @@ def report(run: Run, path: str | PathLike[str], sound: bool = True) -> Path:
     findings = diagnose(run)
     score = sonify_run(run, findings) if sound else None
     audio = render(score) if score is not None else None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(report_html(run, findings, score, audio), encoding="utf-8")
+    write_atomically(target, report_html(run, findings, score, audio).encode("utf-8"))
     return target

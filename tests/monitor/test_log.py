@@ -123,3 +123,32 @@ def test_what_is_no_number_raises_before_the_first_update_and_never_after(tmp_pa
     assert run.series("fine").values.tolist() == [1.0]
     failure = next(event for event in run.events if event["kind"] == "failure")
     assert "number" in failure["message"]
+
+
+def test_one_name_in_both_streams_stays_two_series(tmp_path, small, batches, step) -> None:
+    optimizer = torch.optim.SGD(small.parameters(), lr=0.1)
+    with auscult.watch(small, optimizer, tmp_path / "run") as monitor:
+        for number, batch in enumerate(batches(3)):
+            step(small, optimizer, batch)
+            monitor.log({"val/loss": 100.0 + number})
+            monitor.log_evaluation("val", loss=1.0)
+    run = auscult.load(tmp_path / "run")
+    assert run.series("val/loss").values.tolist() == [100, 101, 102]
+    assert run.series("evaluation/val/loss").values.tolist() == [1, 1, 1]
+
+
+def test_what_is_logged_without_an_update_is_kept(tmp_path, small, batches, step) -> None:
+    optimizer = torch.optim.SGD(small.parameters(), lr=0.1)
+    with auscult.watch(small, optimizer, tmp_path / "run") as monitor:
+        monitor.log_evaluation("test", accuracy=0.5)
+    run = auscult.load(tmp_path / "run")
+    assert run.series("test/accuracy").values.tolist() == [0.5] and len(run.steps) == 0
+    assert auscult.diagnose(run) == []
+    with auscult.watch(small, optimizer, tmp_path / "more") as monitor:
+        for batch in batches(2):
+            step(small, optimizer, batch)
+        small(batch[0])
+        monitor.log(last=7.0)
+    run = auscult.load(tmp_path / "more")
+    assert run.steps.tolist() == [0, 1] and run.series("last").steps.tolist() == [2]
+    assert auscult.report(run, tmp_path / "more.html").exists()

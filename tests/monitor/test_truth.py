@@ -137,3 +137,23 @@ def test_step_time_throughput_and_memory(tmp_path, small, batches, step) -> None
     np.testing.assert_allclose(throughput.values * step_time.values, 12, rtol=1e-5)
     assert (run.series("memory").values > 1e6).all()
     assert (run.series("overhead_time").values[1:] < step_time.values).all()
+
+
+def test_totals_while_optimizers_take_turns(tmp_path) -> None:
+    torch.manual_seed(0)
+    left, right = nn.Linear(4, 4), nn.Linear(4, 4)
+    both = nn.ModuleDict({"left": left, "right": right})
+    optimizers = {"left": torch.optim.SGD(left.parameters(), 0.1), "right": torch.optim.SGD(right.parameters(), 0.1)}
+    exact = []
+    with auscult.watch(both, optimizers, tmp_path / "run"):
+        for turn in range(12):
+            right(left(torch.randn(3, 4))).square().sum().backward()
+            optimizers["left"].step()
+            if turn % 3 == 0:
+                optimizers["right"].step()
+            exact.append(norm(*both.parameters()))
+            both.zero_grad()
+    run = auscult.load(tmp_path / "run")
+    total = run.series("param_norm")
+    np.testing.assert_allclose(total.values, np.array(exact)[: len(total)], rtol=1e-6)
+    assert len(total) == len(run.steps) >= 11

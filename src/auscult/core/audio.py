@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from auscult.core.atomic import write_atomically
 from auscult.core.errors import SetupError
 
 IEEE_FLOAT = 3
+LARGEST_WAV = 2**32 - 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,19 +45,23 @@ class Audio:
         """Write a WAV file of 32-bit IEEE floats (format tag 3); returns its path.
 
         Raises:
-            SetupError: if the name does not end in `.wav`.
+            SetupError: if the name does not end in `.wav`, the file cannot be written, or 4 GiB do not hold the sound.
         """
         target = Path(path)
         if target.suffix.lower() != ".wav":
             raise SetupError(f"Expected `path` to end in .wav, but got {str(target)!r}.")
         frames, channels = self.samples.shape
+        if self.samples.nbytes > LARGEST_WAV:
+            raise SetupError(
+                f"Expected a sound of at most 4 GiB, which is all a WAV file holds, but got {self.duration:,.0f} s. "
+                "Write sonify(run, seconds=60)."
+            )
         data = np.ascontiguousarray(self.samples, "<f4").tobytes()
         layout = struct.pack(
             "<HHIIHHH", IEEE_FLOAT, channels, self.sample_rate, self.sample_rate * channels * 4, channels * 4, 32, 0
         )
         chunks = _chunk(b"fmt ", layout) + _chunk(b"fact", struct.pack("<I", frames)) + _chunk(b"data", data)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(_chunk(b"RIFF", b"WAVE" + chunks))
+        write_atomically(target, _chunk(b"RIFF", b"WAVE" + chunks))
         return target
 
 

@@ -31,6 +31,8 @@ class Metric:
         reference: Where the definition or the guide comes from.
         inputs: For a derived metric, the recorded metrics it is computed from when read.
         derive: For a derived metric, the function of these inputs (arrays of equal shape).
+        when_missing: What a parameter that was not observed at a step adds to such a sum: nothing (`zero`: no gradient,
+            no update), or what it last did (`last`: a parameter that was not updated is still there).
     """
 
     name: str
@@ -45,3 +47,4 @@ class Metric:
     reference: str = ""
     inputs: tuple[str, ...] = ()
     derive: Callable[..., NDArray[np.float64]] | None = None
+    when_missing: Literal["zero", "last"] = "zero"

@@ -319,12 +319,17 @@ class Run:
     def _read(self, metric: str, path: str, stream: Stream, positions: list[int], combine: bool) -> Series:
         steps: list[NDArray[np.int64]] = []
         values: list[NDArray[np.float64]] = []
+        last = np.zeros(len(positions))
+        carried = metric in METRICS and METRICS[metric].when_missing == "last"
         for some, columns in self.source.columns(stream, positions, self.stop):
             seen = observed(np.ascontiguousarray(columns))
-            exact = columns.astype(np.float64)
-            with np.errstate(over="ignore", invalid="ignore"):
-                row = _root_sum_square(np.where(seen, exact, 0.0)) if combine else exact[0]
+            exact = np.where(seen, columns.astype(np.float64), 0.0)
+            if combine and carried:
+                exact = _carry_forward(exact, seen, last)
+                last = exact[:, -1] if len(some) else last
             keep = seen.any(0)
+            with np.errstate(over="ignore", invalid="ignore"):
+                row = _root_sum_square(exact) if combine else exact[0]
             steps.append(some[keep])
             values.append(row[keep])
         if not steps:
@@ -382,6 +387,16 @@ def _within(path: str, module: str) -> bool:
 def _root_sum_square(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Root of the sum of squares over axis 0; float64 has room for the squares of every float32."""
     return np.sqrt((values * values).sum(0))
+
+
+def _carry_forward(
+    values: NDArray[np.float64], seen: NDArray[np.bool_], before: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Values `(K, R)` in which what was not observed is what it last was, `before` `(K,)` at first."""
+    padded = np.concatenate([before[:, None], values], axis=1)
+    rows = np.where(seen, np.arange(1, values.shape[1] + 1), 0)
+    latest = np.maximum.accumulate(rows, axis=1) if values.shape[1] else rows
+    return np.take_along_axis(padded, latest, axis=1)
 
 
 def _did_you_mean(name: str, known: tuple[str, ...]) -> str:

@@ -45,6 +45,11 @@ class Draft:
     sampled: bool = False
     activations: Taken | None = None
 
+    @property
+    def told(self) -> bool:
+        """Whether the user logged anything."""
+        return bool(self.logged or self.evaluated or self.sums)
+
     def add_logged(self, values: Mapping[str, float | Tensor]) -> None:
         """Take what the user logged; repeats of a name are averaged when the row is made."""
         for name, value in values.items():
@@ -80,6 +85,9 @@ class Columns:
         self.stream: Stream = stream
         self.channels = channels
         self._index = {channel: position for position, channel in enumerate(channels)}
+
+    def __contains__(self, channel: Channel) -> bool:
+        return channel in self._index
 
     def record(self, step: int, values: Mapping[Channel, float]) -> Record:
         """A row with these values; channels not seen before become columns."""

@@ -88,13 +88,31 @@ class Gauges:
         except Exception as error:  # what the user logged is not lost with it
             self._failed("measuring", error)
             rows = []
-        for stream, values in (("user", draft.user_values()), ("evaluation", draft.evaluation_values())):
-            if values:
-                rows.append(self._columns[stream].record(draft.step, values))
+        rows += self.user_records(draft)
         steps = {channel: float(value) for channel, value in draft.steps.items()}
         told = all(value - value == 0 for value in steps.values()) and all(is_finite(row) for row in rows)
         steps[Channel("finite", "")] = float(told)
         return [self._columns["steps"].record(draft.step, steps), *rows]
+
+    def user_records(self, draft: Draft) -> list[Record]:
+        """The rows of what the user logged in a step, finished or not."""
+        told: dict[Stream, dict[Channel, float]] = {
+            "user": draft.user_values(),
+            "evaluation": draft.evaluation_values(),
+        }
+        rows: list[Record] = []
+        for stream, values in told.items():
+            if values:
+                apart = {self._own_channel(stream, channel): value for channel, value in values.items()}
+                rows.append(self._columns[stream].record(draft.step, apart))
+        return rows
+
+    def _own_channel(self, stream: Stream, channel: Channel) -> Channel:
+        """The channel, or `stream/name` where the other of the user's two streams has had that name before."""
+        other = self._columns["evaluation" if stream == "user" else "user"]
+        if channel in self._columns[stream] or channel not in other:
+            return channel
+        return Channel(f"{stream}/{channel.metric}", channel.path)
 
     def _measured(self, draft: Draft) -> list[Record]:
         """The rows of norms and samples, where they were taken."""

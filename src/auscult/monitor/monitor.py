@@ -289,6 +289,9 @@ class Monitor:
             self._finish_step()
         with self._guard("closing"):
             self._flush()
+        with self._guard("recording"):
+            if self._draft.told:  # a step that was begun and never made
+                self._journal.record(self._draft.step, self._gauges.user_records(self._draft))
         with self._guard("closing"):
             for handle in self._handles:
                 handle.remove()

@@ -155,7 +155,7 @@ def _logged(run: Run) -> list[Chart]:
     groups: dict[str, list[Series]] = {}
     for stream in ("user", "evaluation"):
         for channel in run.source.channels(stream) if stream in run.streams else ():
-            if not channel.metric.startswith("category_"):
+            if channel.metric not in METRICS or METRICS[channel.metric].scope != "category":
                 key = channel.metric.rsplit("/", 1)[-1]
                 groups.setdefault(key, []).append(run.series(channel.metric, channel.path))
     names = sorted(groups, key=lambda key: (key != "loss", "loss" not in key))
@@ -168,7 +168,9 @@ def _logged(run: Run) -> list[Chart]:
                 f" {counted(len(names) - MAX_LOGGED, 'more logged name')} not drawn: {listed(names[MAX_LOGGED:], 12)}."
             )
         curves = tuple(Curve(shown(each.name), each) for each in seen[:MAX_CURVES])
-        charts.append(Chart(f"logged-{position}", _sentence(shown(key)), note, "as logged", _is_wide(curves), curves))
+        charts.append(
+            Chart(f"logged-{position}", _sentence(shown(key) or "unnamed"), note, "as logged", _is_wide(curves), curves)
+        )
     return charts
 
 

@@ -4,6 +4,7 @@ Knows no bounds and passes no judgement.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -186,8 +187,8 @@ def is_broken(digest: Digest) -> bool:
 
 def common_module(paths: Sequence[str]) -> str:
     """The path itself if it is one, otherwise the longest module path that holds all; `""` is the whole model."""
-    shared = [parts[0] for parts in zip(*(path.split(".") for path in paths)) if len(set(parts)) == 1]
-    return ".".join(shared)
+    columns = zip(*(path.split(".") for path in paths), strict=False)  # as long as the shortest path
+    return ".".join(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, columns))
 
 
 def listing(paths: Iterable[str], most: int = 4) -> str:

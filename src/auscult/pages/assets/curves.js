@@ -46,10 +46,11 @@ export function drawChart(parent, chart, timeline, palette, onsets, signal) {
   draw();
   addKeyboard(parent, chart.title, () => plot, timeline);
   timeline.on("view", () => plot.setScale("x", timeline.view), signal);
-  const observer = new ResizeObserver(() => {
+  const fit = () => {
     if (parent.clientWidth && parent.clientWidth !== plot.width) plot.setSize({ width: parent.clientWidth, height: HEIGHT });
     place();
-  });
+  };
+  const observer = new ResizeObserver(() => requestAnimationFrame(fit)); // in the next frame, so that it never chases itself
   observer.observe(parent);
   signal?.addEventListener("abort", () => {
     observer.disconnect();
@@ -256,7 +257,7 @@ function drawOnsets(plot, onsets, colours) {
     ctx.lineTo(x, bbox.top + bbox.height - 8 * devicePixelRatio);
     ctx.fill();
     if (x - labelled > 34 * devicePixelRatio) {
-      ctx.fillText(onset.text, x, bbox.top + bbox.height - 11 * devicePixelRatio);
+      ctx.fillText(onset.text, Math.max(x, bbox.left + 15 * devicePixelRatio), bbox.top + bbox.height - 11 * devicePixelRatio);
       labelled = x;
     }
   }

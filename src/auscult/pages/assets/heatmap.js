@@ -53,11 +53,12 @@ export function createHeatmap(maps, timeline, palette, openRow) {
   addKeys(parts, map, state, read, open);
   timeline.on("view", draw);
   let width = 0;
-  new ResizeObserver(() => {
+  const fit = () => {
     if (plot.clientWidth === width) return;
     width = plot.clientWidth;
     draw();
-  }).observe(plot);
+  };
+  new ResizeObserver(() => requestAnimationFrame(fit)).observe(plot);
   const show = (metric, row, step) => {
     state.index = Math.max(0, maps.findIndex((each) => each.metric === metric));
     select.value = String(state.index);
