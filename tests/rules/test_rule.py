@@ -7,6 +7,7 @@ import pytest
 import auscult.rules
 from auscult.core.digest import Digest
 from auscult.core.run import Segment
+from auscult.rules.channels import common_module
 from auscult.rules.registry import RULES, judge
 from auscult.rules.rule import Rule
 
@@ -97,3 +98,17 @@ def test_exact_findings_stand_still_while_nothing_changes(training):
     assert {each.code for each in settled} == {"L001", "G001"}
     for rows in (71, 100, 128, 200, 320):
         assert judge(training.digest(rows), training.digest(rows), exact) == settled
+
+
+@pytest.mark.parametrize(
+    ("paths", "module"),
+    [
+        (["0.weight", "4.weight"], ""),
+        (["enc.0.weight", "enc.1.weight"], "enc"),
+        (["enc.0.weight", "enc.0.bias"], "enc.0"),
+        (["scale"], "scale"),
+        (["a.b", "a.b.c"], "a.b"),
+    ],
+)
+def test_the_common_module_of_paths_exists(paths, module):
+    assert common_module(paths) == module

@@ -78,6 +78,14 @@ class TestLrTooLow:
         assert (finding.severity, finding.step) == ("info", 64)
         assert finding.evidence[0].value == pytest.approx(1e-7, rel=0.2)
 
+    def test_a_learning_rate_of_zero_is_a_warning_once_it_is_no_warm_up(self, training):
+        training.columns["lr", "main"][:] = 0.0
+        assert not list(LrTooLow().check(training.digest(255)))
+        (finding,) = LrTooLow().check(training.digest(256))
+        assert (finding.severity, finding.step, finding.evidence[0].path) == ("warning", 0, "main")
+        training.columns["lr", "main"][200] = 1e-3
+        assert not list(LrTooLow().check(training.digest()))
+
     def test_one_layer_that_moves_is_enough(self, training):
         scale_updates(training, 1e-4)
         training.column("update_norm", "layers.3.weight")[:] *= 1e4

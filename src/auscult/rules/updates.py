@@ -168,7 +168,7 @@ class LrTooLow(Rule):
     How it is decided:
         log10(update_norm / param_norm) from block medians: the largest over all weights is below -6 in each of the
         last four blocks. Info only: the end of a schedule and careful fine-tuning look the same, and whether a run is
-        done is not for a rule to say.
+        done is not for a rule to say. A learning rate of exactly 0 in every row of at least four blocks is a warning.
 
     What to try:
         The learning rate that would bring the median update ratio to 1e-3.
@@ -185,6 +185,7 @@ class LrTooLow(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
+        yield from self._zero(digest)
         parameters, ratios = update_ratios(digest)
         if not parameters or _lr_is_moving(digest, parameters):
             return
@@ -209,6 +210,23 @@ class LrTooLow(Rule):
             phase="update",
             ruled_out=("Not frozen: updates are small but not 0.",),
             confidence=0.5,
+        )
+
+    def _zero(self, digest: Digest) -> Iterator[Finding]:
+        groups, states = digest.select("lr")
+        if not groups or (states["rows"] < LOW_BLOCKS * BLOCK_STEPS).any() or (states["zeros"] < states["rows"]).any():
+            return
+        step = int(states["first_step"].min())
+        yield Finding(
+            self.code,
+            self.name,
+            "warning",
+            "",
+            step,
+            summary=f"The learning rate of every parameter group has been exactly 0 since step {step}: nothing trains.",
+            evidence=(Evidence("lr", groups[0], step, 0.0),),
+            advice=("Look at the scheduler: a warm-up that is never stepped stays at its first value, 0.",),
+            phase="update",
         )
 
 
