@@ -1,10 +1,12 @@
 """The command line, run as a user runs it."""
 
+import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -41,7 +43,7 @@ def runs(tmp_path_factory) -> Path:
 def test_help_teaches() -> None:
     done = command("--help")
     assert done.returncode == 0
-    for verb in ("demo", "runs", "diagnose", "sonify", "report"):
+    for verb in ("demo", "runs", "diagnose", "sonify", "report", "export"):
         assert verb in done.stdout
         assert command(verb, "--help").returncode == 0
     assert command("--version").stdout.strip() == f"auscult {auscult.__version__}"
@@ -131,3 +133,41 @@ def test_a_failed_write_leaves_the_old_file(runs, tmp_path) -> None:
     target.mkdir()
     assert command("report", runs / "healthy", "-o", target).returncode == 2
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_export_writes_one_table_beside_the_run_or_where_told(runs, tmp_path) -> None:
+    sick = runs / "sick [red]"
+    done = command("export", sick)
+    assert done.returncode == 0 and done.stdout.split(maxsplit=1) == ["table", f"{sick}.csv\n"] and done.stderr == ""
+    with (runs / "sick [red].csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    losses = [float(row["value"]) for row in rows if row["metric"] == "loss"]
+    np.testing.assert_array_equal(losses, auscult.load(sick).series("loss"))
+    assert np.isnan(losses[30:]).all() and {row["metric"] for row in rows} >= {"grad_norm", "lr", "activation_std"}
+
+    options = ("--metric", "update_ratio", "--metric", "loss", "--path", "2.*", "--path", "")
+    done = command("export", sick, "-o", tmp_path / "deep" / "a.jsonl", *options)
+    objects = [
+        json.loads(line, parse_constant=pytest.fail)
+        for line in (tmp_path / "deep" / "a.jsonl").read_text().splitlines()
+    ]
+    names = {(each["metric"], each["path"]) for each in objects}
+    assert done.returncode == 0 and names == {("loss", ""), ("update_ratio", "2.weight"), ("update_ratio", "2.bias")}
+    assert command("export", sick, "--format", "jsonl").returncode == 0 and (runs / "sick [red].jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-o", "a.xlsx"), ".parquet"),
+        (("-o", "a.csv", "--format", "jsonl"), "agree"),
+        (("--format", "excel"), "parquet"),
+        (("--metric", "los"), "Did you mean 'loss'"),
+        (("--path", "conv9.*"), "matches none"),
+        (("-o", "/proc/a.csv"), "can be written"),
+    ],
+)
+def test_export_refuses_what_it_cannot_write(options, message, runs, tmp_path) -> None:
+    done = command("export", runs / "healthy", *options, cwd=tmp_path, env={"COLUMNS": "300"})
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [] and not list(runs.glob("*.tmp"))

@@ -58,7 +58,7 @@ assert 'torch' not in sys.modules
     assert (tmp_path / "a.wav").stat().st_size > 10_000 < (tmp_path / "a.html").stat().st_size
 
 
-@pytest.mark.parametrize("verb", ["diagnose", "sonify", "report", "runs"])
+@pytest.mark.parametrize("verb", ["diagnose", "sonify", "report", "runs", "export"])
 def test_command_line(verb, run) -> None:
     code = "from auscult.cli import main; main()"
     done = python(code, verb, str(run.parent if verb == "runs" else run))

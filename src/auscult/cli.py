@@ -15,14 +15,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
-from auscult.core.errors import AuscultError, MissingExtra
+from auscult.core.errors import AuscultError, MissingExtra, SetupError
 from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
 from auscult.core.version import __version__
+from auscult.pages.export import export_run
 from auscult.pages.terminal import finding_line, findings_text
 from auscult.pages.verdict import verdict
 from auscult.pages.wording import shown_lines
@@ -64,6 +74,14 @@ class Mapping(str, Enum):
 
     vitals = "vitals"
     perone2019 = "perone2019"
+
+
+class TableFormat(str, Enum):
+    """The formats as `--format` takes them."""
+
+    csv = "csv"
+    jsonl = "jsonl"
+    parquet = "parquet"
 
 
 def _version(wanted: bool) -> None:
@@ -198,6 +216,50 @@ def report(
     with err.status("Building the report ..."):
         written = write_report(run, target or _beside(path, ".html"), sound=sound)
     _print_path("report", written)
+
+
+@app.command()
+def export(
+    path: RunPath,
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write: .csv, .jsonl or .parquet; RUN.csv by default.")
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric", metavar="NAME", help="Write this metric; repeat for more. All recorded ones by default."
+        ),
+    ] = None,
+    paths: Annotated[
+        list[str] | None,
+        typer.Option("--path", metavar="PATTERN", help="Write paths like this, as 'conv1.*'; repeat for more."),
+    ] = None,
+    table_format: Annotated[TableFormat | None, typer.Option("--format", help="What RUN.* is written as.")] = None,
+    skip_damage: SkipDamage = False,
+) -> None:
+    """Write a run as one table for other programs: step, metric, path, value.
+
+    Derived metrics, as update_ratio, are written where `--metric` names them. Parquet needs the extra `parquet`.
+    """
+    suffix = f".{table_format.value}" if table_format is not None else ".csv"
+    if table_format is not None and target is not None and target.suffix.lower() != suffix:
+        raise SetupError(
+            f"Expected `--format` and `--out` to agree, but got {table_format.value} and {str(target)!r}. "
+            "The suffix decides; leave `--format` out."
+        )
+    run = load(path, skip_damage=skip_damage)
+    _print_damage(run)
+    columns = (TextColumn("Writing the table"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        bar = progress.add_task("table", total=None)
+        written = export_run(
+            run,
+            target or _beside(path, suffix),
+            metrics or None,
+            paths or None,
+            lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    _print_path("table", written)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Files that are there in full or not at all."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from auscult.core.errors import SetupError
@@ -18,10 +19,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         beside.write_bytes(data)
         beside.replace(path)
     except (OSError, ValueError) as error:
-        try:
+        with suppress(OSError, ValueError):  # what could not be written cannot be removed either
             beside.unlink(missing_ok=True)
-        except (OSError, ValueError):
-            pass  # what could not be written cannot be removed either
         raise SetupError(
             f"Expected `path` to be a file that can be written, but got {str(path)!r} ({error}). Name another one."
         ) from None

@@ -1,28 +1,38 @@
-"""Series: one metric of one path over steps."""
+"""Series: one metric of one path over steps.
 
-from collections.abc import Iterator
+Knows nothing of runs, nor of the libraries that take it for an array.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from auscult.core.errors import SetupError
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Series(NDArrayOperatorsMixin):
-    """One metric of one path over steps; an array to NumPy.
+class Series(NDArrayOperatorsMixin, Sequence[float]):
+    """One metric of one path over steps; an array to NumPy, a sequence of floats to Python.
 
     A step at which the number was not observed is not in the series at all; a NaN in `values` was measured as NaN.
+
+    Arithmetic and other ufuncs work step by step and give a Series; two series need equal steps. Comparisons, `==`
+    included, give a bool array, so that `series.steps[series > 1]` is what it says. Every other NumPy function takes
+    the values, and gives what it gives for them: `np.mean`, `np.where` or `np.concatenate` know nothing of steps.
+
+    Nothing writes into a Series: `np.asarray(series)` is a copy, `+=` and `out=` are refused. It hashes by identity, as
+    a tensor does; `np.array_equal(a, b)` says whether two hold the same values.
 
     Attributes:
         metric: A name of the catalogue, or one the user logged.
         path: Qualified name of the parameter or module, a group or a category; `""` is the whole run.
         steps: int64 `(N,)`, strictly increasing.
         values: float64 `(N,)`.
-        unit: The unit of the values; `"1"` for a pure number.
+        unit: The unit of the values; `"1"` for a pure number, `""` where arithmetic left it open.
     """
 
     metric: str
@@ -68,6 +78,9 @@ class Series(NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> Any:
         return self.values[index]
 
+    def __hash__(self) -> int:
+        return id(self)
+
     def __repr__(self) -> str:
         if not self.observed:
             return f"Series({self.name!r}, not observed)"
@@ -77,20 +90,69 @@ class Series(NDArrayOperatorsMixin):
         )
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        if copy is False and dtype not in (None, np.float64):
-            raise ValueError("Expected `copy` to be None or True when the dtype changes, but got False.")
-        return np.array(self.values, dtype=dtype, copy=True) if copy else np.asarray(self.values, dtype=dtype)
+        if copy is not False:
+            return np.array(self.values, dtype=dtype)
+        if dtype is not None and np.dtype(dtype) != self.values.dtype:
+            raise ValueError(
+                f"Expected `copy` to be None or True where {self.values.dtype} becomes {np.dtype(dtype)}, "
+                "but got False. Write np.asarray(series, dtype=...)."
+            )
+        return _read_only(self.values)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Apply a ufunc to the values; two series must have equal steps."""
-        series = [each for each in inputs if isinstance(each, Series)]
-        for other in series[1:]:
-            _require_equal_steps(series[0], other)
-        arrays: list[ArrayLike] = [each.values if isinstance(each, Series) else each for each in inputs]
-        result = getattr(ufunc, method)(*arrays, **kwargs)
-        if method == "__call__" and isinstance(result, np.ndarray) and result.shape == series[0].steps.shape:
-            return Series(series[0].metric, series[0].path, series[0].steps, result.astype(np.float64), "")
-        return result
+        """Apply a ufunc to the values; float64 at the steps of the series is a Series again."""
+        out = kwargs.get("out", ())
+        _refuse_to_change(inputs[:1] if method == "at" else out)
+        found: list[Series] = []
+        arrays, options = _to_arrays(inputs, found), _to_arrays(kwargs, found)
+        if method == "__call__":
+            for other in found[1:]:
+                _require_equal_steps(found[0], other)
+        result = getattr(ufunc, method)(*arrays, **options)
+        if method != "__call__" or ufunc.signature is not None or out:
+            return result
+        return tuple(map(self._again, result)) if isinstance(result, tuple) else self._again(result)
+
+    def __array_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call a NumPy function with the values of every series among its arguments, lists and tuples included."""
+        _refuse_to_change((kwargs.get("out"),))
+        found: list[Series] = []
+        arrays, options = _to_arrays(args, found), _to_arrays(dict(kwargs), found)
+        return func(*arrays, **options) if found else NotImplemented
+
+    def _again(self, result: Any) -> Any:
+        alike = type(result) is np.ndarray and result.dtype == np.float64 and result.shape == self.steps.shape
+        return Series(self.metric, self.path, self.steps, result, "") if alike else result
+
+
+def _to_arrays(value: Any, found: list[Series]) -> Any:
+    """The same with values in place of series, at any depth of lists, tuples and dicts; `found` gets these series."""
+    if isinstance(value, Series):
+        found.append(value)
+        return _read_only(value.values)
+    if isinstance(value, (list, tuple)):
+        parts = [_to_arrays(each, found) for each in cast("Iterable[Any]", value)]
+        return parts if isinstance(value, list) else tuple(parts)
+    if isinstance(value, dict):
+        return {key: _to_arrays(each, found) for key, each in cast("dict[Any, Any]", value).items()}
+    return value
+
+
+def _read_only(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    view = values.view()
+    view.flags.writeable = False
+    return view
+
+
+def _refuse_to_change(targets: Iterable[object]) -> None:
+    for each in targets:
+        if isinstance(each, Series):
+            raise SetupError(
+                f"Expected {each.name} to stay as it is, but got it as the place for a result. A Series is frozen; "
+                "write series = series * 2, or work on a copy: np.array(series)."
+            )
 
 
 def _require_equal_steps(left: Series, right: Series) -> None:
