@@ -14,6 +14,7 @@ from torch import nn
 
 import auscult
 from auscult.core.errors import SetupError, StoreError
+from auscult.store.damage import StoreWarning
 
 
 def plain(steps: int, path=None, during=None, **options) -> list[torch.Tensor]:
@@ -59,6 +60,9 @@ def test_a_model_without_trainable_parameters(tmp_path) -> None:
         ({"stop_on": "always"}, "info, warning, critical"),
         ({"if_exists": "overwrite"}, "if_exists"),
         ({"include": ["nothing.*"]}, "include/exclude"),
+        ({"step": -5}, "0 or more"),
+        ({"step": 2.5}, "0 or more"),
+        ({"loss_fn": 3}, "nn.CrossEntropyLoss"),
     ],
 )
 def test_options_that_cannot_work(options, message, tmp_path) -> None:
@@ -284,7 +288,8 @@ print(saved)
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     saved = int(done.stdout)
     assert 10 < saved < 799
-    run = auscult.load(tmp_path / "run")
+    with pytest.warns(StoreWarning, match="could not be written"):
+        run = auscult.load(tmp_path / "run")
     assert run.steps[: saved + 1].tolist() == list(range(saved + 1))
     assert len(run.series("grad_norm").values) > saved
     assert Path(auscult.report(run, tmp_path / "page.html")).exists()

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from auscult.core.sink import Values, to_float32
 from auscult.metrics.hooks import ModuleHook
+from auscult.metrics.norms import measurable
 from auscult.metrics.parameters import clean_path, unwrap
 
 SAMPLE = 4096
@@ -31,6 +32,13 @@ METRICS = (
 )
 # A step of this many elements between samples; a prime, so that no power-of-two layout is met again and again.
 _STRIDES = (1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749)
+
+
+_CHANNELS_SECOND = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.GroupNorm,
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+)  # fmt: skip
+_FEATURES_LAST = (nn.Linear, nn.Bilinear, nn.LayerNorm, nn.Embedding, nn.RNNBase, nn.Flatten)
 
 
 class _Call(NamedTuple):
@@ -66,6 +74,8 @@ class Activations:
         self.spent = 0.0
         self._failed = failed
         self._called: set[int] = set()
+        self._axes = [_unit_axis(module) for _, module in leaves]
+        self._latest_axis: int | None = None
         self._outputs: dict[int, list[_Call]] = {}
         self._gradients: dict[int, list[_Call]] = {}
         self._handles: list[RemovableHandle] = [
@@ -115,15 +125,26 @@ class Activations:
             self.order.append(self.paths[number])
         with torch.no_grad():
             values = tensor.detach()
-            self._outputs.setdefault(number, []).append(_Call(_moments(values), _units(values)))
-        if tensor.requires_grad:
-            tensor.register_hook(partial(self._on_gradient, number, self._gradients))
+            self._outputs.setdefault(number, []).append(
+                _Call(_moments(values), _units(values, self._axis(number, values)))
+            )
+        if tensor.requires_grad and not tensor.is_leaf:  # a leaf would keep its hook for ever
+            axis = self._axis(number, tensor)
+            tensor.register_hook(partial(self._on_gradient, number, axis, self._gradients))
 
-    def _on_gradient(self, number: int, gradients: dict[int, list["_Call"]], gradient: Tensor) -> None:
+    def _axis(self, number: int, output: Tensor) -> int:
+        """The dimension that counts a module's units; an activation has those of the module called before it."""
+        axis = self._axes[number] or self._latest_axis
+        if axis is None:
+            return 1 if output.ndim >= 4 else -1
+        self._latest_axis = axis
+        return axis
+
+    def _on_gradient(self, number: int, axis: int, gradients: dict[int, list["_Call"]], gradient: Tensor) -> None:
         begin = perf_counter()
         try:
             with torch.no_grad():
-                gradients.setdefault(number, []).append(_Call(_moments(gradient), _units(gradient)))
+                gradients.setdefault(number, []).append(_Call(_moments(gradient), _units(gradient, axis)))
         except Exception as error:
             self._failed("activations", error)
         self.spent += perf_counter() - begin
@@ -154,6 +175,13 @@ class Taken:
             row[2:4, number] = to_float32(np.array([mean, _std(count, deviations)]))
 
 
+def _unit_axis(module: nn.Module) -> int | None:
+    """The dimension of a module's output that counts its units; None where only the module before it knows."""
+    if isinstance(module, _CHANNELS_SECOND):
+        return 1
+    return -1 if isinstance(module, _FEATURES_LAST) else None
+
+
 def _is_leaf(module: nn.Module) -> bool:
     return next(module.children(), None) is None
 
@@ -167,15 +195,22 @@ def _inside_backward() -> bool:
 def _first_tensor(output: object) -> Tensor | None:
     """The first floating-point tensor of a module's output."""
     if isinstance(output, Tensor):
-        whole = output.device.type != "meta" and not hasattr(output, "to_local") and output.layout == torch.strided
-        return output if output.is_floating_point() and output.numel() and whole else None
+        strided = output.is_floating_point() and output.layout == torch.strided and output.numel() > 0
+        return output if strided and measurable(output) and not _is_transformed(output) else None
     if isinstance(output, (tuple, list)):
         return next((found for each in output if (found := _first_tensor(each)) is not None), None)
     return None
 
 
+def _is_transformed(tensor: Tensor) -> bool:
+    """Whether a tensor stands for many, inside torch.func.vmap or grad, and has no values of its own."""
+    functorch = getattr(getattr(torch, "_C", None), "_functorch", None)
+    wrapped = getattr(functorch, "is_functorch_wrapped_tensor", None)
+    return wrapped is not None and bool(wrapped(tensor))
+
+
 def _sample(tensor: Tensor) -> Tensor:
-    """At most 2 * 4096 elements, every k-th with k prime, as float32 or wider."""
+    """At most 2 * 4096 elements, every k-th with k prime, as float64."""
     if tensor.is_contiguous():
         flat = tensor.view(-1)
     elif tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
@@ -184,7 +219,7 @@ def _sample(tensor: Tensor) -> Tensor:
         flat = tensor.reshape(-1)
     stride = next((each for each in _STRIDES if each * 2 * SAMPLE >= flat.numel()), flat.numel() // SAMPLE)
     values = flat[::stride]
-    return values if values.dtype == torch.float64 else values.float()
+    return values.float() if values.device.type == "mps" else values.double()
 
 
 def _moments(tensor: Tensor) -> Tensor:
@@ -203,14 +238,14 @@ def _moments(tensor: Tensor) -> Tensor:
     ).double()
 
 
-def _units(values: Tensor) -> Tensor | None:
+def _units(values: Tensor, axis: int) -> Tensor | None:
     """float64 `(3,)`: units that are zero everywhere, units, units that are negative somewhere.
 
-    A unit is a channel of images, a feature of everything else. By extremes, which cost one read each and no copy.
+    By extremes, which cost one read each and no copy.
     """
     if values.ndim < 2:
         return None
-    unit = 1 if values.ndim >= 4 else values.ndim - 1
+    unit = axis % values.ndim
     others = [each for each in range(values.ndim) if each != unit]
     low, high = values.amin(dim=others), values.amax(dim=others)
     counts = [((low == 0) & (high == 0)).sum(), torch.full_like(low[0], low.numel()), (low < 0).sum()]

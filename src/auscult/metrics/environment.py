@@ -20,6 +20,8 @@ from auscult.core.run import RunInfo
 from auscult.core.version import __version__
 
 FORMAT_VERSION = 1
+DEEPEST = 20
+"""Levels of a config that are kept; one that contains itself has no last one."""
 
 
 def run_info(name: str, config: object) -> RunInfo:
@@ -74,11 +76,15 @@ def resident_bytes() -> float:
     return float(pages * os.sysconf("SC_PAGE_SIZE"))
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object, depth: int = 0) -> Any:
+    if isinstance(value, (Mapping, list, tuple)) and depth >= DEEPEST:
+        return "..."
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(each, depth + 1) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [_plain(each, depth + 1) for each in value]
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

@@ -1,12 +1,13 @@
 """Hooks: attach to a module or an optimizer without being able to change or to end what it does."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 from weakref import ref
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -24,7 +25,9 @@ class ModuleHook:
         self._call = call
 
     def __call__(self, module: nn.Module, *args: Any) -> None:
-        """Pass on what torch tells, if it comes from the module this hook was put on."""
+        """Pass on what torch tells, if it comes from the module this hook was put on and is not being compiled."""
+        if torch.compiler.is_compiling():
+            return  # traced away: the graph stays as it would be without the hook
         if self._module() is module:
             self._call(*args)
 
@@ -40,6 +43,23 @@ class SilentHook:
 
     def __call__(self, *args: object) -> None:
         """Do nothing."""
+
+
+class BackwardHook:
+    """Calls `began` whenever a backward pass has reached one of a few parameters."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], began: Callable[[], None]) -> None:
+        self._began = began
+        self._handles = [each.register_post_accumulate_grad_hook(self._on_gradient) for each in parameters]
+
+    def close(self) -> None:
+        """Take the hooks off the parameters."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _on_gradient(self, parameter: Tensor) -> None:
+        self._began()
 
 
 class OptimizerHooks:
@@ -58,7 +78,7 @@ class OptimizerHooks:
         self._before = before
         self._after = after
         self._outermost: FrameType | None = None
-        inner = _inner(optimizer)
+        inner = inner_optimizer(optimizer)
         self._handles: list[RemovableHandle] = [
             inner.register_step_pre_hook(self._on_pre),
             inner.register_step_post_hook(self._on_post),
@@ -119,8 +139,12 @@ def _is_below(frame: FrameType, ancestor: FrameType) -> bool:
     return current is ancestor
 
 
-def _inner(optimizer: Optimizer) -> Optimizer:
-    """The torch optimizer inside wrappers such as Accelerate's."""
+def inner_optimizer(optimizer: Optimizer) -> Optimizer:
+    """The torch optimizer inside wrappers such as Accelerate's.
+
+    Raises:
+        SetupError: if there is none.
+    """
     inner: Any = optimizer
     while not hasattr(inner, "_optimizer_step_pre_hooks"):
         inner = getattr(inner, "optimizer", None)

@@ -16,6 +16,8 @@ from auscult.metrics.pack import Pack, fits
 
 GRAD, PARAM, UPDATE = range(3)
 
+Taken = Tensor | NDArray[np.float64]
+
 
 class Ledger:
     """Measures the parameters it was given; column k of every result is parameter k.
@@ -33,8 +35,8 @@ class Ledger:
         self._snapshot, self._scratch = Pack(shapes), Pack(shapes)
         self._snapshots: dict[int, Tensor] = {}
         self._held: set[int] = set()  # positions with a snapshot of this step
-        self._norms: list[tuple[int, list[int], Tensor | NDArray[np.float64]]] = []  # kind, positions, values
-        self._moments: list[tuple[int, list[int], Tensor]] = []
+        self._norms: list[tuple[int, list[int], Taken]] = []  # kind, positions, values
+        self._moments: list[tuple[int, list[int], Taken]] = []
         self._measured: set[int] = set()  # gradients already taken in this step
 
     def positions(self, tensors: Iterable[Tensor]) -> list[int]:
@@ -49,7 +51,6 @@ class Ledger:
     def gradients(self, positions: Sequence[int], moments: bool) -> None:
         """Take the gradients as they are now, once per step and parameter; those that are None are not observed."""
         fresh = [position for position in positions if position not in self._measured]
-        self._measured.update(fresh)
         found = ((position, self._parameters[position].grad) for position in fresh)
         present = {position: grad for position, grad in found if grad is not None and measurable(grad)}
         packed = [position for position, grad in present.items() if self._is_packed(position, grad)]
@@ -57,10 +58,20 @@ class Ledger:
             places = [self._place[position] for position in packed]
             self._scratch.load(places, [present[position].detach() for position in packed])
             self._norms.append((GRAD, packed, self._scratch.norms(places)))
+        self._measured.update(present)  # one that is None now may come yet
         loose = sorted(present.keys() - set(packed))
         self._take_norms(GRAD, loose, [present[position] for position in loose])
         if moments:
             self._take_moments(GRAD, list(present), list(present.values()))
+
+    def forget_gradients(self, positions: Iterable[int]) -> None:
+        """These gradients were taken too early: a backward pass came before their update."""
+        stale = self._measured & set(positions)
+        if not stale:
+            return
+        self._measured -= stale
+        self._norms = [_without(stale, each) if each[0] == GRAD else each for each in self._norms]
+        self._moments = [_without(stale, each) if each[0] == GRAD else each for each in self._moments]
 
     def before(self, positions: Sequence[int]) -> None:
         """Copy the parameters, right before the update."""
@@ -165,9 +176,15 @@ def _by_device(positions: list[int], tensors: list[Tensor]) -> list[tuple[list[i
     return list(groups.values())
 
 
+def _without(stale: set[int], taken: tuple[int, list[int], Taken]) -> tuple[int, list[int], Taken]:
+    kind, positions, values = taken
+    kept = [number for number, position in enumerate(positions) if position not in stale]
+    return kind, [positions[number] for number in kept], values[..., kept]
+
+
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
     return tensor.shape, tensor.dtype, tensor.device
 
 
-def _to_host(values: Tensor | NDArray[np.float64]) -> NDArray[np.float64]:
+def _to_host(values: Taken) -> NDArray[np.float64]:
     return values.cpu().numpy() if isinstance(values, Tensor) else values

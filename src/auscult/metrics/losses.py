@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -32,24 +33,28 @@ class LossAudit(TorchFunctionMode):
 
     It is put on the stack of torch function modes only when that is empty, so that it never comes between a mode of the
     user's and its exit; where that is not so, the loss is not observed.
+
+    Attributes:
+        call: What was seen.
+        active: Whether it is on the stack.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.call: dict[str, Any] | None = None
-        self._active = False
+        self.active = False
 
     def begin(self) -> None:
         """Start to look."""
-        if not self._active and not _stack():
+        if not self.active and not _stack():
             self.__enter__()
-            self._active = True
+            self.active = True
 
     def end(self) -> None:
         """Stop looking; where another mode was put on top meanwhile, look away but stay."""
-        if self._active and _stack()[-1:] == [self]:
+        if self.active and _stack()[-1:] == [self]:
             self.__exit__(None, None, None)
-            self._active = False
+            self.active = False
 
     def audit(self, step: int) -> Audit | None:
         """What was seen, or None."""
@@ -64,8 +69,9 @@ class LossAudit(TorchFunctionMode):
     ) -> Any:
         given = dict(kwargs or {})
         result = func(*args, **given)
-        if self.call is None and func in _LOSSES and torch.is_grad_enabled():
-            self.call = _describe(func, args, given, result)
+        if self.call is None and func in _LOSSES and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            with suppress(Exception):  # tensors without values: meta, fake, inside vmap; then the loss is not observed
+                self.call = _describe(func, args, given, result)
         return result
 
 

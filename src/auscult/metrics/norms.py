@@ -75,11 +75,14 @@ def means_and_stds(tensors: Sequence[Tensor]) -> Tensor:
     if dense[0].device.type == "mps":
         wide = [each.float() for each in dense]
         return torch.stack([torch.stack([each.mean() for each in wide]), torch.stack([each.std() for each in wide])])
-    means = torch.stack([each.sum(dtype=torch.float64) / max(each.numel(), 1) for each in dense])
-    centred = norms([each.double() - mean if each.numel() <= ROW else each - mean for each, mean in zip(dense, means)])
-    degrees = torch.tensor([each.numel() - 1 for each in dense], dtype=torch.float64, device=means.device)
-    stds = torch.where(degrees > 0, centred / degrees.clamp(min=1).sqrt(), torch.nan)
-    return torch.stack([means, stds])
+    counts = [max(each.numel(), whole.numel()) for each, whole in zip(dense, tensors)]  # sparse ones store fewer
+    means = torch.stack([each.sum(dtype=torch.float64) / max(count, 1) for each, count in zip(dense, counts)])
+    stored = norms([each.double() - mean if each.numel() <= ROW else each - mean for each, mean in zip(dense, means)])
+    absent = torch.tensor([count - each.numel() for each, count in zip(dense, counts)], device=means.device)
+    squares = stored.square() + absent.clamp(min=0) * means.square()
+    degrees = torch.tensor([float(count - 1) for count in counts], dtype=torch.float64, device=means.device)
+    stds = torch.where(degrees > 0, (squares / degrees.clamp(min=1)).sqrt(), torch.nan)
+    return torch.stack([torch.where(degrees >= 0, means, torch.nan), stds])
 
 
 def _dense(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run
 from auscult.core.sink import Channel, Record, Values, empty_row
 from auscult.metrics.activations import METRICS as ACTIVATIONS
-from auscult.metrics.activations import Activations
+from auscult.metrics.activations import Activations, Taken
 from auscult.metrics.environment import resident_bytes
 from auscult.metrics.ledger import Ledger
 from auscult.monitor.draft import Columns, Draft, is_finite
@@ -125,10 +125,16 @@ class Gauges:
         rows = [self._place("norms", draft.step, self._norms, norms)] if draft.norms_taken else []
         if sampled is not None:
             if draft.activations is not None:
-                draft.activations.write(sampled[6 * self._parameters : -1].reshape(6, self._modules))
+                self._write_activations(draft.activations, sampled[6 * self._parameters : -1])
             sampled[-1] = _memory(self._device)
             rows.append(self._place("sampled", draft.step, self._sampled, sampled))
         return rows
+
+    def _write_activations(self, taken: Taken, row: Values) -> None:
+        try:
+            taken.write(row.reshape(6, self._modules))
+        except Exception as error:  # the norms are not lost with it
+            self._failed("activations", error)
 
     def _place(self, stream: Stream, step: int, positions: list[int], values: Values) -> Record:
         """A row in which the measured columns stand where the run has had them from its beginning."""

@@ -2,47 +2,61 @@
 
 import time
 from collections.abc import Callable
+from threading import RLock
 from types import TracebackType
 
 from auscult.core.errors import SetupError, StopTraining
 
 
 class Guard:
-    """A context manager: `with guard("log"): ...`; may be nested.
+    """Makes context managers: `with guard("log"): ...`; may be nested, and entered by one thread at a time.
 
     Attributes:
         seconds: Time spent inside the outermost blocks since it was last set to 0.
         strict: Whether a `SetupError` still reaches the user, as it does before the first update.
-
-    Args:
         failed: Told the part and the error; everything but `StopTraining` ends there.
     """
 
     def __init__(self, failed: Callable[[str, Exception], None]) -> None:
         self.seconds = 0.0
         self.strict = True
-        self._failed = failed
-        self._parts: list[str] = []
+        self.failed = failed
+        self.lock = RLock()
+        self.depth = 0
+
+    def __call__(self, part: str) -> "GuardedBlock":
+        """A block that belongs to a part of the monitor."""
+        return GuardedBlock(self, part)
+
+
+class GuardedBlock:
+    """One `with` block of a Guard."""
+
+    __slots__ = ("_begin", "_guard", "_part")
+
+    def __init__(self, guard: Guard, part: str) -> None:
+        self._guard = guard
+        self._part = part
         self._begin = 0.0
 
-    def __call__(self, part: str) -> "Guard":
-        """Name the part that the block belongs to."""
-        self._parts.append(part)
-        return self
-
     def __enter__(self) -> None:
-        if len(self._parts) == 1:
-            self._begin = time.perf_counter()
+        self._guard.lock.acquire()
+        self._guard.depth += 1
+        self._begin = time.perf_counter()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        part = self._parts.pop()
-        if not self._parts:
-            self.seconds += time.perf_counter() - self._begin
-        if not isinstance(error, Exception) or isinstance(error, StopTraining):
-            return False
-        if isinstance(error, SetupError) and self.strict:
-            return False
-        self._failed(part, error)
-        return True
+        guard = self._guard
+        guard.depth -= 1
+        if guard.depth == 0:
+            guard.seconds += time.perf_counter() - self._begin
+        try:
+            if not isinstance(error, Exception) or isinstance(error, StopTraining):
+                return False
+            if isinstance(error, SetupError) and guard.strict:
+                return False
+            guard.failed(self._part, error)
+            return True
+        finally:
+            guard.lock.release()

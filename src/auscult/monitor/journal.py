@@ -31,7 +31,7 @@ class Journal:
 
     Attributes:
         saved_step: The last step up to which every row is on disk; -1 before the first.
-        failures: What failed, as (part, message), in order.
+        failures: What failed first in each part, as (part, message), in order.
     """
 
     def __init__(
@@ -42,13 +42,14 @@ class Journal:
         stop_on: Severity | None,
     ) -> None:
         self.saved_step = -1
-        self.failures: list[tuple[str, str]] = []
+        self.failures: list[tuple[str, str]] = []  # the first of each part
         self._writer = writer
         self._live = LiveDiagnosis(())
         self._sinks = list(sinks)
         self._on_finding = on_finding
         self._stop_at = len(SEVERITIES) if stop_on is None else SEVERITIES.index(stop_on)
         self._warned: set[str] = set()
+        self._segment: Segment | None = None  # begun, but not written yet
         self._complete = True  # no row has been lost so far
         self._judging = True
         self._closed = False
@@ -66,9 +67,17 @@ class Journal:
             segment: The model and the environment.
             past: The run so far, where there is one.
         """
-        self._writer.begin_segment(segment)
         self._live = LiveDiagnosis.resume(past, segment) if past is not None else LiveDiagnosis((segment,))
         self.saved_step = segment.step - 1
+        self._segment = segment
+        if past is None:
+            self._write_segment()
+
+    def _write_segment(self) -> None:
+        """A resumed run takes the place of older rows only when its own first row comes."""
+        if self._segment is not None:
+            segment, self._segment = self._segment, None
+            self._writer.begin_segment(segment)
 
     def order_modules(self, step: int, segment: Segment, order: Sequence[str]) -> None:
         """The order of the forward pass is known now."""
@@ -102,6 +111,7 @@ class Journal:
             self._record(step, records)
 
     def _record(self, step: int, records: Sequence[Record]) -> None:
+        self._try("store", self._write_segment)
         for record in records:
             self._try("store", self._writer.write, record)
             for sink in tuple(self._sinks):
@@ -121,14 +131,15 @@ class Journal:
     def event(self, kind: str, step: int, **facts: Any) -> None:
         """Write down something that happened."""
         if not self._foreign():
+            self._try("store", self._write_segment)
             self._try("store", lambda: self._writer.write_event(kind, step, **facts))
 
     def fail(self, part: str, error: BaseException) -> None:
         """Keep a failure of our own: a warning once per part, an event in the run."""
         message = f"{type(error).__name__}: {error}"
-        self.failures.append((part, message))
         if part in self._warned:
             return
+        self.failures.append((part, message))
         self._warned.add(part)
         if part not in ("store", "sealing"):
             self._try("store", lambda: self._writer.write_event("failure", self.saved_step, part=part, message=message))
@@ -156,7 +167,8 @@ class Journal:
         of_the_store = {part: message for part, message in reversed(self.failures) if part in ("store", "sealing")}
         for part, message in of_the_store.items():
             self.event("failure", step, part=part, message=message)
-        self.event("end", step, reason=reason)
+        if self._segment is None:  # otherwise nothing happened
+            self.event("end", step, reason=reason)
         self._try("store", self._writer.close)
         for sink in self._sinks:
             self._try(f"sink {type(sink).__name__}", sink.close)

@@ -7,13 +7,15 @@ writes nothing itself (`auscult.monitor.journal`). Once training runs, nothing i
 import atexit
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, ValuesView
 from dataclasses import replace
 from functools import partial
+from itertools import islice
+from operator import index
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
-from weakref import ReferenceType, ref
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +26,10 @@ from auscult.core.finding import SEVERITIES, Finding, Severity
 from auscult.core.run import Segment
 from auscult.core.sink import Channel, Sink
 from auscult.metrics.environment import run_info, versions
-from auscult.metrics.hooks import ModuleHook, OptimizerHooks
+from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inner_optimizer
 from auscult.metrics.losses import LossAudit, by_category
 from auscult.metrics.parameters import group_path, module_table, parameter_table, unwrap
-from auscult.metrics.schedule import Schedule
+from auscult.metrics.schedule import REVIEW_STEPS, Schedule
 from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
@@ -91,6 +93,11 @@ def watch(
     """
     if os.environ.get("AUSCULT", "").lower() in ("off", "0", "false"):
         return SilentMonitor(model, path, step or 0)
+    if loss_fn is not None and not hasattr(loss_fn, "register_forward_pre_hook"):
+        raise SetupError(
+            f"Expected `loss_fn` to be a module such as nn.CrossEntropyLoss(), but got {type(loss_fn).__name__}. "
+            "A function needs no naming: its first call is seen, unless it is compiled."
+        )
     if if_exists not in get_args(IfExists):
         known = ", ".join(get_args(IfExists))
         raise SetupError(f"Expected `if_exists` to be one of {known}, but got {if_exists!r}.")
@@ -101,7 +108,7 @@ def watch(
         _by_name(optimizer),
         path,
         if_exists=if_exists,
-        step=step,
+        step=_step_number(step) if step is not None else None,
         config=config,
         loss_fn=loss_fn,
         schedule=Schedule(every, budget),
@@ -141,12 +148,14 @@ class Monitor:
         stop_on: Severity | None,
     ) -> None:
         tensors, table = parameter_table(model, optimizers, include, exclude)
+        for each in optimizers.values():
+            inner_optimizer(each)
         writer = StoreWriter.create(path, run_info(Path(path).name, config), if_exists)
         past = load(writer.path) if writer.resumed else None
         self.path: Path = writer.path
         self.step = step if step is not None else (past.last_step + 1 if past is not None else 0)
         self._journal = Journal(writer, sinks, on_finding, stop_on)
-        self._gauges = Gauges(model, tensors, table, past, activations, self._failed)
+        self._gauges = Gauges(model, tensors, table, past, activations and not _is_compiled(model), self._failed)
         self._segment = Segment(self.step, time.time(), table, module_table(model), versions())
         self._journal.begin_segment(self._segment, past)
 
@@ -158,21 +167,24 @@ class Monitor:
         self._forward_began = False
         self._updated: set[str] = set()
         self._measuring = True
+        self._clipped = False
+        self._backward_began = False
         self._guard = Guard(self._failed)
         self._last_update: float | None = None
         self._order_known = False
         self._audit = LossAudit() if past is None or past.until(self.step - 1).last_step < 0 else None
-        self._audit_forward = loss_fn is None and not _is_compiled(model)
+        self._audit_forward: bool | None = loss_fn is None and not _is_compiled(model)  # None: it is over
         self._closed = False
         self._handles = [model.register_forward_pre_hook(ModuleHook(model, self._on_forward), with_kwargs=True)]
         if loss_fn is not None:
             self._handles.append(loss_fn.register_forward_pre_hook(ModuleHook(loss_fn, self._on_loss)))
-        self._hooks = [
+        self._hooks: list[OptimizerHooks | BackwardHook] = [
             OptimizerHooks(each, partial(self._before_update, name), partial(self._after_update, name))
             for name, each in optimizers.items()
         ]
+        self._hooks.append(BackwardHook(_ends(tensors, optimizers), self._on_backward))
         self._begin_step()
-        atexit.register(_close_at_exit, ref(self))
+        _OPEN.add(self)
 
     @property
     def saved_step(self) -> int:
@@ -198,8 +210,9 @@ class Monitor:
         Raises:
             SetupError: before the first update, if a value is not a number or a tensor with one element.
         """
-        with self._guard("log"):
-            self._open_draft().add_logged(_numbers({**(values or {}), **named}))
+        for name, value in {**(values or {}), **named}.items():
+            with self._guard("log"):
+                self._open_draft().add_logged({str(name): _number(str(name), value)})
 
     def log_evaluation(self, name: str, values: Mapping[str, Number] | None = None, /, **named: Number) -> None:
         """Log an evaluation: `monitor.log_evaluation("val", loss=..., accuracy=...)` is kept as `val/loss` and so on.
@@ -207,8 +220,9 @@ class Monitor:
         Raises:
             SetupError: before the first update, if a value is not a number or a tensor with one element.
         """
-        with self._guard("log_evaluation"):
-            self._open_draft().add_evaluated(name, _numbers({**(values or {}), **named}))
+        for metric, value in {**(values or {}), **named}.items():
+            with self._guard("log_evaluation"):
+                self._open_draft().add_evaluated(name, {str(metric): _number(str(metric), value)})
 
     def log_categories(
         self,
@@ -246,6 +260,7 @@ class Monitor:
         with self._guard("measuring"):
             self._flush()
             self._take_gradients(self._gauges.ledger.everything())
+            self._clipped = True
         model = self._model()
         parameters = [] if model is None else list(model.parameters())
         total = nn.utils.clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite)
@@ -269,8 +284,9 @@ class Monitor:
                 f"Expected `load_state_dict` to be called before the first update, but {self.step} were made. "
                 "Write it right after `watch(..., if_exists='resume')`."
             )
-        if state["step"] != self.step:
-            self.step = int(state["step"])
+        step = _step_number(state.get("step"))
+        if step != self.step:
+            self.step = step
             self._segment = replace(self._segment, step=self.step, time=time.time())
             self._journal.begin_segment(self._segment, load(self.path))
             self._begin_step()
@@ -308,7 +324,7 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close("closed" if kind is None else f"exception: {kind.__name__}: {error}")
+        self.close("closed" if kind is None else f"exception: {kind.__name__}: {_text_of(error)}")
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
@@ -322,7 +338,9 @@ class Monitor:
     def _begin_step(self) -> None:
         """Decide what is measured of the step that begins."""
         self._draft = Draft(self.step)
-        self._forward_began = False
+        self._forward_began = self._backward_began = self._clipped = False
+        if self.step % REVIEW_STEPS == 0:
+            self._measuring = True  # what failed once may work again
         if self._measuring:
             self._draft.norms_taken = self._schedule.norms(self.step)
             self._draft.sampled = self._schedule.samples(self.step)
@@ -341,9 +359,18 @@ class Monitor:
             with self._guard("loss audit"):
                 self._audit.begin()
 
+    def _on_backward(self) -> None:
+        """A backward pass has reached a parameter: what was taken for clipping is old where no update followed."""
+        self._backward_began = True
+        if self._clipped:
+            with self._guard("measuring"):
+                self._clipped = False
+                updated = {position for name in self._updated for position in self._held(name)}
+                self._gauges.ledger.forget_gradients(set(self._gauges.ledger.everything()) - updated)
+
     def _on_loss(self, args: tuple[Any, ...]) -> None:
         """The loss module the user named is about to be called."""
-        if self._audit is not None:
+        if self._audit is not None and self._audit_forward is not None:
             self._audit.begin()
 
     def _before_update(self, name: str) -> None:
@@ -353,8 +380,10 @@ class Monitor:
                 self._finish_step()
             self._flush()
             self._observe_first_pass()
+            self._clipped = True  # from here on the gradients count as taken, also if the update fails
             for number, group in enumerate(self._optimizers[name].param_groups):
-                self._draft.steps[Channel("lr", group_path(name, number))] = float(group["lr"])
+                if isinstance(group.get("lr"), (int, float, Tensor)):
+                    self._draft.steps[Channel("lr", group_path(name, number))] = float(group["lr"])
             if self._draft.norms_taken:
                 held = self._held(name)
                 self._take_gradients(held if self._updated else [*held, *self._orphans()])
@@ -402,20 +431,29 @@ class Monitor:
 
     def _flush(self) -> None:
         """Make the rows of the step whose update has been made; nothing can be added to it any more."""
-        if self._done is not None:
-            done, self._done = self._done, None
+        if self._done is None:
+            return
+        done, self._done = self._done, None
+        recorded = False
+        try:
             with self._guard("recording"):
                 self._journal.record(done.step, self._gauges.records(done))
+                recorded = True
+        finally:
+            if not recorded:  # an interrupt counts as well
+                self._journal.lose_row()
 
     def _observe_first_pass(self) -> None:
         """After the first backward pass: what the loss call looked like, and the order of the modules."""
         if self._audit is not None:
-            watching, self._audit = self._audit, None
             with self._guard("loss audit"):
-                watching.end()
-                audit = watching.audit(self.step)
+                self._audit.end()
+                audit = self._audit.audit(self.step) if self._audit_forward is not None else None
                 if audit is not None:
                     self._journal.observe_loss(audit)
+            self._audit_forward = None
+            if not self._audit.active:
+                self._audit = None
         order = self._gauges.order()
         if order and not self._order_known:
             self._order_known = True
@@ -433,13 +471,16 @@ class Monitor:
     def _orphans(self) -> list[int]:
         """Positions of the parameters that no optimizer holds."""
         held = {position for name in self._optimizers for position in self._held(name)}
-        return [position for position in self._gauges.ledger.everything() if position not in held]
+        free = [position for position in self._gauges.ledger.everything() if position not in held]
+        model = self._model() if free else None
+        present = set(self._gauges.ledger.positions(model.parameters())) if model is not None else set[int]()
+        return [position for position in free if position in present]
 
     def _open_draft(self) -> Draft:
         """The step that what is logged now belongs to."""
-        if self._done is not None and not self._forward_began and not self._gauges.touched():
-            return self._done
-        return self._draft
+        done = self._done
+        begun = self._forward_began or self._backward_began or self._gauges.touched()
+        return self._draft if done is None or begun else done
 
     def _failed(self, part: str, error: Exception) -> None:
         """Go on without the part that failed."""
@@ -448,15 +489,43 @@ class Monitor:
             self._draft.norms_taken = self._draft.sampled = False
             self._gauges.ledger.discard()
             self._gauges.arm(False)
-        if part == "recording":
-            self._journal.lose_row()
         self._journal.fail(part, error)
 
 
-def _close_at_exit(monitor: "ReferenceType[Monitor]") -> None:
-    alive = monitor()
-    if alive is not None:
-        alive.close("exit")
+_OPEN: "WeakSet[Monitor]" = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for monitor in list(_OPEN):
+        monitor.close("exit")
+
+
+def _ends(tensors: Sequence[nn.Parameter], optimizers: Mapping[str, Optimizer]) -> list[nn.Parameter]:
+    """The first and the last trainable parameter of each optimizer: nearly every backward pass reaches one of them."""
+    known = {id(tensor) for tensor in tensors if tensor.requires_grad}
+    ends: dict[int, nn.Parameter] = {}
+    for optimizer in optimizers.values():
+        held = [each for group in optimizer.param_groups for each in group["params"] if id(each) in known]
+        ends.update({id(each): each for each in (*held[:1], *held[-1:])})
+    return list(ends.values())
+
+
+def _step_number(step: object) -> int:
+    try:
+        number = index(step)  # pyright: ignore[reportArgumentType]  (that it may be anything is what is checked)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise SetupError(f"Expected `step` to be a whole number of updates, 0 or more, but got {step!r}.")
+    return number
+
+
+def _text_of(error: BaseException | None) -> str:
+    try:
+        return str(error)
+    except Exception:  # its own __str__ is broken; the user's exception matters more
+        return "(its message cannot be shown)"
 
 
 def _by_name(optimizer: Optimizer | Sequence[Optimizer] | Mapping[str, Optimizer]) -> dict[str, Optimizer]:
@@ -473,11 +542,6 @@ def _by_name(optimizer: Optimizer | Sequence[Optimizer] | Mapping[str, Optimizer
     return named
 
 
-def _numbers(values: Mapping[str, Number]) -> dict[str, Number]:
-    """Logged values, each a float or a tensor that stays on its accelerator."""
-    return {str(name): _number(str(name), value) for name, value in values.items()}
-
-
 def _number(name: str, value: Any) -> Number:
     try:
         if isinstance(value, Tensor):
@@ -492,13 +556,13 @@ def _number(name: str, value: Any) -> Number:
         ) from None
 
 
-def _batch_size(inputs: Sequence[Any]) -> int:
-    """Size of the first dimension of the first tensor among a model's inputs; 0 where there is none."""
-    for value in inputs:
+def _batch_size(inputs: Iterable[Any], depth: int = 0) -> int:
+    """Size of the first dimension of the first tensor among a model's inputs; 0 where there is none nearby."""
+    for value in islice(inputs, 16):
         if isinstance(value, Tensor):
             return value.shape[0] if value.ndim else 1
-        nested = list(value.values()) if isinstance(value, Mapping) else value
-        if isinstance(nested, (list, tuple)) and (size := _batch_size(nested)):
+        nested = value.values() if isinstance(value, Mapping) else value
+        if depth < 2 and isinstance(nested, (list, tuple, ValuesView)) and (size := _batch_size(nested, depth + 1)):
             return size
     return 0
 
