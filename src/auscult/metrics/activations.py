@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from auscult.core.sink import Values, to_float32
 from auscult.metrics.hooks import ModuleHook
-from auscult.metrics.norms import measurable
+from auscult.metrics.norms import is_transformed, measurable
 from auscult.metrics.parameters import clean_path, unwrap
 
 SAMPLE = 4096
@@ -196,17 +196,10 @@ def _first_tensor(output: object) -> Tensor | None:
     """The first floating-point tensor of a module's output."""
     if isinstance(output, Tensor):
         strided = output.is_floating_point() and output.layout == torch.strided and output.numel() > 0
-        return output if strided and measurable(output) and not _is_transformed(output) else None
+        return output if strided and measurable(output) and not is_transformed(output) else None
     if isinstance(output, (tuple, list)):
         return next((found for each in output if (found := _first_tensor(each)) is not None), None)
     return None
-
-
-def _is_transformed(tensor: Tensor) -> bool:
-    """Whether a tensor stands for many, inside torch.func.vmap or grad, and has no values of its own."""
-    functorch = getattr(getattr(torch, "_C", None), "_functorch", None)
-    wrapped = getattr(functorch, "is_functorch_wrapped_tensor", None)
-    return wrapped is not None and bool(wrapped(tensor))
 
 
 def _sample(tensor: Tensor) -> Tensor:

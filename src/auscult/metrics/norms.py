@@ -24,6 +24,13 @@ def measurable(tensor: Tensor) -> bool:
     return tensor.device.type != "meta" and not hasattr(tensor, "to_local")
 
 
+def is_transformed(tensor: Tensor) -> bool:
+    """Whether a tensor stands for many, inside torch.func.vmap or grad, and has no values of its own."""
+    functorch = getattr(getattr(torch, "_C", None), "_functorch", None)
+    wrapped = getattr(functorch, "is_functorch_wrapped_tensor", None)
+    return wrapped is not None and bool(wrapped(tensor))
+
+
 def norms(tensors: Sequence[Tensor]) -> Tensor:
     """L2 norm of each tensor.
 

@@ -28,6 +28,7 @@ from auscult.core.sink import Channel, Sink
 from auscult.metrics.environment import run_info, versions
 from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inner_optimizer
 from auscult.metrics.losses import LossAudit, by_category
+from auscult.metrics.norms import is_transformed
 from auscult.metrics.parameters import group_path, module_table, parameter_table, unwrap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
 from auscult.monitor.draft import Draft
@@ -351,6 +352,8 @@ class Monitor:
         model = self._model()
         if model is None or not model.training or not torch.is_grad_enabled():
             return
+        if any(isinstance(each, Tensor) and is_transformed(each) for each in (*args, *kwargs.values())):
+            return  # not a training pass, and no place to read tensors in
         with self._guard("measuring"):
             self._forward_began = True
             self._flush()
