@@ -3,10 +3,13 @@
 #   make test     the test suite
 #   make check    formatting, lint, types, floor plan, tests: everything CI does
 #   make bench    what monitoring costs, measured on this machine
+#   make reproduce NAMES=names.txt [LONG=--long]
+#                 published figures against measured; LONG adds the 200,000-step trainings
+#   make docs     write the generated pages anew
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench reproduce docs clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -35,6 +38,9 @@ check: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	.venv/bin/python scripts/bench.py
+
+reproduce: .venv/dev.stamp
+	.venv/bin/python scripts/reproduce.py --names "$(NAMES)" $(LONG)
 
 docs: .venv/dev.stamp
 	.venv/bin/python scripts/docs.py

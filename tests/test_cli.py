@@ -171,3 +171,15 @@ def test_export_refuses_what_it_cannot_write(options, message, runs, tmp_path) -
     done = command("export", runs / "healthy", *options, cwd=tmp_path, env={"COLUMNS": "300"})
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [] and not list(runs.glob("*.tmp"))
+
+
+def test_the_clinic_lists_and_runs_its_cases(tmp_path) -> None:
+    listed = command("clinic", "list", env={"COLUMNS": "200"})
+    assert listed.returncode == 0 and "sgd-0.01" in listed.stdout and "deep-zero" in listed.stdout
+    done = command("clinic", "run", "sgd-0.01", "-o", tmp_path)
+    assert done.returncode == 0 and "No problem found" in done.stdout, done.stderr
+    assert (tmp_path / "sgd-0.01.html").exists() and (tmp_path / "sgd-0.01.wav").exists()
+    unknown = command("clinic", "run", "sgd-0.0l", "-o", tmp_path)
+    assert unknown.returncode == 2 and "sgd-0.01" in unknown.stderr
+    nameless = command("clinic", "run", "deep-zero", "-o", tmp_path)
+    assert nameless.returncode == 2 and "--names" in nameless.stderr

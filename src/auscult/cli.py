@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import Enum
 from io import TextIOWrapper
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,6 +53,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+clinic = typer.Typer(help="Train small reproducible runs, each healthy or with one known fault.", no_args_is_help=True)
+app.add_typer(clinic, name="clinic")
 out = Console()
 err = Console(stderr=True)
 
@@ -262,6 +265,52 @@ def export(
     _print_path("table", written)
 
 
+@clinic.command("list")
+def list_cases() -> None:
+    """List the cases with what each shows."""
+    table = Table("case", "steps", "needs", "shows", box=None, pad_edge=False)
+    for case in _import_cases().CASES.values():
+        needs = "--names" if case.needs_names else ""
+        table.add_row(*_cells(case.name, f"{case.steps:,}", needs, case.about))
+    out.print(table)
+
+
+@clinic.command("run")
+def run_case(
+    name: Annotated[str, typer.Argument(metavar="CASE", help="A case, as `auscult clinic list` names it.")],
+    seed: Annotated[int | None, typer.Option(help="Seed; by default the one the case is published with.")] = None,
+    directory: Annotated[Path, typer.Option("--out", "-o", help="Where to write run, report and sound.")] = Path(
+        "runs/clinic"
+    ),
+    names: Annotated[Path | None, typer.Option(help="makemore's names.txt, for the cases that need it.")] = None,
+) -> None:
+    """Train a case, say what is wrong with it, and write its report and sound."""
+    cases = _import_cases()
+    case = cases.case_by_name(name)
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out) as progress:
+        bar = progress.add_task(name, total=case.steps)
+
+        def on_step(step: int) -> None:
+            progress.update(bar, completed=step)
+
+        def on_finding(finding: Finding) -> None:
+            progress.console.print(finding_line(finding), markup=False, highlight=False)
+
+        monitor = cases.run_case(
+            name,
+            directory / name,
+            seed=seed,
+            names=names,
+            on_step=on_step,
+            on_finding=on_finding,
+        )
+    run = load(monitor.path)
+    out.print(findings_text(run, diagnose_run(run)))
+    _print_path("report", write_report(run, _beside(monitor.path, ".html")))
+    _print_path("sound", render(sonify_run(run)).write(_beside(monitor.path, ".wav")))
+
+
 def main() -> None:
     """Run the command line; what cannot be done is one message and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
@@ -289,6 +338,20 @@ def _import_demo() -> "Callable[..., list[DemoRun]]":
             "Install it: pip install 'auscult[demo]'."
         ) from None
     return run_demo
+
+
+def _import_cases() -> ModuleType:
+    """The clinic, imported only where something trains, because it needs torch."""
+    try:
+        from auscult.clinic import cases
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtra(
+            "Expected PyTorch to be installed, which `auscult clinic` trains with, but it is not. "
+            "Install it: pip install 'auscult[demo]'."
+        ) from None
+    return cases
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -202,7 +203,7 @@ def test_stored_blocks_and_rows_fold_to_one_digest(record):
     shutil.rmtree(path / "user")
     for log in path.rglob("digest*.log"):
         log.unlink()
-    _, folded = digest_run(load(path))
+    _, folded = digest_run(load(path, skip_damage=True))
     assert stored.step == folded.step == 699
     kept = [stored.index[channel] for channel in folded.channels]
     assert stored.state[kept].tobytes() == folded.state.tobytes()
@@ -218,3 +219,122 @@ def test_a_relative_path_survives_a_change_of_directory(tmp_path, info, recorder
         rows.row("norms", step, 1)
     rows.writer.close()
     check(load("../run"), rows.truth)
+
+
+REFUSED = """
+    import os, sys
+    from auscult.core.errors import StoreError
+    from auscult.store.reader import load
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    for refused in sys.argv[1:]:
+        for skip_damage in (False, True):
+            try:
+                run = load(f"copy-{refused.replace('/', '-')}", skip_damage=skip_damage)
+                run.series("grad_norm", "p0"), run.source.blocks("norms")
+                print("read")
+            except StoreError as error:
+                print(error)
+"""
+
+
+def test_what_may_not_be_read_is_named(record):
+    path, _ = record(steps=700)
+    path.parent.chmod(0o755)
+    names = ["run.json", "channels.jsonl", "events.jsonl", "norms", ""]
+    names += [
+        f"norms/{name}" for name in ("000000000256-256.npy", "tail-000000000512.log", "tiles.jsonl", "digest.log")
+    ]
+    for name in names:
+        copy = shutil.copytree(path, path.parent / f"copy-{name.replace('/', '-')}")
+        (copy / name).chmod(0)
+    command = [sys.executable, "-c", textwrap.dedent(REFUSED), *names]
+    child = subprocess.run(command, capture_output=True, text=True, cwd=path.parent, check=False)
+    for name in names:
+        (path.parent / f"copy-{name.replace('/', '-')}" / name).chmod(0o755)
+    assert not child.stderr
+    lines = child.stdout.splitlines()
+    assert len(lines) == 2 * len(names)
+    for name, line in zip(np.repeat(names, 2), lines):
+        copy = f"copy-{name.replace('/', '-')}"
+        assert line.startswith(f"Expected {copy}/{name}")
+        assert "to be readable, but got: Permission denied. " in line
+        assert line.endswith(f"chmod -R a+rX {copy}.")
+
+
+@pytest.mark.parametrize("name", ["run.json", "events.jsonl", "norms/tail-000000000512.log", "norms/digest.log"])
+@pytest.mark.parametrize("skip_damage", [False, True])
+def test_a_directory_in_the_place_of_a_file(record, name, skip_damage):
+    path, _ = record(steps=700)
+    (path / name).unlink()
+    (path / name).mkdir()
+    with pytest.raises(StoreError, match=f"Expected {path / name} to be readable, but got: Is a directory"):
+        load(path, skip_damage=skip_damage).source.blocks("norms")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 300, "run.json/" * 3])
+def test_a_path_that_cannot_be(path):
+    with pytest.raises(StoreError, match="Expected "):
+        load(path)
+    assert list_runs(path) == []
+
+
+def test_a_run_that_is_removed_while_it_is_held(record):
+    path, _ = record(steps=700)
+    run = load(path)
+    shutil.rmtree(path)
+    with pytest.raises(StoreError, match="Was the run moved or removed"):
+        run.series("grad_norm", "p0")
+
+
+def test_rows_of_which_none_can_be_named(record):
+    path, _ = record(steps=300)
+    (path / "channels.jsonl").unlink()
+    with pytest.raises(StoreError, match=r"channels\.jsonl to name the channels of the run, but it names none"):
+        load(path)
+    run = load(path, skip_damage=True)
+    assert run.streams == ()
+    assert run.damage
+
+
+def test_channels_that_a_finished_run_lacks(record):
+    path, _ = record(steps=400)
+    lines = (path / "channels.jsonl").read_bytes().splitlines(keepends=True)
+    (path / "channels.jsonl").write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(StoreError, match="to name 5 channels of norms, but got 4"):
+        load(path)
+    assert len(load(path, skip_damage=True).source.channels("norms")) == 4
+
+
+def test_a_run_that_goes_on_is_shown_at_one_moment(tmp_path, info, segment, recorder, monkeypatch):
+    """Rows are written between the reading of one stream and that of the next."""
+    from auscult.store.snapshot import take_snapshot
+
+    writer = StoreWriter.create(tmp_path / "run", info())
+    writer.begin_segment(segment())
+    rows = recorder(writer)
+
+    def train(start, stop):
+        for step in range(start, stop):
+            rows.row("steps", step, 1)
+            rows.row("norms", step, 1)
+
+    def look_slowly(*arguments):
+        snapshot = take_snapshot(*arguments)
+        train(rows.writer._streams["norms"].last_step + 1, rows.writer._streams["norms"].last_step + 40)
+        return snapshot
+
+    train(0, 300)
+    monkeypatch.setattr("auscult.store.reader.take_snapshot", look_slowly)
+    run = load(tmp_path / "run")
+    assert run.last_step == 299
+    assert run.stop == 300
+    assert run.series("grad_norm", "p0").steps.max() < 300
+    monkeypatch.undo()
+    writer.begin_segment(segment(200))  # nothing was written since
+    assert load(tmp_path / "run").stop == 200
+    train(200, 210)
+    assert load(tmp_path / "run").stop == 210
+    writer.write_event("end", 209)
+    writer.close()
+    assert load(tmp_path / "run").stop > 1 << 60

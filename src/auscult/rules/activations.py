@@ -11,7 +11,7 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Module
-from auscult.rules.channels import finite_tail, listing, recent_start, training_loss
+from auscult.rules.channels import death, finite_tail, listing, recent_start, training_loss
 from auscult.rules.rule import Rule
 
 BLOCKS = 2
@@ -39,8 +39,9 @@ class DeadUnits(Rule):
         LeakyReLU or GELU.
 
     Not reported when:
-        Outputs can be negative, or fewer than two blocks were observed. With 8 samples a batch or fewer it is info at
-        most, because units that are rarely needed are then silent in most batches.
+        Most of the network has no gradient (see G001), outputs can be negative, or fewer than two blocks were observed.
+        With 8 samples a batch or fewer it is info at most, because units that are rarely needed are then silent in most
+        batches.
 
     References:
         Karpathy, makemore part 3 (2022), dead neurons; AutoTrainer (ICSE 2021): share of zeros >= 0.7 (a rule that
@@ -52,6 +53,8 @@ class DeadUnits(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding."""
+        if death(digest) is not None:
+            return  # the whole network is dead: zero-gradient says so, with the cause
         dead = [
             (module, state, share) for module, state, share in _lasting(digest, "dead_fraction") if share >= DEAD_INFO
         ]

@@ -54,6 +54,10 @@ class AppendLog:
         self._torn = False
         self.size = size
 
+    def sync(self) -> None:
+        """Wait until what was appended would also survive a power failure."""
+        os.fsync(self._descriptor)
+
     def close(self) -> None:
         """No more appends will come."""
         os.close(self._descriptor)

@@ -6,20 +6,22 @@ A run that goes on can be read at any time; the Run shows it as it stood when it
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.digest import BLOCK_STEPS, Block
+from auscult.core.errors import StoreError
 from auscult.core.metric import Stream
 from auscult.core.run import Run, Segment
 from auscult.core.sink import Channel, Values
-from auscult.store.damage import Damage
-from auscult.store.layout import CHANNELS, EVENTS, FORMAT, RUN, read_info, segment_from_fields
+from auscult.store.damage import Damage, readable
+from auscult.store.history import History, read_history
+from auscult.store.layout import CHANNELS, FORMAT, RUN, read_info
 from auscult.store.lines import read_lines
-from auscult.store.snapshot import take_snapshot
-from auscult.store.stored import Start, StoredStream
+from auscult.store.snapshot import NOTHING, Snapshot, take_snapshot
+from auscult.store.stored import NEVER_STEP, StoredStream
 
 LIST_DEPTH = 3
 
@@ -27,7 +29,8 @@ LIST_DEPTH = 3
 class StoreSource:
     """Hands out what a directory holds; see `auscult.core.run.Source`."""
 
-    def __init__(self, streams: Mapping[Stream, StoredStream]) -> None:
+    def __init__(self, path: Path, streams: Mapping[Stream, StoredStream]) -> None:
+        self._path = path
         self._streams = streams
 
     def streams(self) -> tuple[Stream, ...]:
@@ -40,15 +43,18 @@ class StoreSource:
 
     def rows(self, stream: Stream, start: int, stop: int) -> tuple[NDArray[np.int64], Values]:
         """Steps `(R,)` and rows `(R, C)` with start <= step < stop; a column younger than a row is unobserved there."""
-        return self._streams[stream].rows(start, stop)
+        with readable(self._path):
+            return self._streams[stream].rows(start, stop)
 
     def columns(self, stream: Stream, positions: list[int], stop: int) -> Iterator[tuple[NDArray[np.int64], Values]]:
         """Steps `(R,)` and values `(K, R)` of some columns with step < stop, piece by piece in step order."""
-        return self._streams[stream].columns(positions, stop)
+        with readable(self._path):
+            yield from self._streams[stream].columns(positions, stop)
 
     def blocks(self, stream: Stream, level: int = BLOCK_STEPS) -> list[Block]:
         """The stored digests of closed blocks of 64 or 1,024 steps, in order."""
-        return self._streams[stream].blocks(level)
+        with readable(self._path):
+            return self._streams[stream].blocks(level)
 
 
 def load(path: str | os.PathLike[str], *, skip_damage: bool = False) -> Run:
@@ -66,37 +72,29 @@ def load(path: str | os.PathLike[str], *, skip_damage: bool = False) -> Run:
         StoreWarning: if rows are missing, as in a copy that was made while the run went on.
     """
     path = Path(path)
-    info, count = read_info(path)
-    damage = Damage(skip_damage)
-    names = [stream for stream in get_args(Stream) if (path / stream).is_dir()]
-    snapshots = {stream: take_snapshot(path / stream, stream, damage) for stream in names}
-    channels = _read_channels(path, damage)
-    events = read_lines(path / EVENTS)
-    for message in events.damage:
-        damage.report(message)
-    begun = {each["segment"]: each for each in events.objects if each["kind"] == "segment"}
-    if len(begun) < count:
-        damage.report(f"Expected {path / EVENTS} to tell of {count} segments, but got {len(begun)}.")
-    streams: dict[Stream, StoredStream] = {}
-    for stream, snapshot in snapshots.items():
-        known = channels.get(stream, {})
-        if snapshot.width > max(known, default=-1) + 1:
-            damage.warn(
-                f"Expected {path / CHANNELS} to name {snapshot.width} channels of {stream}, but got {len(known)}; the "
-                "others are left out. Was it copied while the run was going on? Copy it again."
-            )
-        if known:
-            starts = {key: Start(each["ordinals"].get(stream, 0), each["step"]) for key, each in begun.items()}
-            streams[stream] = StoredStream(path / stream, stream, snapshot, known, starts, count, damage)
-    if skip_damage:
-        for stored in streams.values():
-            stored.verify()
+    if "\0" in str(path):
+        raise StoreError(
+            f"Expected `path` to name a directory, but got {str(path)!r}, which has a NUL character in it."
+        )
+    with readable(path):
+        info, count = read_info(path)
+        snapshots: dict[Stream, Snapshot] = {
+            stream: take_snapshot(path / stream, stream) for stream in _list_streams(path)
+        }
+        history = read_history(path, count)
+        for stream in _list_streams(path):
+            if stream not in snapshots or snapshots[stream].stop < history.rows(stream):  # written since
+                snapshots[stream] = take_snapshot(path / stream, stream)
+        damage = Damage(skip_damage, history.finished)
+        history.tell(damage)
+        streams = _open_streams(path, snapshots, history, damage)
     return Run(
         info,
-        _segments(events.objects) or (Segment(0, info.created, versions=info.versions),),
-        StoreSource(streams),
-        _current_events(events.objects),
+        history.segments or (Segment(0, info.created, versions=info.versions),),
+        StoreSource(path, streams),
+        history.events,
         damage.entries,
+        _stop(streams, history),
     )
 
 
@@ -111,7 +109,7 @@ def _find_runs(directory: Path, depth: int) -> Iterator[Path]:
     elif depth:
         try:
             below = [each for each in directory.iterdir() if each.is_dir()]
-        except OSError:  # not ours to look into
+        except (OSError, ValueError):  # not ours to look into, or no name of a directory
             return
         for each in below:
             yield from _find_runs(each, depth - 1)
@@ -121,8 +119,51 @@ def _is_run(directory: Path) -> bool:
     try:
         with (directory / RUN).open("rb") as file:
             return f'"format": "{FORMAT}"'.encode() in file.read(200)
-    except OSError:
+    except (OSError, ValueError):  # not ours to read, or no name of a file
         return False
+
+
+def _list_streams(path: Path) -> list[Stream]:
+    return [stream for stream in get_args(Stream) if (path / stream).is_dir()]
+
+
+def _open_streams(
+    path: Path, snapshots: Mapping[Stream, Snapshot], history: History, damage: Damage
+) -> dict[Stream, StoredStream]:
+    """The streams that have a channel; what is missing or damaged is told to `damage`."""
+    channels = _read_channels(path, damage)
+    if not channels and any(snapshot.width for snapshot in snapshots.values()):
+        damage.report(f"Expected {path / CHANNELS} to name the channels of the run, but it names none of them.")
+    streams: dict[Stream, StoredStream] = {}
+    for stream in get_args(Stream):
+        known = channels.get(stream, {})
+        snapshot = snapshots.get(stream, NOTHING)
+        if known and not history.rows(stream) and stream not in snapshots and stream not in _list_streams(path):
+            damage.miss(f"Expected {path / stream} to be there, as {CHANNELS} says, but it is not.")
+        if snapshot.width > max(known, default=-1) + 1:
+            damage.miss(
+                f"Expected {path / CHANNELS} to name {snapshot.width} channels of {stream}, but got {len(known)}; the "
+                "others are left out."
+            )
+        snapshot.tell(damage)
+        history.tell_rows(stream, snapshot.stop, damage)
+        if known and stream in snapshots:
+            starts, lost = history.starts(stream), max(history.lost_segments, default=-1)
+            streams[stream] = StoredStream(path / stream, stream, snapshot, known, starts, lost, damage)
+    if history.lost_segments and "steps" in streams:
+        rewinds = streams["steps"].find_rewinds()
+        for stream in streams.keys() - {"steps"}:
+            streams[stream].rewinds = rewinds
+    if damage.skip:
+        for stored in streams.values():
+            stored.verify()
+    return streams
+
+
+def _stop(streams: Mapping[Stream, StoredStream], history: History) -> int:
+    """Where a run that goes on is cut, so that all streams show the same moment although they are read in turn."""
+    cut = streams["steps"].end if "steps" in streams and not history.finished else 0
+    return cut or NEVER_STEP
 
 
 def _read_channels(path: Path, damage: Damage) -> dict[str, dict[int, Channel]]:
@@ -134,27 +175,3 @@ def _read_channels(path: Path, damage: Damage) -> dict[str, dict[int, Channel]]:
     for each in lines.objects:
         channels.setdefault(each["stream"], {})[each["position"]] = Channel(each["metric"], each["path"])
     return channels
-
-
-def _segments(events: tuple[dict[str, Any], ...]) -> tuple[Segment, ...]:
-    """The segments, each in forward order where its first pass was seen."""
-    segments: list[Segment] = []
-    for event in events:
-        if event["kind"] == "segment":
-            segments.append(segment_from_fields(event))
-        elif event["kind"] == "order" and segments:
-            segments[-1] = segments[-1].in_forward_order(event["modules"])
-    return tuple(segments)
-
-
-def _current_events(events: tuple[dict[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
-    """The events that no later segment made obsolete; segments always stay."""
-    kept: list[Mapping[str, Any]] = []
-    limit = np.iinfo(np.int64).max
-    for event in reversed(events):
-        if event["kind"] == "segment":
-            kept.append(event)
-            limit = min(limit, event["step"])
-        elif event["step"] < limit:
-            kept.append(event)
-    return tuple(reversed(kept))

@@ -107,6 +107,10 @@ class RowLog:
         self.last_step = step - 1
         self._window = []
 
+    def sync(self) -> None:
+        """Wait until the rows would also survive a power failure."""
+        self._tail.sync()
+
     def seal(self) -> None:
         """Have everything sealed that is complete, without waiting for it."""
         shelf, first = self._shelf, self._first

@@ -17,19 +17,25 @@ from auscult.core.metric import Stream
 from auscult.core.sink import Channel, Values, empty_row, row_dtype
 from auscult.store.blocks import COARSE_STEPS, BlockFrame, coarsen_blocks, digest_name, read_block, scan_blocks
 from auscult.store.damage import Damage
+from auscult.store.history import Start
 from auscult.store.snapshot import ATTEMPTS, Snapshot, take_snapshot
-from auscult.store.tails import TAIL_ROWS
+from auscult.store.tails import TAIL_ROWS, Tail
 from auscult.store.tiles import MERGE_COUNT, Tile, TileHead, read_columns, read_head
 
 NEVER_STEP = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Where a segment begins: the ordinal of its first row in this stream, and its first step."""
+class Rewind:
+    """A resume that is known only from the steps of the rows, because the line of its segment is damaged.
 
-    ordinal: int
+    Attributes:
+        step: The first step that was made again.
+        last: The last step that had been made before.
+    """
+
     step: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,15 +43,13 @@ class Piece:
     """Consecutive rows that are read together.
 
     Attributes:
-        tile: The tile that holds them; None for the tail.
-        head: Its head; None for the tail.
+        place: The tile that holds them and its head, or the tail that does.
         ordinals: int64 `(R,)`.
         steps: int64 `(R,)`.
         current: Values that no later segment made obsolete, bool `(R,)`.
     """
 
-    tile: Tile | None
-    head: TileHead | None
+    place: tuple[Tile, TileHead] | Tail
     ordinals: NDArray[np.int64]
     steps: NDArray[np.int64]
     current: NDArray[np.bool_]
@@ -59,9 +63,13 @@ class StoredStream:
         stream: Its name.
         snapshot: Where its rows were when the run was loaded; later ones are not part of it.
         channels: Its channels by position; a position whose name is damaged is not in it.
-        starts: Where each segment begins, by its ordinal.
-        segments: How many segments there are; more than `starts` has if the lines of some are damaged.
+        starts: Where each segment begins, by its number.
+        last_lost: Number of the last segment whose line is damaged; -1 if there is none.
         damage: Who is told of damage.
+
+    Attributes:
+        channels: Its channels whose names are known.
+        rewinds: Resumes whose segments are lost; what they made obsolete is left out.
     """
 
     def __init__(
@@ -71,7 +79,7 @@ class StoredStream:
         snapshot: Snapshot,
         channels: Mapping[int, Channel],
         starts: Mapping[int, Start],
-        segments: int,
+        last_lost: int,
         damage: Damage,
     ) -> None:
         self._directory = directory
@@ -80,10 +88,26 @@ class StoredStream:
         self._stop = snapshot.stop
         self._positions = sorted(channels)
         self._starts = starts
-        self._last_lost = max(set(range(segments)) - starts.keys(), default=-1)
+        self._last_lost = last_lost
         self._damage = damage
         self._pieces: list[Piece] | None = None
         self.channels = tuple(channels[position] for position in self._positions)
+        self.rewinds: Sequence[Rewind] = ()
+
+    @property
+    def end(self) -> int:
+        """One past the last step that has a row; reads nothing."""
+        ordinal, step = self._snapshot.last
+        return min([step + 1, *(start.step for start in self._starts.values() if start.ordinal > ordinal)])
+
+    def find_rewinds(self) -> list[Rewind]:
+        """Where the steps go back although no segment is known to begin there."""
+        pieces = self._load()
+        nothing = np.empty(0, np.int64)
+        every = np.concatenate([nothing, *(piece.ordinals for piece in pieces)])
+        steps = np.concatenate([nothing, *(piece.steps for piece in pieces)])
+        steps = steps[self._outlives_resumes(every, steps)]
+        return [Rewind(int(steps[at]), int(steps[at - 1])) for at in _falls(steps)]
 
     def columns(
         self, positions: Sequence[int], stop: int, start: int = 0, *, whole: bool = True
@@ -105,14 +129,15 @@ class StoredStream:
                     values = self._read(piece, stored, whole) if keep.any() else None
                     if values is not None:
                         yield piece.steps[keep], values[:, keep]
-                    done = int(piece.ordinals[-1]) + 1
+                    done = max(done, int(piece.ordinals[-1]) + 1)
                 return
             except FileNotFoundError:  # merged meanwhile
                 if attempt + 1 == ATTEMPTS:
                     raise StoreError(
                         f"Expected the tiles of {self._directory} to stay, but they were removed."
                     ) from None
-                self._snapshot = take_snapshot(self._directory, self._stream, self._damage)
+                self._snapshot = take_snapshot(self._directory, self._stream)
+                self._snapshot.tell(self._damage)
                 self._pieces = None
 
     def rows(self, start: int, stop: int) -> tuple[NDArray[np.int64], Values]:
@@ -147,19 +172,19 @@ class StoredStream:
             self._stored_blocks(level, lambda start: True)
 
     def _load(self) -> list[Piece]:
+        """The rows in the order in which they were written."""
         if self._pieces is None:
-            parts: list[tuple[Tile | None, TileHead | None, NDArray[np.int64], NDArray[np.int64]]] = []
+            parts: list[tuple[tuple[Tile, TileHead] | Tail, NDArray[np.int64], NDArray[np.int64]]] = []
             for tile in self._snapshot.tiles:
                 try:
                     head = read_head(self._directory, tile)
                 except StoreError as error:
                     self._damage.report(str(error))
                     continue
-                parts.append((tile, head, np.arange(tile.first, tile.stop), head.steps))
-            tail = self._snapshot.tail
-            if len(tail.ordinals):
-                parts.append((None, None, tail.ordinals, tail.steps))
-            current = self._current([part[2] for part in parts], [part[3] for part in parts])
+                parts.append(((tile, head), np.arange(tile.first, tile.stop), head.steps))
+            parts += [(tail, tail.ordinals, tail.steps) for tail in self._snapshot.tails]
+            parts.sort(key=lambda part: int(part[1][0]))
+            current = self._current([part[1] for part in parts], [part[2] for part in parts])
             self._pieces = [Piece(*part, keep) for part, keep in zip(parts, current, strict=True)]
         return self._pieces
 
@@ -172,24 +197,45 @@ class StoredStream:
         if not ordinals:
             return []
         every, when = np.concatenate(ordinals), np.concatenate(steps)
-        keep = every < self._stop
-        for start in self._starts.values():
-            keep &= (every >= start.ordinal) | (when < start.step)
+        keep = self._outlives_resumes(every, when)
+        keep[keep] = self._outlives_rewinds(when[keep])
         later = np.minimum.accumulate(np.where(keep, when, NEVER_STEP)[::-1])[::-1]
         keep[:-1] &= when[:-1] < later[1:]
         return np.split(keep, np.cumsum([len(each) for each in ordinals])[:-1])
 
+    def _outlives_resumes(self, ordinals: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows no segment made obsolete whose beginning is known: bool `(R,)`."""
+        keep = ordinals < self._stop
+        for start in self._starts.values():
+            keep &= (ordinals >= start.ordinal) | (steps < start.step)
+        return keep
+
+    def _outlives_rewinds(self, steps: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows no lost segment can have made obsolete: bool `(R,)`.
+
+        A stream that has a row at every step shows where the segment begins. In a sparse one it may not be seen whether
+        a row was written before or after; all those in question are left out.
+        """
+        falls = _falls(steps)
+        keep = np.ones(len(steps), np.bool_)
+        for rewind in self.rewinds:
+            seen = falls[(steps[falls] >= rewind.step) & (steps[falls] <= rewind.last)]
+            older = np.arange(len(steps)) < seen[-1] if len(seen) >= len(self.rewinds) else steps <= rewind.last
+            keep &= ~older | (steps < rewind.step)
+        return keep
+
     def _read(self, piece: Piece, positions: list[int], whole: bool) -> Values | None:
         """Values `(K, R)` of a piece; None if they must be left out."""
-        if piece.tile is None or piece.head is None:
-            tail = self._snapshot.tail.values
-            values = np.empty((len(positions), len(tail)), row_dtype(self._stream))
+        if isinstance(piece.place, Tail):
+            table = piece.place.values
+            values = np.empty((len(positions), len(table)), row_dtype(self._stream))
             for into, position in zip(values, positions, strict=True):
-                into[:] = tail[:, position] if position < tail.shape[1] else empty_row(self._stream, len(tail))
+                into[:] = table[:, position] if position < table.shape[1] else empty_row(self._stream, len(table))
             return values
-        values, damaged = read_columns(self._directory, piece.tile, piece.head, positions, self._stream)
+        tile, head = piece.place
+        values, damaged = read_columns(self._directory, tile, head, positions, self._stream)
         for position in damaged:
-            file = self._directory / piece.tile.name
+            file = self._directory / tile.name
             self._damage.report(f"Expected channel {position} of {file} to fit its checksum, but it does not.")
         return None if damaged and whole else values
 
@@ -244,3 +290,8 @@ class StoredStream:
         return opening and all(
             start.step >= block.stop for segment, start in self._starts.items() if segment > block.segment
         )
+
+
+def _falls(steps: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Positions at which the step is not later than the one before."""
+    return np.flatnonzero(np.diff(steps) <= 0) + 1

@@ -86,20 +86,6 @@ def read_tail(path: Path, stream: Stream) -> Tail:
     return Tail(table[:, 0].copy(), table[:, 1].copy(), _stack(rows, stream), found.end, tuple(damage))
 
 
-def join_tails(tails: list[Tail], stream: Stream) -> Tail:
-    """Several tails as one."""
-    width = max((tail.values.shape[1] for tail in tails), default=0)
-    values = np.tile(empty_row(stream, width), (sum(len(tail.ordinals) for tail in tails), 1))
-    done = 0
-    for tail in tails:
-        count, columns = tail.values.shape
-        values[done : done + count, :columns] = tail.values
-        done += count
-    nothing = np.empty(0, np.int64)
-    ordinals = np.concatenate([nothing, *(tail.ordinals for tail in tails)])
-    return Tail(ordinals, np.concatenate([nothing, *(tail.steps for tail in tails)]), values)
-
-
 def _stack(rows: list[Values], stream: Stream) -> Values:
     width = max((len(row) for row in rows), default=0)
     values = np.tile(empty_row(stream, width), (len(rows), 1))

@@ -5,7 +5,8 @@ rows are read back.
 """
 
 import os
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from auscult.core.finding import Finding
 from auscult.core.metric import Stream
 from auscult.core.run import RunInfo, Segment
 from auscult.core.sink import Channel, Record
+from auscult.store.damage import readable
 from auscult.store.layout import (
     CHANNELS,
     EVENTS,
@@ -31,6 +33,15 @@ from auscult.store.rowlog import RowLog
 from auscult.store.sealer import Sealer, SealingError
 
 IfExists = Literal["new", "resume", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Rows of one stream that could not be written: how many, the step of the first and of the last."""
+
+    rows: int
+    step: int
+    last_step: int
 
 
 class StoreWriter:
@@ -54,6 +65,7 @@ class StoreWriter:
         self._closed = False
         self._sealer = Sealer()
         self._streams: dict[Stream, RowLog] = {}
+        self._losses: dict[Stream, Loss] = {}  # not written down yet
         known = _read_strictly(path / CHANNELS)
         self._events = AppendLog(path / EVENTS)
         self._events.cut(_read_strictly(path / EVENTS).end)
@@ -79,8 +91,9 @@ class StoreWriter:
         """
         path = Path(path).absolute()
         if if_exists == "resume" and (path / RUN).exists():
-            stored, segments = read_info(path)
-            events = _read_strictly(path / EVENTS).objects
+            with readable(path):
+                stored, segments = read_info(path)
+                events = _read_strictly(path / EVENTS).objects
             segments = max(segments, sum(each["kind"] == "segment" for each in events))
             return cls(path, stored, segments, resumed=True)
         if not _claim(path):
@@ -103,8 +116,7 @@ class StoreWriter:
         """
         if not self._mine():
             return
-        ordinals = {stream: log.ordinal for stream, log in self._streams.items()}
-        fields = {**facts, **segment_to_fields(segment), "segment": self._segments, "ordinals": ordinals}
+        fields = {**facts, **segment_to_fields(segment), "segment": self._segments, "ordinals": self._settle()}
         self._write_line("segment", segment.step, fields)
         self._segments += 1
         self._segment_step = segment.step
@@ -123,8 +135,15 @@ class StoreWriter:
         """
         if not self._mine():
             return
-        log = self._streams.get(record.stream) or self._open(record.stream, [])
-        log.append(record)
+        try:
+            log = self._streams.get(record.stream) or self._open(record.stream, [])
+            log.append(record)
+        except OSError:
+            self._lose(record)
+            raise
+        if record.stream in self._losses:
+            with suppress(OSError):  # it is tried again
+                self._tell_losses()
         if self._sealer.error is not None:
             self._raise_kept()
 
@@ -137,9 +156,12 @@ class StoreWriter:
         log.append_block(segment, block, complete_from=self._segment_step if segment else 0)
 
     def write_event(self, kind: str, step: int, **facts: Any) -> None:
-        """Append a line to `events.jsonl`; non-finite floats become strings."""
+        """Append a line to `events.jsonl`; non-finite floats become strings.
+
+        The line of kind `end` also says how many rows there are, so that a loss is noticed.
+        """
         if self._mine():
-            self._write_line(kind, step, facts)
+            self._write_line(kind, step, {**facts, "ordinals": self._settle()} if kind == "end" else facts)
 
     def write_finding(self, step: int, finding: Finding) -> None:
         """Append a finding, at the step at which it became known."""
@@ -172,6 +194,24 @@ class StoreWriter:
 
     def _write_line(self, kind: str, step: int, facts: dict[str, Any]) -> None:
         self._events.append(encode_line({"kind": kind, "step": step, **facts}))
+
+    def _settle(self) -> dict[Stream, int]:
+        """Make sure that the rows stay where they are, whatever happens, and count them."""
+        self._tell_losses()
+        for log in self._streams.values():
+            log.sync()
+        return {stream: log.ordinal for stream, log in self._streams.items()}
+
+    def _lose(self, record: Record) -> None:
+        """A row could not be written."""
+        known = self._losses.get(record.stream, Loss(0, record.step, record.step))
+        self._losses[record.stream] = replace(known, rows=known.rows + 1, last_step=record.step)
+
+    def _tell_losses(self) -> None:
+        for stream, loss in tuple(self._losses.items()):
+            facts = {"stream": stream, "rows": loss.rows, "last_step": loss.last_step}
+            self._write_line("lost", loss.step, facts)
+            del self._losses[stream]
 
     def _open(self, stream: Stream, known: list[Channel]) -> RowLog:
         log = RowLog(self.path / stream, stream, known, self._channels, self._sealer, self.info.id)
