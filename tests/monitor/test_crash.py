@@ -44,7 +44,9 @@ def test_every_step_up_to_saved_step_is_read_back(tmp_path) -> None:
         path, acknowledged = tmp_path / f"run{trial}", tmp_path / f"truth{trial}"
         child = processes.Process(target=train, args=(str(path), str(acknowledged)))
         child.start()
+        deadline = time.monotonic() + 120
         while not acknowledged.exists() or acknowledged.stat().st_size < 100:
+            assert child.is_alive() and time.monotonic() < deadline, "the training did not begin"
             time.sleep(0.005)
         time.sleep(generator.uniform(0.0, 1.0))
         assert child.pid is not None

@@ -186,9 +186,11 @@ class Run:
         info: Identity, configuration and environment.
         segments: The beginning and every resume, in order.
         source: Where rows come from.
-        events: What happened at a step, as stored: `segment`, `schedule`, `finding`, `failure`, `audit`, `end`.
-        damage: What was left out because it is damaged; empty unless `load(path, skip_damage=True)`.
-        stop: Steps from here on are not part of this run (see `until`).
+        events: What happened at a step, as stored: `segment`, `order`, `audit`, `schedule`, `finding`, `failure`,
+            `lost`, `end`.
+        damage: What is missing, as in the copy of a run that went on or after a full disk, and with
+            `load(path, skip_damage=True)` what was left out because it is damaged.
+        stop: Steps from here on are not part of this run: those after `until`, or after loading one that goes on.
     """
 
     info: RunInfo

@@ -103,7 +103,7 @@ def _unobserved(run: Run) -> str:
 
 def _notices(run: Run) -> str:
     """Damage, failures of the monitor and changes of its schedule."""
-    sentences = [f"Damaged and left out: {shown_lines(each)}" for each in run.damage]
+    sentences = [f"Missing or damaged: {shown_lines(each)}" for each in run.damage]
     for event in run.events:
         if event["kind"] in ("failure", "schedule") and event["step"] < run.stop:
             details = ", ".join(
