@@ -312,3 +312,26 @@ def test_one_bad_value_does_not_take_the_others_with_it(tmp_path) -> None:
             monitor.log(loss=1.0, accuracy=None, late=2.0)
     run = auscult.load(tmp_path / "run")
     assert len(run.series("loss")) == len(run.series("late")) == 3 and "accuracy" not in run.metrics
+
+
+def test_a_closure_that_is_called_many_times_is_one_step_with_its_first_gradient(tmp_path) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=5)
+    inputs, first, calls = torch.randn(20, 4), [], []
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (model(inputs)[:, 0] - inputs.sum(1)).square().mean()
+        loss.backward()
+        calls.append(norm(*(p.grad for p in model.parameters())))
+        return loss
+
+    with auscult.watch(model, optimizer, tmp_path / "run", every=(1, 1)) as monitor:
+        for _ in range(4):
+            begun = len(calls)
+            optimizer.step(closure)
+            first.append(calls[begun])
+    assert len(calls) > 8
+    run = auscult.load(monitor.path)
+    np.testing.assert_allclose(run.series("grad_norm").values, first, rtol=1e-6)

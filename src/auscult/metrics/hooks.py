@@ -68,6 +68,9 @@ class OptimizerHooks:
     Once per update, also when a subclass calls `super().step()` (torch then runs the hooks twice) or an earlier step
     was left by an exception. With a closure, `before` comes after its first evaluation, when the gradients exist.
 
+    Attributes:
+        reevaluating: Whether the optimizer is calling its closure again, within one update.
+
     Args:
         optimizer: The optimizer, or a wrapper that keeps it in `.optimizer`.
         before: Called with gradients in place and parameters not yet changed.
@@ -78,6 +81,7 @@ class OptimizerHooks:
         self._before = before
         self._after = after
         self._outermost: FrameType | None = None
+        self.reevaluating = False
         inner = inner_optimizer(optimizer)
         self._handles: list[RemovableHandle] = [
             inner.register_step_pre_hook(self._on_pre),
@@ -117,7 +121,11 @@ class OptimizerHooks:
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             nonlocal called
-            result = closure(*args, **kwargs)
+            self.reevaluating = called
+            try:
+                result = closure(*args, **kwargs)
+            finally:
+                self.reevaluating = False
             if not called:
                 called = True
                 self._before()

@@ -365,7 +365,8 @@ class Monitor:
     def _on_backward(self) -> None:
         """A backward pass has reached a parameter: what was taken for clipping is old where no update followed."""
         self._backward_began = True
-        if self._clipped:
+        within_update = any(isinstance(each, OptimizerHooks) and each.reevaluating for each in self._hooks)
+        if self._clipped and not within_update:
             with self._guard("measuring"):
                 self._clipped = False
                 updated = {position for name in self._updated for position in self._held(name)}
