@@ -36,6 +36,9 @@ class MemorySource:
     def blocks(self, stream: Stream) -> list:
         return []
 
+    def details(self) -> tuple[int, ...]:
+        return ()
+
 
 def unobserved(shape: tuple[int, ...]) -> np.ndarray:
     return np.full(shape, NOT_OBSERVED_32).view(np.float32)

@@ -19,6 +19,7 @@ from auscult.core.series import Series
 from auscult.core.sink import Channel, Values, observed
 
 if TYPE_CHECKING:
+    from auscult.core.detail import Detail
     from auscult.core.digest import Block
 
 
@@ -177,6 +178,14 @@ class Source(Protocol):
         """The stored digests of closed blocks, in order."""
         ...
 
+    def details(self) -> tuple[int, ...]:
+        """The steps of which everything was recorded, increasing."""
+        ...
+
+    def detail(self, step: int) -> "Detail":
+        """What was recorded of one of them."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -303,6 +312,26 @@ class Run:
         if found or path:
             self._require_path(metric, path, tuple(channel.path for _, channel, _ in found))
         return Series(metric, path, unit=unit_of(metric))
+
+    @property
+    def details(self) -> tuple[int, ...]:
+        """The steps of which everything was recorded, increasing; `run.detail(step)` reads one."""
+        return tuple(step for step in self.source.details() if step < self.stop)
+
+    def detail(self, step: int) -> "Detail":
+        """Distributions, units, normalisation and fan-in of every tensor at one step.
+
+        Raises:
+            UnknownName: if the step was not recorded in full detail.
+        """
+        known = self.details
+        if step not in known:
+            listed = ", ".join(str(each) for each in known) or "none"
+            raise UnknownName(
+                f"Expected a step that was recorded in full detail, but got {step}. `run.details` has {listed}; "
+                "`monitor.examine()` records the step in progress."
+            )
+        return self.source.detail(step)
 
     def until(self, step: int) -> "Run":
         """The run as it stood right after this step."""

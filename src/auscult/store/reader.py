@@ -11,12 +11,14 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from auscult.core.detail import Detail
 from auscult.core.digest import BLOCK_STEPS, Block
 from auscult.core.errors import StoreError
 from auscult.core.metric import Stream
 from auscult.core.run import Run, Segment
 from auscult.core.sink import Channel, Values
 from auscult.store.damage import Damage, readable
+from auscult.store.details import list_details, read_detail
 from auscult.store.history import History, read_history
 from auscult.store.layout import CHANNELS, FORMAT, RUN, read_info
 from auscult.store.lines import read_lines
@@ -29,9 +31,10 @@ LIST_DEPTH = 3
 class StoreSource:
     """Hands out what a directory holds; see `auscult.core.run.Source`."""
 
-    def __init__(self, path: Path, streams: Mapping[Stream, StoredStream]) -> None:
+    def __init__(self, path: Path, streams: Mapping[Stream, StoredStream], details: Mapping[int, Path]) -> None:
         self._path = path
         self._streams = streams
+        self._details = details
 
     def streams(self) -> tuple[Stream, ...]:
         """The streams that have at least one channel."""
@@ -55,6 +58,15 @@ class StoreSource:
         """The stored digests of closed blocks of 64 or 1,024 steps, in order."""
         with readable(self._path):
             return self._streams[stream].blocks(level)
+
+    def details(self) -> tuple[int, ...]:
+        """The steps of which everything was recorded, increasing."""
+        return tuple(self._details)
+
+    def detail(self, step: int) -> Detail:
+        """What was recorded of one of them."""
+        with readable(self._path):
+            return read_detail(self._details[step])
 
 
 def load(path: str | os.PathLike[str], *, skip_damage: bool = False) -> Run:
@@ -88,10 +100,11 @@ def load(path: str | os.PathLike[str], *, skip_damage: bool = False) -> Run:
         damage = Damage(skip_damage, history.finished)
         history.tell(damage)
         streams = _open_streams(path, snapshots, history, damage)
+        details = _find_details(path, history, damage)
     return Run(
         info,
         history.segments or (Segment(0, info.created, versions=info.versions),),
-        StoreSource(path, streams),
+        StoreSource(path, streams, details),
         history.events,
         damage.entries,
         _stop(streams, history),
@@ -158,6 +171,23 @@ def _open_streams(
         for stored in streams.values():
             stored.verify()
     return streams
+
+
+def _find_details(path: Path, history: History, damage: Damage) -> dict[int, Path]:
+    """The details of the run; where damage is skipped, those that are whole."""
+    starts = {number: start.step for number, start in history.starts("steps").items()}
+    found = list_details(path, starts)
+    if not damage.skip:
+        return found
+    whole: dict[int, Path] = {}
+    for step, file in found.items():
+        try:
+            read_detail(file)
+        except StoreError as error:
+            damage.report(str(error))
+        else:
+            whole[step] = file
+    return whole
 
 
 def _stop(streams: Mapping[Stream, StoredStream], history: History) -> int:

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
+from auscult.core.detail import Detail
 from auscult.core.digest import Block
 from auscult.core.errors import SetupError, StoreError
 from auscult.core.finding import Finding
@@ -18,6 +19,7 @@ from auscult.core.metric import Stream
 from auscult.core.run import RunInfo, Segment
 from auscult.core.sink import Channel, Record
 from auscult.store.damage import readable
+from auscult.store.details import write_detail
 from auscult.store.layout import (
     CHANNELS,
     EVENTS,
@@ -154,6 +156,11 @@ class StoreWriter:
         log = self._streams.get(block.stream) or self._open(block.stream, [])
         segment = max(self._segments - 1, 0)
         log.append_block(segment, block, complete_from=self._segment_step if segment else 0)
+
+    def write_detail(self, detail: Detail) -> None:
+        """Write everything about one step to a file of its own."""
+        if self._mine():
+            write_detail(self.path, max(self._segments - 1, 0), detail)
 
     def write_event(self, kind: str, step: int, **facts: Any) -> None:
         """Append a line to `events.jsonl`; non-finite floats become strings.
