@@ -107,7 +107,8 @@ def train(
     optimizer = torch.optim.SGD(model.parameters(), lr=plan.lr)
     facts = {"optimizer": "sgd", "lr": plan.lr, "batch": BATCH, "seed": generator.initial_seed(), **config}
     contexts, targets = names.train.contexts, names.train.targets
-    with watch(model, optimizer, path, config=facts, every=plan.every, on_finding=on_finding) as monitor:
+    watched = watch(model, optimizer, path, config=facts, every=plan.every, steps=plan.steps, on_finding=on_finding)
+    with watched as monitor:
         if on_start is not None:
             on_start(monitor)
         for step in range(plan.steps):

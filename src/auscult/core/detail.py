@@ -44,6 +44,11 @@ class TensorDetail:
         """Number of elements."""
         return self.histogram.total + self.histogram.nonfinite
 
+    @property
+    def mean_square(self) -> float:
+        """Mean of the squared elements."""
+        return self.mean**2 + (self.std**2 * (self.count - 1) / self.count if self.count > 1 else 0.0)
+
     def __add__(self, other: "TensorDetail") -> "TensorDetail":
         """Both sets of elements together, as when a module is called twice; moments combine exactly (Chan, 1979)."""
         left, right = self.count, other.count
@@ -150,8 +155,5 @@ class Detail:
         initialisation is 5/3 for tanh and sqrt(2) for ReLU (He et al., 2015).
         """
         weights = {each.path: each for each in self.of("param")}
-        return {
-            path: (fan_in * (weights[path].mean ** 2 + weights[path].std ** 2)) ** 0.5
-            for path, fan_in in self.fan_ins.items()
-            if path in weights
-        }
+        return {path: (fan_in * weights[path].mean_square) ** 0.5 for path, fan_in in self.fan_ins.items()
+                if path in weights}  # fmt: skip

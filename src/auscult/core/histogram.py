@@ -40,16 +40,14 @@ class Histogram:
 
         Args:
             counts: int64 `(2048,)`, elements by the first 11 bits of their float32 representation.
-            zeros: Number of exact zeros, of either sign, which `counts` holds as well.
+            zeros: Number of exact zeros, which `counts` holds among the positive numbers (-0.0 + 0 is 0.0).
 
         Returns:
             The histogram.
         """
         positive, negative = counts[:_NONFINITE].copy(), counts[PREFIXES // 2 :][:_NONFINITE].copy()
         nonfinite = int(counts.sum() - positive.sum() - negative.sum())
-        plain = min(int(positive[0]), zeros)
-        positive[0] -= plain
-        negative[0] -= zeros - plain  # zeros and the smallest numbers share a prefix
+        positive[0] -= zeros  # the smallest numbers share their prefix
         all_counts = np.concatenate([negative[::-1], [zeros], positive])
         all_codes = np.arange(-_NONFINITE, _NONFINITE + 1)
         held = all_counts > 0

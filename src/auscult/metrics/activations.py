@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from auscult.core.sink import Values, to_float32
+from auscult.metrics.examination import Examination
 from auscult.metrics.hooks import ModuleHook
 from auscult.metrics.norms import is_transformed, measurable
 from auscult.metrics.parameters import clean_path, unwrap
+from auscult.metrics.units import SATURATED
 
 SAMPLE = 4096
-SATURATED = 0.97
 METRICS = (
     "activation_mean",
     "activation_std",
@@ -55,6 +56,7 @@ class Activations:
         paths: The watched modules, in definition order.
         order: The modules seen so far in armed forward passes, in the order of their first calls.
         armed: Whether the next passes are measured.
+        examination: Takes everything about the next passes, where they are armed; then moments are of all elements.
         touched: Whether a leaf module was called for training since the last `take`.
         spent: Seconds spent in the hooks since it was last set to 0.
 
@@ -69,8 +71,10 @@ class Activations:
         self.paths = tuple(path for path, _ in leaves)
         self.order: list[str] = []
         self.armed = False
+        self.examination: Examination | None = None
         self.touched = False
         self._root = ref(root)
+        self._leaves = [ref(module) for _, module in leaves]
         self.spent = 0.0
         self._failed = failed
         self._called: set[int] = set()
@@ -105,7 +109,7 @@ class Activations:
             if self._training():
                 self.touched = True
                 if self.armed:
-                    self._measure(number, output)
+                    self._measure(number, inputs, output)
         except Exception as error:
             self.armed = False
             self._failed("activations", error)
@@ -116,21 +120,24 @@ class Activations:
         root = self._root()
         return root is not None and root.training and torch.is_grad_enabled() and not _inside_backward()
 
-    def _measure(self, number: int, output: object) -> None:
+    def _measure(self, number: int, inputs: object, output: object) -> None:
         tensor = _first_tensor(output)
         if tensor is None:
             return
         if number not in self._called:
             self._called.add(number)
             self.order.append(self.paths[number])
+        examination = self.examination
         with torch.no_grad():
             values = tensor.detach()
-            self._outputs.setdefault(number, []).append(
-                _Call(_moments(values), _units(values, self._axis(number, values)))
-            )
+            axis = self._axis(number, values)
+            call = _Call(_moments(values, exact=examination is not None), _units(values, axis))
+            self._outputs.setdefault(number, []).append(call)
+            module = self._leaves[number]()
+            if examination is not None and module is not None:
+                examination.add_call(number, module, inputs, values, axis)
         if tensor.requires_grad and not tensor.is_leaf:  # a leaf would keep its hook for ever
-            axis = self._axis(number, tensor)
-            tensor.register_hook(partial(self._on_gradient, number, axis, self._gradients))
+            tensor.register_hook(partial(self._on_gradient, number, axis, self._gradients, examination))
 
     def _axis(self, number: int, output: Tensor) -> int:
         """The dimension that counts a module's units; an activation has those of the module called before it."""
@@ -140,11 +147,21 @@ class Activations:
         self._latest_axis = axis
         return axis
 
-    def _on_gradient(self, number: int, axis: int, gradients: dict[int, list["_Call"]], gradient: Tensor) -> None:
+    def _on_gradient(
+        self,
+        number: int,
+        axis: int,
+        gradients: dict[int, list["_Call"]],
+        examination: Examination | None,
+        gradient: Tensor,
+    ) -> None:
         begin = perf_counter()
         try:
             with torch.no_grad():
-                gradients.setdefault(number, []).append(_Call(_moments(gradient), _units(gradient, axis)))
+                call = _Call(_moments(gradient, exact=examination is not None), _units(gradient, axis))
+                gradients.setdefault(number, []).append(call)
+                if examination is not None:
+                    examination.add("activation_grad", number, gradient)
         except Exception as error:
             self._failed("activations", error)
         self.spent += perf_counter() - begin
@@ -202,8 +219,8 @@ def _first_tensor(output: object) -> Tensor | None:
     return None
 
 
-def _sample(tensor: Tensor) -> Tensor:
-    """At most 2 * 4096 elements, every k-th with k prime, as float64."""
+def _sample(tensor: Tensor, exact: bool) -> Tensor:
+    """At most 2 * 4096 elements, every k-th with k prime, as float64; all of them where it must be exact."""
     if tensor.is_contiguous():
         flat = tensor.view(-1)
     elif tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
@@ -211,13 +228,13 @@ def _sample(tensor: Tensor) -> Tensor:
     else:
         flat = tensor.reshape(-1)
     stride = next((each for each in _STRIDES if each * 2 * SAMPLE >= flat.numel()), flat.numel() // SAMPLE)
-    values = flat[::stride]
+    values = flat if exact else flat[::stride]
     return values.float() if values.device.type == "mps" else values.double()
 
 
-def _moments(tensor: Tensor) -> Tensor:
+def _moments(tensor: Tensor, exact: bool) -> Tensor:
     """float64 `(5,)`: elements sampled, mean, sum of squared deviations, saturated, outside of [-1, 1]."""
-    values = _sample(tensor)
+    values = _sample(tensor, exact)
     mean = values.mean()
     size = values.abs()
     return torch.stack(

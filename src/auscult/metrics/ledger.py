@@ -3,15 +3,17 @@
 One snapshot of the parameters, copied right before the update, gives the update that was really applied.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from auscult.core.detail import TensorKind
 from auscult.core.sink import Values, to_float32
-from auscult.metrics.norms import means_and_stds, measurable, norms
+from auscult.metrics.examination import Examination
+from auscult.metrics.norms import as_real, means_and_stds, measurable, norms
 from auscult.metrics.pack import Pack, fits
 
 GRAD, PARAM, UPDATE = range(3)
@@ -24,9 +26,13 @@ class Ledger:
 
     The caller says when: `gradients` before anything clips, `before` and `after` around the optimizer's update. Small
     tensors go through a `Pack`, large ones by themselves.
+
+    Attributes:
+        examination: Is told everything about this step's tensors; None on most steps.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self.examination: Examination | None = None
         self._parameters = list(parameters)
         self._position = {id(tensor): position for position, tensor in enumerate(self._parameters)}
         small = [position for position, tensor in enumerate(self._parameters) if fits(tensor)]
@@ -63,6 +69,7 @@ class Ledger:
         self._take_norms(GRAD, loose, [present[position] for position in loose])
         if moments:
             self._take_moments(GRAD, list(present), list(present.values()))
+        self._examine("grad", present)
 
     def forget_gradients(self, positions: Iterable[int]) -> None:
         """These gradients were taken too early: a backward pass came before their update."""
@@ -70,6 +77,9 @@ class Ledger:
         if not stale:
             return
         self._measured -= stale
+        if self.examination is not None:
+            for position in stale:
+                self.examination.forget("grad", position)
         self._norms = [_without(stale, each) if each[0] == GRAD else each for each in self._norms]
         self._moments = [_without(stale, each) if each[0] == GRAD else each for each in self._moments]
 
@@ -118,6 +128,8 @@ class Ledger:
         if moments:
             self._take_moments(PARAM, held, list(tensors.values()))
             self._take_moments(UPDATE, list(updates), list(updates.values()))
+        self._examine("param", tensors)
+        self._examine("update", updates)
 
     def collect(self, norm_row: Values, moment_row: Values | None) -> None:
         """Bring everything taken since the last call to the host, into rows whose other entries are left alone.
@@ -145,6 +157,11 @@ class Ledger:
         self._snapshots.clear()
         self._snapshot = self._scratch = Pack([])
         self._place.clear()
+
+    def _examine(self, kind: TensorKind, tensors: Mapping[int, Tensor]) -> None:
+        if self.examination is not None:
+            for position, tensor in tensors.items():
+                self.examination.add(kind, position, as_real(tensor))
 
     def _is_packed(self, position: int, tensor: Tensor) -> bool:
         """Whether a parameter, or its gradient, is still what it was when it got its place."""

@@ -43,7 +43,7 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
     """
     if not tensors:
         return torch.empty(0, dtype=torch.float64)
-    dense = [_dense(each) for each in tensors]
+    dense = [as_real(each) for each in tensors]
     if dense[0].device.type != "cpu":
         wide = torch.float32 if dense[0].device.type == "mps" else torch.float64
         return torch.stack([torch.linalg.vector_norm(each, dtype=wide) for each in dense])
@@ -78,7 +78,7 @@ def means_and_stds(tensors: Sequence[Tensor]) -> Tensor:
     """
     if not tensors:
         return torch.empty(2, 0, dtype=torch.float64)
-    dense = [_dense(each) for each in tensors]
+    dense = [as_real(each) for each in tensors]
     if dense[0].device.type == "mps":
         wide = [each.float() for each in dense]
         return torch.stack([torch.stack([each.mean() for each in wide]), torch.stack([each.std() for each in wide])])
@@ -92,7 +92,7 @@ def means_and_stds(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack([torch.where(degrees >= 0, means, torch.nan), stds])
 
 
-def _dense(tensor: Tensor) -> Tensor:
+def as_real(tensor: Tensor) -> Tensor:
     """The elements as a real, strided, detached tensor; shares memory wherever it can."""
     tensor = tensor.detach()
     if tensor.layout != torch.strided:

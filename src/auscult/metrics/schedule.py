@@ -12,6 +12,7 @@ from auscult.core.errors import SetupError
 
 REVIEW_STEPS = 256
 LONGEST = 1024
+FIRST_EXAMINED = 64
 _SAMPLING = 16  # samples per norms: they cost several times as much
 
 
@@ -26,16 +27,20 @@ class Cadence:
 class Schedule:
     """Decides by step number alone which steps are measured, and adapts the cadence to the budget.
 
+    Besides, few steps are examined in full detail: the first, the last where it is known, and those whose number is a
+    power of two, 64 or more; of these, with an adapting cadence, only those that the budget has room for.
+
     Args:
         every: A fixed cadence: norms at every k-th step and samples at every 16 k-th, or the pair (norms, samples);
             powers of two. None adapts.
         budget: Share of the bare step time that measuring may take; used when `every` is None.
+        last: The last step of the training; None where it is not known.
 
     Raises:
         SetupError: if `every` is not a power of two, or the budget is not between 0 and 1.
     """
 
-    def __init__(self, every: int | tuple[int, int] | None, budget: float) -> None:
+    def __init__(self, every: int | tuple[int, int] | None, budget: float, last: int | None = None) -> None:
         pair = (every, every * _SAMPLING) if isinstance(every, int) else every or (1, _SAMPLING)
         for each in pair:
             if each < 1 or each & (each - 1):
@@ -51,6 +56,9 @@ class Schedule:
         self._window: dict[tuple[bool, bool], list[float]] = {}  # (norms, samples) to seconds, since the last review
         self._costs: dict[tuple[bool, bool], float] = {}  # typical cost of each kind of step, as last seen
         self._bare: list[float] = []
+        self._last = last
+        self._examining = 0.0  # seconds that the last examined step took
+        self._trained = 0.0  # seconds of training so far
 
     def norms(self, step: int) -> bool:
         """Whether norms are taken at this step."""
@@ -60,19 +68,33 @@ class Schedule:
         """Whether moments and activations are taken at this step."""
         return step % self.cadence.samples == 0
 
-    def spent(self, step: int, inside: float, whole: float) -> Cadence | None:
+    def examines(self, step: int) -> bool:
+        """Whether this step is examined in full detail."""
+        if step in (0, self._last):
+            return True
+        wanted = step >= FIRST_EXAMINED and step & (step - 1) == 0
+        return wanted and (self.fixed or self._examining <= self._budget / 4 * self._trained)
+
+    def spent(self, step: int, inside: float, whole: float | None, examined: bool = False) -> Cadence | None:
         """Note what a step took.
 
         Args:
             step: The step.
             inside: Seconds of it spent inside auscult.
-            whole: Seconds from the update before to this one.
+            whole: Seconds from the update before to this one; None for the first.
+            examined: Whether it was examined in full detail, which says nothing about what other steps cost.
 
         Returns:
             The new cadence, if it changes with the next step.
         """
-        self._window.setdefault((self.norms(step), self.samples(step)), []).append(inside)
-        self._bare.append(whole - inside)
+        if examined:
+            self._examining = inside
+        if whole is None:
+            return None
+        self._trained += whole - inside
+        if not examined:
+            self._window.setdefault((self.norms(step), self.samples(step)), []).append(inside)
+            self._bare.append(whole - inside)
         if self.fixed or (step + 1) % REVIEW_STEPS:
             return None
         new = self._review()

@@ -14,6 +14,7 @@ from auscult.core.catalogue import METRICS
 from auscult.core.metric import Stream
 from auscult.core.sink import Channel, Record, empty_row, observed
 from auscult.metrics.activations import Taken
+from auscult.metrics.examination import Examination
 
 # Names that auscult records or derives for the whole run; a user's number under one of them would hide ours.
 _TAKEN = {each.name for each in METRICS.values() if each.stream in ("steps", "norms", "sampled")} - {"lr"}
@@ -33,6 +34,7 @@ class Draft:
         norms_taken: Whether the ledger holds norms of this step.
         sampled: Whether it is a step of the sampling schedule.
         activations: What the activation hooks saw, where they were armed.
+        examination: Collects everything about the step, where that is wanted.
     """
 
     step: int
@@ -44,6 +46,7 @@ class Draft:
     norms_taken: bool = False
     sampled: bool = False
     activations: Taken | None = None
+    examination: Examination | None = None
 
     @property
     def told(self) -> bool:

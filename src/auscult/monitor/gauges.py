@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from auscult.core.detail import Detail
 from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run
 from auscult.core.sink import Channel, Record, Values, empty_row
 from auscult.metrics.activations import METRICS as ACTIVATIONS
 from auscult.metrics.activations import Activations, Taken
 from auscult.metrics.environment import resident_bytes
+from auscult.metrics.examination import Examination, fan_ins_of
 from auscult.metrics.ledger import Ledger
 from auscult.monitor.draft import Columns, Draft, is_finite
 
@@ -44,6 +46,8 @@ class Gauges:
         self.activations = Activations(model, failed) if activations else None
         known = {stream: past.source.channels(stream) for stream in past.streams} if past is not None else {}
         self._columns = {stream: Columns(stream, known.get(stream, ())) for stream in _STREAMS}
+        self._table = tuple(table)
+        self._fan_ins = fan_ins_of(model)
         paths = [each.path for each in table]
         modules = self.activations.paths if self.activations is not None else ()
         self._parameters, self._modules = len(paths), len(modules)
@@ -55,10 +59,17 @@ class Gauges:
             + [Channel("memory", "")]
         )
 
-    def arm(self, armed: bool) -> None:
-        """Let the activation hooks measure the next passes, or sleep."""
+    def arm(self, draft: Draft) -> None:
+        """Let the instruments measure what is wanted of a step, or sleep."""
+        self.ledger.examination = draft.examination
         if self.activations is not None:
-            self.activations.armed = armed
+            self.activations.armed = draft.sampled
+            self.activations.examination = draft.examination
+
+    def examine(self, step: int) -> Examination:
+        """What will take everything about a step."""
+        paths = () if self.activations is None else self.activations.paths
+        return Examination(step, self._table, paths, self._fan_ins)
 
     def order(self) -> list[str]:
         """The leaf modules in the order of their first calls; empty before the first armed pass."""
@@ -80,6 +91,16 @@ class Gauges:
         if self.activations is not None:
             taken = self.activations.take()
             draft.activations = taken if draft.sampled else None
+
+    def detail(self, draft: Draft) -> Detail | None:
+        """Everything about a finished step, where that was wanted."""
+        if draft.examination is None:
+            return None
+        try:
+            return draft.examination.detail()
+        except Exception as error:  # the rows are not lost with it
+            self._failed("examination", error)
+            return None
 
     def records(self, draft: Draft) -> list[Record]:
         """The rows of a finished step, one per stream that has something to tell; brings everything to the host."""

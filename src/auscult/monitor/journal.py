@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from auscult.core.detail import Detail
 from auscult.core.errors import StopTraining
 from auscult.core.finding import SEVERITIES, Finding, Severity
 from auscult.core.run import Audit, Run, Segment
@@ -123,6 +124,12 @@ class Journal:
         if self._judging:
             self._judging = self._try("rules", lambda: found.extend(self._judge(step, records)))
         self._announce(step, found)
+
+    def keep(self, detail: Detail) -> None:
+        """Take everything about a finished step."""
+        if not self._foreign():
+            with np.errstate(all="ignore"):
+                self._try("details", self._writer.write_detail, detail)
 
     def lose_row(self) -> None:
         """A row could not even be made: `saved_step` moves no further."""

@@ -50,6 +50,7 @@ def watch(
     *,
     if_exists: IfExists = "new",
     step: int | None = None,
+    steps: int | None = None,
     config: object = None,
     loss_fn: nn.Module | None = None,
     every: int | tuple[int, int] | None = None,
@@ -73,6 +74,7 @@ def watch(
         if_exists: `"new"` takes the next free name (`runs/mnist-2`), `"resume"` continues the run there (or begins it),
             `"error"` refuses.
         step: Number of the next update; None continues after the last recorded one, or begins at 0.
+        steps: How many updates the whole training will make, where it is known; the last is examined in full detail.
         config: The hyperparameters to keep with the run: a mapping, a dataclass or an argparse namespace.
         loss_fn: The loss module, where the first loss call cannot be seen otherwise (inside `torch.compile`).
         every: Take norms at every k-th step and samples (moments, activations) at every 16 k-th, or `(norms, samples)`
@@ -112,7 +114,7 @@ def watch(
         step=_step_number(step) if step is not None else None,
         config=config,
         loss_fn=loss_fn,
-        schedule=Schedule(every, budget),
+        schedule=Schedule(every, budget, _last_step(steps)),
         activations=activations,
         include=include,
         exclude=exclude,
@@ -170,6 +172,7 @@ class Monitor:
         self._measuring = True
         self._clipped = False
         self._backward_began = False
+        self._examine_next = False
         self._guard = Guard(self._failed)
         self._last_update: float | None = None
         self._order_known = False
@@ -246,6 +249,18 @@ class Monitor:
         """
         with self._guard("log_categories"):
             self._open_draft().add_sums(by_category(losses, categories, lengths))
+
+    def examine(self) -> None:
+        """Record the step in progress in full detail, as the first and the last one are; `run.detail(step)` has it.
+
+        Distributions of activations, gradients, parameters and updates, saturated and dead units, BatchNorm statistics:
+        of all elements, so it takes several times as long as the step itself. Once the forward pass of a step has
+        begun, it is the next step that is recorded.
+        """
+        self._examine_next = True
+        if not (self._forward_began or self._backward_began or self._gauges.touched()):
+            with self._guard("measuring"):
+                self._begin_examination()
 
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
         """Clip the gradients of the model as `torch.nn.utils.clip_grad_norm_` does, to the bit, and log what it did.
@@ -345,7 +360,17 @@ class Monitor:
         if self._measuring:
             self._draft.norms_taken = self._schedule.norms(self.step)
             self._draft.sampled = self._schedule.samples(self.step)
-        self._gauges.arm(self._draft.sampled)
+        if self._examine_next or self._schedule.examines(self.step):
+            self._begin_examination()
+        self._gauges.arm(self._draft)
+
+    def _begin_examination(self) -> None:
+        """The step that begins is recorded in full detail."""
+        self._examine_next = False
+        if self._measuring:
+            self._draft.norms_taken = self._draft.sampled = True
+            self._draft.examination = self._gauges.examine(self.step)
+            self._gauges.arm(self._draft)
 
     def _on_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model is about to be called."""
@@ -424,12 +449,11 @@ class Monitor:
         self._guard.strict = False
         draft.steps[Channel("overhead_time", "")] = inside
         draft.steps.setdefault(Channel("clip_coefficient", ""), 1.0)
-        if whole is None:
-            return
-        draft.steps[Channel("step_time", "")] = whole
-        if draft.samples:
-            draft.steps[Channel("throughput", "")] = draft.samples / whole
-        cadence = self._schedule.spent(step, inside, whole)
+        if whole is not None:
+            draft.steps[Channel("step_time", "")] = whole
+            if draft.samples:
+                draft.steps[Channel("throughput", "")] = draft.samples / whole
+        cadence = self._schedule.spent(step, inside, whole, draft.examination is not None)
         if cadence is not None:
             self._journal.event("schedule", step + 1, norms=cadence.norms, samples=cadence.samples)
 
@@ -446,6 +470,9 @@ class Monitor:
         finally:
             if not recorded:  # an interrupt counts as well
                 self._journal.lose_row()
+        detail = self._gauges.detail(done)
+        if detail is not None:
+            self._journal.keep(detail)
 
     def _observe_first_pass(self) -> None:
         """After the first backward pass: what the loss call looked like, and the order of the modules."""
@@ -491,8 +518,9 @@ class Monitor:
         if part == "measuring":
             self._measuring = False
             self._draft.norms_taken = self._draft.sampled = False
+            self._draft.examination = None
             self._gauges.ledger.discard()
-            self._gauges.arm(False)
+            self._gauges.arm(self._draft)
         self._journal.fail(part, error)
 
 
@@ -523,6 +551,19 @@ def _step_number(step: object) -> int:
     if number < 0:
         raise SetupError(f"Expected `step` to be a whole number of updates, 0 or more, but got {step!r}.")
     return number
+
+
+def _last_step(steps: object) -> int | None:
+    """The last of so many updates."""
+    if steps is None:
+        return None
+    try:
+        return _step_number(steps) - 1
+    except SetupError:
+        raise SetupError(
+            f"Expected `steps` to be the number of updates of the whole training, but got {steps!r}. "
+            "Write steps=epochs * len(loader), or leave it out."
+        ) from None
 
 
 def _text_of(error: BaseException | None) -> str:

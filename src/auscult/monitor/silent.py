@@ -30,6 +30,9 @@ class SilentMonitor:
     def log_categories(self, *values: object, **named: object) -> None:
         """Do nothing."""
 
+    def examine(self) -> None:
+        """Do nothing."""
+
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
         """Clip as `torch.nn.utils.clip_grad_norm_` does."""
         return nn.utils.clip_grad_norm_(self._model.parameters(), max_norm, norm_type, error_if_nonfinite)

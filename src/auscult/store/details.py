@@ -1,16 +1,16 @@
 """Details: one archive of arrays per step that was recorded in full detail.
 
-`details/<segment>-<step>.npz` is an ordinary NumPy archive, which keeps a CRC-32 of each of its arrays. It is written
-beside its place and moved there, so it is there in full or not at all. Knows nothing of rows.
+`details/<segment>-<step>-<CRC-32>.npz` is an ordinary NumPy archive whose name tells its checksum. It is written beside
+its place and moved there, so it is there in full or not at all. Knows nothing of rows.
 """
 
 import io
 import json
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from auscult.core.errors import StoreError
 from auscult.core.histogram import Histogram
 
 DETAILS = "details"
-_NAME = re.compile(r"(\d{4,})-(\d{9,})\.npz")
+_NAME = re.compile(r"(\d{4,})-(\d{9,})-([0-9a-f]{8})\.npz")
 
 
 def write_detail(path: Path, segment: int, detail: Detail) -> None:
@@ -34,12 +34,13 @@ def write_detail(path: Path, segment: int, detail: Detail) -> None:
     Raises:
         OSError: if it cannot be written.
     """
-    file = path / DETAILS / f"{segment:04d}-{detail.step:09d}.npz"
-    file.parent.mkdir(exist_ok=True)
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **_arrays(detail))
+    np.savez_compressed(buffer, allow_pickle=False, **_arrays(detail))
+    data = buffer.getvalue()
+    file = path / DETAILS / f"{segment:04d}-{detail.step:09d}-{crc32(data):08x}.npz"
+    file.parent.mkdir(exist_ok=True)
     beside = file.with_suffix(".tmp")
-    beside.write_bytes(buffer.getvalue())
+    beside.write_bytes(data)
     beside.replace(file)
 
 
@@ -67,14 +68,15 @@ def read_detail(file: Path) -> Detail:
     Raises:
         StoreError: if the file is damaged.
     """
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            return _detail({name: archive[name] for name in archive.files})
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, IndexError) as error:
+    data = file.read_bytes()
+    match = _NAME.fullmatch(file.name)
+    if match is None or int(match[3], 16) != crc32(data):
         raise StoreError(
-            f"Expected {file} to be a whole archive of arrays, but it is damaged ({error}). The rest of the run is not "
-            "affected; remove the file to go on without it."
-        ) from None
+            f"Expected {file} to fit the checksum in its name, but it does not: it is damaged. Nothing else of the run "
+            "is affected; remove the file to go on without it."
+        )
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return _detail({name: archive[name] for name in archive.files})
 
 
 def _arrays(detail: Detail) -> dict[str, NDArray[Any]]:
@@ -109,8 +111,6 @@ def _detail(arrays: dict[str, NDArray[Any]]) -> Detail:
     """The inverse of `_arrays`."""
     index = json.loads(arrays["index"].tobytes())
     ends = np.cumsum(arrays["bins"])
-    if ends[-1:].sum() != len(arrays["codes"]) or len(arrays["codes"]) != len(arrays["counts"]):
-        raise ValueError("its histograms do not fit together")
     tensors: list[TensorDetail] = []
     for number, (kind, path) in enumerate(index["tensors"]):
         inside = slice(ends[number] - arrays["bins"][number], ends[number])
