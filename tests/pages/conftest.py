@@ -9,8 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from auscult.core.audio import Audio
+from auscult.core.detail import Detail, TensorDetail, TensorKind
 from auscult.core.digest import Block
+from auscult.core.errors import StoreError
 from auscult.core.finding import Evidence, Finding
+from auscult.core.histogram import PREFIXES, Histogram
 from auscult.core.metric import Stream
 from auscult.core.run import Module, Parameter, Run, RunInfo, Segment
 from auscult.core.score import Score, SoundEvent, Voice
@@ -21,9 +24,10 @@ PIECE = 256  # rows handed out at once, as tiles are
 
 @dataclass(frozen=True)
 class MemorySource:
-    """Streams as arrays: channels `(C,)`, steps `(R,)`, rows `(R, C)`."""
+    """Streams as arrays: channels `(C,)`, steps `(R,)`, rows `(R, C)`; details by step, None where damaged."""
 
     tables: Mapping[Stream, tuple[tuple[Channel, ...], NDArray[np.int64], Values]]
+    recorded: Mapping[int, Detail | None]
 
     def streams(self) -> tuple[Stream, ...]:
         return tuple(self.tables)
@@ -46,6 +50,15 @@ class MemorySource:
     def blocks(self, stream: Stream) -> list[Block]:
         return []
 
+    def details(self) -> tuple[int, ...]:
+        return tuple(self.recorded)
+
+    def detail(self, step: int) -> Detail:
+        found = self.recorded[step]
+        if found is None:
+            raise StoreError(f"Expected <whole> details, but those of step {step} are damaged.")
+        return found
+
 
 @dataclass
 class RunMaker:
@@ -60,6 +73,7 @@ class RunMaker:
         self.parameters: tuple[Parameter, ...] = ()
         self.modules: tuple[Module, ...] = ()
         self.events: list[dict[str, Any]] = []
+        self.details: dict[int, Detail | None] = {}
         self.config: dict[str, Any] = {"lr": 1e-3, "model": {"width": 64, "depth": 4}, "name": "baseline"}
 
     def add(self, stream: Stream, metric: str, path: str, values: Any, steps: Any = None) -> None:
@@ -84,9 +98,19 @@ class RunMaker:
                 devices=("cpu",),
             ),
             segments=(Segment(0, 1_790_000_000.0, self.parameters, self.modules),),
-            source=MemorySource(tables),
+            source=MemorySource(tables, self.details),
             events=({"kind": "segment", "step": 0}, *self.events, *end),
         )
+
+
+def make_tensor(kind: TensorKind, path: str, values: Any) -> TensorDetail:
+    """A tensor in full detail, measured by NumPy alone."""
+    flat = np.asarray(values, np.float32).ravel()
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean, low, high = (float(each) for each in (flat.astype(float).mean(), flat.min(), flat.max()))
+        std = float(flat.astype(float).std(ddof=1)) if len(flat) > 1 else float("nan")
+    counts = np.bincount((flat + np.float32(0)).view(np.uint32) >> 21, minlength=PREFIXES)
+    return TensorDetail(kind, path, mean, std, low, high, Histogram.from_prefixes(counts, int((flat == 0).sum())))
 
 
 def _table(
@@ -281,6 +305,12 @@ def maker() -> type[RunMaker]:
 def finding() -> Callable[..., Finding]:
     """`make_finding`."""
     return make_finding
+
+
+@pytest.fixture(scope="session")
+def tensor() -> Callable[..., TensorDetail]:
+    """`make_tensor`."""
+    return make_tensor
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Run
@@ -43,6 +44,44 @@ def test_many_paths_become_lowest_and_highest(healthy: Run, finding: Callable[..
 def test_guides_of_the_update_ratio(healthy: Run) -> None:
     guides = by_name(pictures(healthy, []).charts)["update_ratio"].guides
     assert [(each.low, each.high) for each in guides] == [(1e-4, 1e-3), (1e-3, 1e-3)]
+
+
+def test_update_to_data_has_a_line_per_weight(maker: type) -> None:
+    from auscult.core.run import Parameter
+
+    built = maker(steps=5)
+    names = [f"layers.{number}.{name}" for number in range(40) for name in ("weight", "bias")]
+    built.parameters = tuple(
+        Parameter(p, (3, 3) if p.endswith("weight") else (3,), "float32", True, "0") for p in names
+    )
+    for path in names:
+        built.add("sampled", "update_std", path, np.full(5, 1e-4))
+        built.add("sampled", "param_std", path, np.full(5, 0.1))
+    chart = by_name(pictures(built.make(), []).charts)["update_to_data"]
+    assert chart.by_depth and [(each.low, each.high) for each in chart.guides] == [(1e-3, 1e-3)]
+    assert len(chart.curves) == 24 and "Shown are 24 of 40 weights" in chart.note
+    assert chart.curves[0].label == "layers.0.weight" and chart.curves[-1].label == "layers.39.weight"
+    np.testing.assert_allclose(chart.curves[3].series.values, 1e-3)
+
+
+@pytest.mark.parametrize("expected", [float(np.log(27)), None])
+def test_the_first_loss_stands_beside_what_is_expected(maker: type, expected: float | None) -> None:
+    built = maker(steps=5)
+    built.add("user", "loss", "", np.linspace(27.9, 2, 5))
+    built.add("user", "accuracy", "", np.ones(5))
+    built.events = [
+        {"kind": "audit", "step": 0, "loss": "cross_entropy", "value": 27.9, "expected": expected, "classes": 27,
+         "reduction": "mean", "input_shape": [32, 27], "target_shape": [32]},
+    ]  # fmt: skip
+    loss, other = pictures(built.make(), []).charts
+    assert "(cross_entropy, step 0) gave 27.9" in loss.note and not other.guides
+    assert ("3.296 = log(27)" in loss.note) == (expected is not None)
+    assert [each.low for each in loss.guides] == ([] if expected is None else [expected])
+
+
+def test_a_first_loss_that_was_not_observed_is_said(healthy: Run) -> None:
+    chart = by_name(pictures(healthy, []).charts)["logged-0"]
+    assert "The first loss call was not observed" in chart.note and not chart.guides
 
 
 def test_heat_map_rows_are_in_model_order_with_unobserved_ones(maker: type) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from auscult.core.audio import Audio
+from auscult.core.detail import Detail, TensorDetail, UnitMap
 from auscult.core.finding import Evidence, Finding
-from auscult.core.run import Run
+from auscult.core.run import Module, Parameter, Run
 from auscult.core.score import Score, SoundEvent, Voice
 from auscult.pages.report import report_html
 from auscult.pages.wording import shown
@@ -74,7 +75,7 @@ def test_structure(sick_page: str) -> None:
     assert page.open == []
     assert len(set(page.ids)) == len(page.ids)
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
-    assert sections == ["findings", "sound", "depth", "curves", "unobserved", "run"]
+    assert sections == ["findings", "sound", "depth", "curves", "layers", "unobserved", "run"]
     assert (
         page.words.index("Critical: exploding-gradient") < page.words.index("Evidence") < page.words.index("Depth over")
     )
@@ -228,6 +229,34 @@ def test_size_of_a_wide_run(run_of: Callable[..., Run]) -> None:
     assert len(html.encode()) < 12e6
     for each in Page(html).data["charts"]:
         assert all(len(curve["values"]) <= 2000 for curve in each["curves"])
+
+
+def test_layers_are_on_the_page(maker: Any, tensor: Callable[..., TensorDetail]) -> None:
+    built = maker("</title><script>alert(1)</script>", steps=100)
+    names = tuple(f"<img src=x>.{number}" for number in range(200))
+    built.modules = tuple(Module(path, "<b>Tanh</b>" if n % 2 else "Linear", True) for n, path in enumerate(names))
+    built.parameters = tuple(Parameter(f"{path}.weight", (30, 10), "float32", True, "0") for path in names[::2])
+    built.add("user", "loss", "", np.ones(100))
+    random = np.random.default_rng(0)
+    units = np.ones(256, np.float32)
+    for step in range(9):
+        tensors = [
+            tensor(kind, f"{path}.weight" if kind in ("param", "grad", "update") else path, random.standard_normal(99))
+            for kind in ("activation", "activation_grad", "param", "grad", "update")
+            for path in (names if kind.startswith("activation") else names[::2])
+        ]
+        maps = tuple(
+            UnitMap("saturated", path, units, np.arange(256), random.random((256, 64)).astype(np.float32))
+            for path in names[1::2]
+        )
+        built.details[step] = Detail(step, tuple(tensors), maps)
+    html = report_html(built.make(), [], None, None)
+    page = Page(html)
+    assert page.open == [] and len(set(page.ids)) == len(page.ids)
+    assert not [tag for tag, attributes in page.tags if tag == "b" or (tag == "img" and "alt" not in attributes)]
+    assert not [tag for tag, attributes in page.tags if "style" in attributes]
+    assert "<b>Tanh</b> (100)" in page.words
+    assert len(html.encode()) < 15e6
 
 
 def test_facts_to_reproduce_the_run(sick_page: str) -> None:

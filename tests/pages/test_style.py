@@ -2,6 +2,7 @@
 
 import re
 from importlib.resources import files
+from itertools import pairwise
 
 import pytest
 
@@ -44,3 +45,12 @@ def test_the_map_is_ordered_by_lightness_alone(colours: dict[str, str]) -> None:
         assert 1.5 < ratios[0] < ratios[1] and ratios[1] > 5
     for name in ("nonfinite", "zero"):
         assert contrast(colours[f"--map-{name}"], colours["--map-centre"]) >= 4.5
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+def test_layers_are_ordered_by_lightness_and_stand_out(colours: dict[str, str]) -> None:
+    tones = [colours[f"--depth-{number}"] for number in range(1, 13)]
+    assert all(contrast(tone, colours["--paper"]) >= 3 for tone in tones)
+    assert luminance(tones[-1]) > 3 * luminance(tones[0])
+    bright = [luminance(tone) for tone in tones]
+    assert all(after > 0.99 * before for before, after in pairwise(bright))

@@ -151,8 +151,8 @@ class Detail:
     def gains(self) -> dict[str, float]:
         """By path of a weight, root-mean-square of its elements * sqrt(fan_in).
 
-        A layer of independent weights multiplies the scale of its input by it: 1 keeps the scale; Kaiming
-        initialisation is 5/3 for tanh and sqrt(2) for ReLU (He et al., 2015).
+        A layer of independent weights multiplies the scale of its input by it: 1 keeps the scale; usual are sqrt(2)
+        before ReLU (He et al., 2015) and 5/3 before tanh (`torch.nn.init.calculate_gain`).
         """
         weights = {each.path: each for each in self.of("param")}
         return {path: (fan_in * weights[path].mean_square) ** 0.5 for path, fan_in in self.fan_ins.items()

@@ -12,12 +12,12 @@ import numpy as np
 from auscult.core.catalogue import METRICS, unit_of
 from auscult.core.errors import UnknownName
 from auscult.core.finding import Evidence, Finding
-from auscult.core.run import Run
+from auscult.core.run import Audit, Run
 from auscult.core.series import Series
-from auscult.pages.curve import Curve
+from auscult.pages.curve import Curve, evenly
 from auscult.pages.heatmap import Heatmap, heatmap
 from auscult.pages.sweep import Sweep, sweep
-from auscult.pages.wording import counted, listed, shown
+from auscult.pages.wording import counted, figure, listed, shown
 
 MAPPED = (
     "grad_norm",
@@ -36,6 +36,7 @@ MAX_CURVES = 6
 GIBIBYTE = 2**30
 MAX_LOGGED = 24
 MAX_FURTHER = 12
+MAX_LAYERS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Chart:
         log: Whether that axis is logarithmic at first; only where positive values allow it.
         curves: At least one.
         guides: Lines and bands.
+        by_depth: Whether the curves are layers in forward order, to be coloured so.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Chart:
     log: bool
     curves: tuple[Curve, ...]
     guides: tuple[Guide, ...] = ()
+    by_depth: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -76,6 +79,7 @@ class Chart:
             "title": self.title,
             "unit": self.unit,
             "log": self.log and _has_positive(self.curves),
+            "by_depth": self.by_depth,
             "curves": [each.to_dict() for each in self.curves],
             "guides": [{"low": each.low, "high": each.high, "text": each.text} for each in self.guides],
         }
@@ -133,8 +137,7 @@ def _charts(run: Run, sweeps: Mapping[str, Sweep], evidence: Sequence[Evidence])
               (Guide(1e-4, 1e-3, "usual"), Guide(1e-3, 1e-3, "1e-3"))),
         Chart("lr", "Learning rate", "As the update uses it, per parameter group.", "1", False,
               _each_or_few(run, "lr", evidence)),
-        Chart("update_to_data", "Update to data", "std(update) / std(parameter).", "1", True,
-              _spread(run, "update_to_data", sweeps, evidence, "parameter"), (Guide(1e-3, 1e-3, "about 1e-3"),)),
+        _update_to_data(run, sweeps),
         Chart("activation_std", "Activation std", "Spread of the modules' outputs.", "1", True,
               _spread(run, "activation_std", sweeps, evidence, "module"), (Guide(1.0, 1.0, "near 1 at step 0"),)),
         Chart("saturated_fraction", "Saturated outputs", "Share of outputs with |x| > 0.97, bounded modules only.", "1",
@@ -148,6 +151,20 @@ def _charts(run: Run, sweeps: Mapping[str, Sweep], evidence: Sequence[Evidence])
         Chart("memory", "Memory", f"{_sentence(METRICS['memory'].formula)}.", "GiB", False,
               tuple(Curve(each.label, each.series / GIBIBYTE) for each in _curves(run, "memory", [""]))),
     ]  # fmt: skip
+
+
+def _update_to_data(run: Run, sweeps: Mapping[str, Sweep]) -> Chart:
+    """Every weight, or of very many some; of a model of vectors alone every parameter."""
+    matrices = {each.path for each in run.parameters if len(each.shape) > 1}
+    swept = sweeps.get("update_to_data")
+    paths = [] if swept is None else [path for path, count in zip(swept.paths, swept.count) if count]
+    paths = [path for path in paths if path in matrices] or paths
+    chosen = [paths[index] for index in evenly(len(paths), MAX_LAYERS)]
+    note = "std(update) / std(weight), early layers darkest. Healthy: near the line at 1e-3 (Karpathy, 2022)."
+    if len(chosen) < len(paths):
+        note += f" Shown are {len(chosen)} of {counted(len(paths), 'weight')}, evenly spread over depth."
+    curves = _curves(run, "update_to_data", chosen)
+    return Chart("update_to_data", "Update to data", note, "1", True, curves, (Guide(1e-3, 1e-3, "1e-3"),), True)
 
 
 def _logged(run: Run) -> list[Chart]:
@@ -167,11 +184,26 @@ def _logged(run: Run) -> list[Chart]:
             note += (
                 f" {counted(len(names) - MAX_LOGGED, 'more logged name')} not drawn: {listed(names[MAX_LOGGED:], 12)}."
             )
+        title = _sentence(shown(key) or "unnamed")
         curves = tuple(Curve(shown(each.name), each) for each in seen[:MAX_CURVES])
-        charts.append(
-            Chart(f"logged-{position}", _sentence(shown(key) or "unnamed"), note, "as logged", _is_wide(curves), curves)
-        )
+        guides: tuple[Guide, ...] = ()
+        if key == "loss":
+            begun, guides = _first_loss(run.audit)
+            note += begun
+        charts.append(Chart(f"logged-{position}", title, note, "as logged", _is_wide(curves), curves, guides))
     return charts
+
+
+def _first_loss(audit: Audit | None) -> tuple[str, tuple[Guide, ...]]:
+    """What the first loss call gave beside what an uninformed model would, as a sentence and as a line."""
+    if audit is None:
+        return " The first loss call was not observed.", ()
+    said = f" The first loss call ({shown(audit.loss)}, step {audit.step:,}) gave {figure(audit.value)}"
+    if audit.expected is None:
+        return f"{said}; what an uninformed model would give is not known.", ()
+    classes = "" if audit.classes is None else f" = log({audit.classes:,})"
+    said += f"; an uninformed model would give {figure(audit.expected)}{classes}. Healthy: close to it."
+    return said, (Guide(audit.expected, audit.expected, "uninformed"),)
 
 
 def _categories(run: Run, evidence: Sequence[Evidence]) -> list[Chart]:

@@ -127,6 +127,11 @@ def thin(steps: Steps, values: Floats, limit: int = MAX_POINTS) -> tuple[Steps, 
     return steps[kept], values[kept]
 
 
+def evenly(count: int, limit: int) -> list[int]:
+    """At most `limit` of the indices of `count` things, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, limit)).astype(int)).tolist() if count else []
+
+
 def stretches(steps: Steps, mask: Mask, limit: int = MAX_STRETCHES) -> list[list[int]]:
     """First and last step of every run of True, in order; neighbours are joined where there are more than `limit`.
 

@@ -14,7 +14,7 @@ from auscult.core.metric import Scope
 from auscult.core.run import Run
 from auscult.pages.tables import folded, table
 from auscult.pages.verdict import losses
-from auscult.pages.wording import counted, figure, listed, shown, shown_lines
+from auscult.pages.wording import counted, dimensions, figure, listed, shown, shown_lines
 
 SCOPE_WORDS: dict[Scope, str] = {
     "run": "Whole run",
@@ -141,8 +141,8 @@ def _audit(run: Run) -> str:
         figure(audit.expected),
         "–" if audit.classes is None else f"{audit.classes:,}",
         shown(audit.reduction),
-        _shape(audit.input_shape),
-        _shape(audit.target_shape),
+        dimensions(audit.input_shape),
+        dimensions(audit.target_shape),
     )
     head = ("loss", "step", "value", "of an uninformed model", "classes", "reduction", "predictions", "targets")
     return table("The first loss call", head, [row])
@@ -158,7 +158,7 @@ def _model(run: Run) -> str:
         (
             shown(each.path),
             shown(types.get(each.path.rpartition(".")[0], "–")),
-            _shape(each.shape),
+            dimensions(each.shape),
             f"{each.size:,}",
             shown(each.dtype),
             "yes" if each.trainable else "frozen",
@@ -170,10 +170,6 @@ def _model(run: Run) -> str:
     head = ("parameter", "module", "shape", "elements", "dtype", "trainable", "group", "also known as")
     caption = f"Model: {counted(len(parameters), 'parameter')}, {counted(total, 'element')}"
     return folded(caption, table(caption, head, rows))
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return " × ".join(f"{each:,}" for each in shape) or "scalar"
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

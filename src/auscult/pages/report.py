@@ -22,11 +22,12 @@ from auscult.pages.cards import cards
 from auscult.pages.charts import Chart, Pictures, pictures
 from auscult.pages.clip import wav_bytes
 from auscult.pages.facts import gaps, moment, reproduction
+from auscult.pages.layers import layers
 from auscult.pages.tables import chart_tables, folded, heatmap_table
 from auscult.pages.verdict import is_sick, verdict
 from auscult.pages.wording import counted, shown, shown_lines
 
-MODULES = ("timeline.js", "palette.js", "curves.js", "raster.js", "heatmap.js", "player.js", "report.js")
+MODULES = ("timeline.js", "palette.js", "curves.js", "raster.js", "heatmap.js", "layers.js", "player.js", "report.js")
 """The browser side, each file after those it imports."""
 
 MAX_MOMENTS = 4000
@@ -43,7 +44,7 @@ def report_html(run: Run, findings: Sequence[Finding], score: Score | None, audi
         audio: The same rendered; without it the page is silent.
     """
     drawn = pictures(run, findings)
-    style = "".join(_asset(each) for each in ("vendor/uPlot.min.css", "report.css", "charts.css"))
+    style = "".join(_asset(each) for each in ("vendor/uPlot.min.css", "report.css", "charts.css", "layers.css"))
     scripts = (_asset("vendor/uPlot.iife.min.js"), _bundle())
     return "\n".join(
         (
@@ -58,6 +59,7 @@ def report_html(run: Run, findings: Sequence[Finding], score: Score | None, audi
             *_sound(score, audio),
             _section("depth", "Depth over steps", _heatmaps(drawn)),
             _section("curves", "Curves", _curves(drawn)),
+            _section("layers", "Layer by layer", layers(run)),
             _section("unobserved", "What was observed, and what was not", gaps(run)),
             _section("run", "The run", reproduction(run)),
             "</main>",
@@ -98,7 +100,7 @@ def _header(run: Run, findings: Sequence[Finding]) -> str:
         f"<span>began {moment(run.info.created)}</span>",
     ]
     links = (("findings", "Findings"), ("sound", "Sound"), ("depth", "Depth"), ("curves", "Curves"),
-             ("unobserved", "Observed"), ("run", "Run"))  # fmt: skip
+             ("layers", "Layers"), ("unobserved", "Observed"), ("run", "Run"))  # fmt: skip
     navigation = "".join(f'<a href="#{target}">{text}</a>' for target, text in links)
     return (
         f'<header class="top"><p class="brand">auscult report</p><h1>{escape(shown(run.info.name))}</h1>'

@@ -43,6 +43,16 @@ def figure(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}g}"
 
 
+def percent(share: float) -> str:
+    """A share as `20.25%`; an en dash where it is NaN, that is, of nothing."""
+    return "–" if math.isnan(share) else f"{100 * share:.4g}%"
+
+
+def dimensions(shape: Sequence[int]) -> str:
+    """A shape as `64 × 64`."""
+    return " × ".join(f"{each:,}" for each in shape) or "scalar"
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """A number with its noun: `1 step`, `2,000 steps`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -6,7 +6,7 @@ import { addRunningLines, formatNumber } from "./timeline.js";
 /**
  * @typedef {{label: string, steps: number[], values: (number | null)[], nonfinite: number[][], nonpositive: number[][]}} Curve
  * @typedef {{low: number, high: number, text: string}} Guide
- * @typedef {{name: string, title: string, unit: string, log: boolean, curves: Curve[], guides: Guide[]}} Chart
+ * @typedef {{name: string, title: string, unit: string, log: boolean, by_depth: boolean, curves: Curve[], guides: Guide[]}} Chart
  * @typedef {{step: number, severity: string, text: string}} Onset
  */
 
@@ -80,7 +80,7 @@ function plotOptions(parent, chart, timeline, colours, onsets, log) {
     height: HEIGHT,
     scales: {
       x: { time: false, auto: false, min: timeline.view.min, max: timeline.view.max },
-      y: log ? { distr: 3 } : { range: linearRange },
+      y: log ? { distr: 3, range: (_, low, high) => logRange(low, high, chart.guides) } : { range: linearRange },
     },
     axes: [
       { ...axis, values: format, size: 32, incrs: [1, 2, 5].flatMap((n) => [...Array(10).keys()].map((e) => n * 10 ** e)).sort((a, b) => a - b) },
@@ -90,8 +90,7 @@ function plotOptions(parent, chart, timeline, colours, onsets, log) {
       { label: "step", value: (_, step) => formatNumber(step) },
       ...chart.curves.map((curve, index) => ({
         label: curve.label,
-        stroke: colours.curves[index % colours.curves.length],
-        dash: DASHES[index % DASHES.length],
+        ...lineStyle(chart, index, colours),
         width: 1.5,
         points: { show: curve.values.length < 3, size: 6 },
         value: (plot, value, series, at) => readValue(curve, plot, value, series, at, log),
@@ -100,12 +99,31 @@ function plotOptions(parent, chart, timeline, colours, onsets, log) {
     cursor: { sync: { key: "steps" }, drag: { x: true, y: false, setScale: false }, focus: { prox: 24 } },
     legend: { markers: { width: 2 } },
     hooks: {
-      drawClear: [(plot) => drawGuides(plot, chart.guides, colours)],
-      draw: [(plot) => drawStretches(plot, chart.curves, colours, log), (plot) => drawOnsets(plot, onsets, colours)],
+      drawClear: [(plot) => drawBands(plot, chart.guides, colours)],
+      draw: [
+        (plot) => drawGuideLines(plot, chart.guides, colours),
+        (plot) => drawStretches(plot, chart, colours, log),
+        (plot) => drawOnsets(plot, onsets, colours),
+      ],
       setSelect: [(plot) => zoom(plot, timeline)],
       ready: [(plot) => addMouse(plot, timeline)],
     },
   };
+}
+
+/** Curves of layers are coloured by depth, and every second one dashed where colours are shared. */
+function lineStyle(chart, index, colours) {
+  if (!chart.by_depth) return { stroke: colours.curves[index % colours.curves.length], dash: DASHES[index % DASHES.length] };
+  const tones = colours.depths.length;
+  const tone = Math.round((index * (tones - 1)) / Math.max(1, chart.curves.length - 1));
+  return { stroke: colours.depths[tone], dash: chart.curves.length > tones && index % 2 ? [5, 2] : [] };
+}
+
+/** What is compared with a line must have the line in view. */
+function logRange(low, high, guides) {
+  if (!(low > 0) || !(high > 0)) return uPlot.rangeLog(0.1, 1, 10, true);
+  const bounds = guides.flatMap((guide) => [guide.low, guide.high]).filter((value) => value > 0);
+  return uPlot.rangeLog(Math.min(low, ...bounds), Math.max(high, ...bounds), 10, true);
 }
 
 function linearRange(_, low, high) {
@@ -154,47 +172,73 @@ function nearest(steps, values, at) {
   return "–";
 }
 
-function drawGuides(plot, guides, colours) {
+/** Bands lie behind the curves, lines before them: a line that a curve hides is of no use. */
+function drawBands(plot, guides, colours) {
   const { ctx, bbox } = plot;
   ctx.save();
   clip(ctx, bbox);
-  ctx.font = `${10 * devicePixelRatio}px system-ui, sans-serif`;
-  ctx.textAlign = "right";
-  for (const { low, high, text } of guides) {
-    const top = plot.valToPos(high, "y", true);
+  for (const { low, high, text } of guides.filter((guide) => guide.high > guide.low)) {
     const bottom = plot.valToPos(low, "y", true);
+    const top = plot.valToPos(high, "y", true);
     ctx.fillStyle = colours.band;
-    if (high > low) ctx.fillRect(bbox.left, top, bbox.width, bottom - top);
-    ctx.strokeStyle = colours.quiet;
-    ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
-    ctx.lineWidth = devicePixelRatio;
-    ctx.beginPath();
-    for (const y of high > low ? [] : [top]) {
-      ctx.moveTo(bbox.left, y);
-      ctx.lineTo(bbox.left + bbox.width, y);
-    }
-    ctx.stroke();
-    ctx.fillStyle = colours.quiet;
-    ctx.fillText(text, bbox.left + bbox.width - 4 * devicePixelRatio, (high > low ? bottom : top) - 4 * devicePixelRatio);
+    ctx.fillRect(bbox.left, top, bbox.width, bottom - top);
+    writeAbove(plot, text, bottom, colours);
   }
   ctx.restore();
 }
 
+function drawGuideLines(plot, guides, colours) {
+  const { ctx, bbox } = plot;
+  ctx.save();
+  clip(ctx, bbox);
+  for (const { low, text } of guides.filter((guide) => guide.high === guide.low)) {
+    const y = plot.valToPos(low, "y", true);
+    ctx.strokeStyle = colours.ink;
+    ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
+    ctx.lineWidth = devicePixelRatio;
+    ctx.beginPath();
+    ctx.moveTo(bbox.left, y);
+    ctx.lineTo(bbox.left + bbox.width, y);
+    ctx.stroke();
+    writeAbove(plot, text, y, colours);
+  }
+  ctx.restore();
+}
+
+/** A text at the right end of a height, above it, or below where there is no room; on paper, so that no curve hides it. */
+function writeAbove(plot, text, y, colours) {
+  const { ctx, bbox } = plot;
+  const size = 10 * devicePixelRatio;
+  ctx.font = `${size}px system-ui, sans-serif`;
+  ctx.textAlign = "right";
+  ctx.textBaseline = "middle";
+  const right = bbox.left + bbox.width - size / 2;
+  const middle = y - size < bbox.top ? y + size : y - size;
+  const width = ctx.measureText(text).width;
+  ctx.save();
+  ctx.globalAlpha = 0.85;
+  ctx.fillStyle = colours.paper;
+  ctx.fillRect(right - width - 3, middle - 0.65 * size, width + 6, 1.3 * size);
+  ctx.restore();
+  ctx.fillStyle = colours.ink;
+  ctx.fillText(text, right, middle);
+}
+
 /** NaN and infinities as hatched bands over the full height; what a log axis cannot show as a rail at its foot. */
-function drawStretches(plot, curves, colours, log) {
+function drawStretches(plot, chart, colours, log) {
   const { ctx, bbox } = plot;
   ctx.save();
   clip(ctx, bbox);
   let labelled = -Infinity;
-  for (const [first, last] of unite(curves.flatMap((curve) => curve.nonfinite))) {
+  for (const [first, last] of unite(chart.curves.flatMap((curve) => curve.nonfinite))) {
     const left = plot.valToPos(first - 0.5, "x", true);
     const width = Math.max(3 * devicePixelRatio, plot.valToPos(last + 0.5, "x", true) - left);
     hatch(ctx, left, bbox.top, width, bbox.height, colours.bad);
     if (left > labelled) labelled = label(ctx, "NaN/inf", left, bbox, colours);
   }
   if (log) {
-    curves.forEach((curve, index) => {
-      ctx.fillStyle = colours.curves[index % colours.curves.length];
+    chart.curves.forEach((curve, index) => {
+      ctx.fillStyle = lineStyle(chart, index, colours).stroke;
       for (const [first, last] of curve.nonpositive) {
         const left = plot.valToPos(first - 0.5, "x", true);
         const width = Math.max(2 * devicePixelRatio, plot.valToPos(last + 0.5, "x", true) - left);

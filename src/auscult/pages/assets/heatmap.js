@@ -139,7 +139,7 @@ function rowChart(map, codes, row) {
   const centre = map.centres[row];
   const guides = map.scale === "log" && centre !== null ? [{ low: centre, high: centre, text: "centre" }] : [];
   const log = map.scale === "log" && curve.values.some((value) => value > 0);
-  return { name: "row", title: `${map.metric} of ${map.rows[row]}`, unit: "", log, curves: [curve], guides };
+  return { name: "row", title: `${map.metric} of ${map.rows[row]}`, unit: "", log, by_depth: false, curves: [curve], guides };
 }
 
 function placeCell(map, parts, timeline, state) {

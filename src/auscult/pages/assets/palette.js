@@ -5,6 +5,7 @@
 /** @typedef {[number, number, number]} Colour Red, green, blue, 0 to 255. */
 
 const CURVE_NAMES = ["--curve-1", "--curve-2", "--curve-3", "--curve-4", "--curve-5", "--curve-6"];
+const DEPTH_NAMES = Array.from({ length: 12 }, (_, number) => `--depth-${number + 1}`);
 const MAP_NAMES = ["--map-low-2", "--map-low-1", "--map-centre", "--map-high-1", "--map-high-2"];
 
 /**
@@ -18,6 +19,7 @@ const MAP_NAMES = ["--map-low-2", "--map-low-1", "--map-centre", "--map-high-1",
  * @property {string} critical
  * @property {string} warning
  * @property {string[]} curves
+ * @property {string[]} depths From the earliest layer to the latest.
  * @property {Colour[]} map From far below the healthy centre to far above it.
  * @property {Colour} nonFinite
  * @property {Colour} zero
@@ -38,6 +40,7 @@ export function readPalette() {
     critical: get("--critical"),
     warning: get("--warning"),
     curves: CURVE_NAMES.map(get),
+    depths: DEPTH_NAMES.map(get),
     map: MAP_NAMES.map((name) => parseHex(get(name))),
     nonFinite: parseHex(get("--map-nonfinite")),
     zero: parseHex(get("--map-zero")),

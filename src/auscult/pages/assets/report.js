@@ -5,6 +5,7 @@ import { createTimeline } from "./timeline.js";
 import { onPaletteChange, readPalette } from "./palette.js";
 import { drawChart } from "./curves.js";
 import { createHeatmap } from "./heatmap.js";
+import { createLayers } from "./layers.js";
 import { createPlayer } from "./player.js";
 
 function start() {
@@ -20,6 +21,7 @@ function start() {
   }
   const map = data.heatmaps.length ? createHeatmap(data.heatmaps, timeline, palette, createRowOpener(timeline, palette, data.onsets, redraws)) : null;
   if (map) redraws.push(map.draw);
+  createLayers();
   createPlayer(data.sound, timeline);
   addZoomReset(timeline);
   addEvidenceLinks(timeline, map);

@@ -1,0 +1,22 @@
+/**
+ * Layers: shows the panel of one step, and of the pictures of modules those of one type.
+ */
+
+export function createLayers() {
+  const controls = document.getElementById("layers-controls");
+  if (!controls) return;
+  choose("layers-step", ".layers-at", "step");
+  choose("layers-type", ".of-type", "type");
+  controls.hidden = false;
+}
+
+/** Of all elements that match, those whose data equals the value of the selector are there. */
+function choose(id, selector, name) {
+  const select = document.getElementById(id);
+  if (!select) return;
+  const show = () => {
+    for (const each of document.querySelectorAll(selector)) each.hidden = each.dataset[name] !== select.value;
+  };
+  select.addEventListener("change", show);
+  show(); // a browser may have kept another choice than the first
+}
