@@ -2,6 +2,7 @@
 #   make demo     train a healthy and a diverging run, write report and sound
 #   make test     the test suite
 #   make check    formatting, lint, types, floor plan, tests: everything CI does
+#   make trials   many whole trainings of the clinic against outside oracles; about ten minutes
 #   make bench    what monitoring costs, measured on this machine
 #   make reproduce NAMES=names.txt [LONG=--long]
 #                 published figures against measured; LONG adds the 200,000-step trainings
@@ -9,7 +10,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench reproduce docs clean
+.PHONY: demo test check trials bench reproduce docs clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -35,6 +36,9 @@ check: .venv/dev.stamp
 	.venv/bin/pyright
 	.venv/bin/lint-imports
 	$(MAKE) test
+
+trials: .venv/dev.stamp
+	.venv/bin/python -m pytest -m trial tests/trials
 
 bench: .venv/dev.stamp
 	.venv/bin/python scripts/bench.py

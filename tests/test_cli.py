@@ -183,3 +183,5 @@ def test_the_clinic_lists_and_runs_its_cases(tmp_path) -> None:
     assert unknown.returncode == 2 and "sgd-0.01" in unknown.stderr
     nameless = command("clinic", "run", "deep-zero", "-o", tmp_path)
     assert nameless.returncode == 2 and "--names" in nameless.stderr
+    no_mnist = command("clinic", "run", "sgd-0.01", "--data", tmp_path, "-o", tmp_path)
+    assert no_mnist.returncode == 2 and "train-images-idx3-ubyte" in no_mnist.stderr

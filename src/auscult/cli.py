@@ -114,6 +114,7 @@ def demo(
     Takes about a minute on two cores. Needs the extra `demo`: pip install 'auscult[demo]'.
     """
     run_demo = _import_demo()
+    _use_one_thread()
 
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out) as progress:
@@ -268,9 +269,9 @@ def export(
 @clinic.command("list")
 def list_cases() -> None:
     """List the cases with what each shows."""
-    table = Table("case", "steps", "needs", "shows", box=None, pad_edge=False)
+    table = Table("case", "steps", "data", "shows", box=None, pad_edge=False)
     for case in _import_cases().CASES.values():
-        needs = "--names" if case.needs_names else ""
+        needs = "--names" if case.needs_names else "digits or --data" if case.takes_images else ""
         table.add_row(*_cells(case.name, f"{case.steps:,}", needs, case.about))
     out.print(table)
 
@@ -283,9 +284,17 @@ def run_case(
         "runs/clinic"
     ),
     names: Annotated[Path | None, typer.Option(help="makemore's names.txt, for the cases that need it.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Directory of MNIST's own files, plain or .gz, in place of scikit-learn's digits.",
+        ),
+    ] = None,
 ) -> None:
     """Train a case, say what is wrong with it, and write its report and sound."""
     cases = _import_cases()
+    _use_one_thread()
     case = cases.case_by_name(name)
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out) as progress:
@@ -302,6 +311,7 @@ def run_case(
             directory / name,
             seed=seed,
             names=names,
+            images=data,
             on_step=on_step,
             on_finding=on_finding,
         )
@@ -352,6 +362,13 @@ def _import_cases() -> ModuleType:
             "Install it: pip install 'auscult[demo]'."
         ) from None
     return cases
+
+
+def _use_one_thread() -> None:
+    """The clinic's networks are too small to share out; on a busy machine, waiting for a second thread costs most."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -13,6 +13,7 @@ def test_every_case_is_listed_once_and_says_what_it_shows() -> None:
     assert list(CASES) == [*listening.SETTINGS, *perceptron.STAGES, *sandwich.RECIPES]
     assert all(each.about and each.steps > 0 and each.name == name for name, each in CASES.items())
     assert {name for name, each in CASES.items() if not each.needs_names} == set(listening.SETTINGS)
+    assert {name for name, each in CASES.items() if each.takes_images} == set(listening.SETTINGS)
 
 
 def test_what_is_missing_is_said(tmp_path) -> None:
@@ -44,6 +45,7 @@ def test_with_all_weights_zero_the_findings_say_what_never_trains(made_up_path, 
     found = {each.code: each for each in auscult.diagnose(run)}
     assert found["G001"].severity == "critical" and found["G001"].step == 0
     assert "12 of 13 parameters have been exactly 0 since the first step" in found["G001"].summary
+    assert "Only layers.10.bias trains; embedding.weight, layers.0.weight" in found["G001"].summary
     moved = [each.path for each in run.parameters if run.series("update_norm", each.path).values.any()]
     assert moved == ["layers.10.bias"]
     shares = np.bincount(made_up_names.train.targets.numpy(), minlength=20) / len(made_up_names.train.targets)

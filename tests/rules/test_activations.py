@@ -35,14 +35,23 @@ def test_dead_units_name_the_first_module_and_the_block(observed):
         observed.column("dead_fraction", path)[130:] = 0.95
     (finding,) = DeadUnits().check(observed.digest())
     assert (finding.path, finding.severity, finding.step) == ("relu", "warning", 192)
-    assert "pool" in finding.summary
+    assert "pool" in finding.summary and "since step 192 at the latest" in finding.summary
     assert finding.evidence[0].path == "relu" and finding.evidence[0].value == pytest.approx(0.95)
 
 
 def test_dead_from_the_first_step_on(observed):
     observed.column("dead_fraction", "relu")[:] = 1.0
     (finding,) = DeadUnits().check(observed.digest())
-    assert (finding.severity, finding.step) == ("critical", 0)
+    assert (finding.severity, finding.step) == ("critical", 0) and "at the latest" not in finding.summary
+
+
+def test_dead_units_say_whether_the_run_learns_all_the_same(observed):
+    observed.column("dead_fraction", "relu")[:] = 0.95
+    (finding,) = DeadUnits().check(observed.digest())
+    assert f"the loss has fallen from {observed.column('loss')[0]:.3g} to " in finding.summary
+    observed.column("loss")[:] = 2.3
+    (finding,) = DeadUnits().check(observed.digest())
+    assert finding.severity == "warning" and "the loss" not in finding.summary
 
 
 def test_one_bad_batch_per_block_is_not_dead(observed):

@@ -45,6 +45,37 @@ class TestZeroGradient:
         (finding,) = ZeroGradient().check(training.digest())
         assert finding.severity == "critical" and "activations" in finding.advice[0]
 
+    def test_zero_initialisation_says_what_trains_and_what_never_does(self, training):
+        silence(training, every_path(training)[:-1], 0)
+        (finding,) = ZeroGradient().check(training.digest())
+        assert finding.summary == (
+            "No signal reaches the network: the gradients of 7 of 8 parameters have been exactly 0 since the first "
+            "step. Only layers.3.bias trains; layers.0.weight, layers.0.bias, layers.1.weight and 4 more never do."
+        )
+        assert [(each.metric, each.step, each.value) for each in finding.evidence] == [("grad_norm", 0, 0.0)] * 3
+
+    def test_a_parameter_that_no_optimizer_moves_does_not_train(self, training):
+        silence(training, every_path(training)[:-1], 0)
+        training.column("update_norm", "layers.3.bias")[:] = 0.0
+        (finding,) = ZeroGradient().check(training.digest())
+        assert "Nothing trains" in finding.summary and "Only" not in finding.summary
+
+    def test_what_never_trained_is_told_from_what_stopped(self, training):
+        silence(training, every_path(training)[:5], 0)
+        silence(training, ["layers.2.bias"], 50)
+        (finding,) = ZeroGradient().check(training.digest())
+        assert "5 of 8 parameters have been exactly 0 since the first step" in finding.summary
+        assert finding.summary.endswith(
+            "Only layers.3.weight and layers.3.bias train; layers.0.weight, layers.0.bias, layers.1.weight and 2 more "
+            "never do; layers.2.bias no longer does."
+        )
+
+    def test_a_network_that_died_says_what_is_left(self, training):
+        silence(training, every_path(training)[:-2], 40)
+        (finding,) = ZeroGradient().check(training.digest())
+        assert finding.step == 40
+        assert finding.summary.endswith("(step 40). Only layers.3.weight and layers.3.bias train.")
+
     def test_solved_is_no_alarm(self, training):
         silence(training, every_path(training), 100)
         training.column("loss")[100:] = 0.0
@@ -55,7 +86,7 @@ class TestZeroGradient:
         silence(training, ["layers.1.bias", "layers.2.bias"], 0)
         (finding,) = ZeroGradient().check(training.digest())
         assert (finding.severity, finding.path) == ("info", "")
-        assert "layers.1.bias and layers.2.bias" in finding.summary
+        assert "layers.1.bias and layers.2.bias" in finding.summary and "have never trained" in finding.summary
 
     def test_many_small_tensors_are_no_majority(self, training):
         silence(training, [path for path in every_path(training) if path.endswith("bias")], 0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from auscult.core.run import Audit, Module
-from auscult.rules.losses import EveryUpdateSkipped, NonFinite
+from auscult.rules.losses import EveryUpdateSkipped, LossSpike, NonFinite
 
 
 def only(rule, digest):
@@ -116,3 +116,57 @@ def test_first_loss_from_the_audit(training):
     training.audit = Audit(0, "mse_loss", float("nan"), 1.0, None, "mean", (8, 1), (8, 1))
     finding = only(NonFinite(), training.digest())
     assert (finding.phase, finding.step) == ("forward", 0)
+
+
+UNINFORMED = float(np.log(10))
+
+
+@pytest.fixture
+def spiked(training):
+    """A run that was thrown off at step 70."""
+    training.audit = Audit(0, "cross_entropy", 2.3, UNINFORMED, 10, "mean", (32, 10), (32,))
+    training.column("loss")[70:75] = [5.0, 30.0, 14.0, 9.0, 4.0]
+    return training
+
+
+class TestLossSpike:
+    def test_silent_on_healthy_and_below_twice_the_uninformed_loss(self, training):
+        training.audit = Audit(0, "cross_entropy", 2.3, UNINFORMED, 10, "mean", (32, 10), (32,))
+        assert not list(LossSpike().check(training.digest()))
+        training.column("loss")[70] = 4.5
+        assert not list(LossSpike().check(training.digest()))
+
+    def test_a_run_that_came_back_is_info_and_recovered(self, spiked):
+        finding = only(LossSpike(), spiked.digest())
+        assert (finding.severity, finding.status, finding.step) == ("info", "recovered", 71)
+        assert finding.evidence[0].value == pytest.approx(30.0) and finding.evidence[0].step == 71
+        assert "It recovered" in finding.summary and f"{30 / UNINFORMED:.2g} times" in finding.summary
+
+    def test_a_run_that_stays_at_guessing_is_a_warning_after_two_blocks(self, spiked):
+        spiked.column("loss")[75:] = UNINFORMED
+        assert not list(LossSpike().check(spiked.digest(100)))
+        finding = only(LossSpike(), spiked.digest())
+        assert (finding.severity, finding.status, finding.step) == ("warning", "active", 71)
+        assert "not recovered" in finding.summary
+
+    def test_a_run_that_diverges_is_critical(self, spiked):
+        spiked.column("loss")[75:] = np.linspace(10, 1e4, spiked.rows - 75)
+        finding = only(LossSpike(), spiked.digest())
+        assert (finding.severity, finding.status, finding.step) == ("critical", "active", spiked.rows - 1)
+
+    def test_a_first_loss_that_was_as_high_is_no_spike(self, spiked):
+        spiked.column("loss")[0] = 27.9
+        assert not list(LossSpike().check(spiked.digest()))
+
+    def test_nothing_to_compare_with_is_silent(self, spiked):
+        for audit in (
+            None,
+            Audit(0, "l1_loss", 2.3, None, None, "mean", (32,), (32,)),
+            Audit(0, "cross_entropy", 73.6, UNINFORMED, 10, "sum", (32, 10), (32,)),
+        ):
+            spiked.audit = audit
+            assert not list(LossSpike().check(spiked.digest()))
+
+    def test_a_run_that_broke_is_left_to_the_rules_that_say_how(self, spiked):
+        break_parameters(spiked, 80)
+        assert not list(LossSpike().check(spiked.digest()))

@@ -88,6 +88,18 @@ def test_findings_come_worst_first(training):
     assert [each.severity for each in findings] == ["critical", "info"]
 
 
+def test_of_two_as_severe_and_as_early_the_cause_stands_first(training):
+    for layer in range(4):
+        for metric, factor in (("grad_norm", 1e5), ("update_norm", 1e3)):
+            training.column(metric, f"layers.{layer}.weight")[20] *= factor
+        for metric in ("grad_norm", "update_norm", "param_norm"):
+            training.column(metric, f"layers.{layer}.weight")[21:] = np.nan
+    training.column("loss")[21:] = np.nan
+    findings = judge(training.digest(), training.digest())
+    assert [(each.code, each.step) for each in findings] == [("U001", 20), ("G002", 20), ("L001", 21)]
+    assert sorted(findings, key=lambda finding: finding.rank) == findings
+
+
 def test_exact_findings_stand_still_while_nothing_changes(training):
     """The monitor asks exact rules again only for 8 rows after a channel turns non-finite or zero."""
     training.column("grad_norm", "layers.0.weight")[50:] = 0.0

@@ -8,6 +8,7 @@ from os import PathLike
 from typing import Protocol
 
 from auscult.clinic import listening, perceptron, sandwich
+from auscult.clinic.images import Images, load_mnist
 from auscult.clinic.makemore import SEED
 from auscult.clinic.names import Names, load_names
 from auscult.core.errors import SetupError
@@ -17,11 +18,11 @@ from auscult.monitor.silent import SilentMonitor
 
 
 class Train(Protocol):
-    """Trains one case; `names` is there where the case needs them."""
+    """Trains one case; `data` is there where the case needs names, or takes images and was given some."""
 
     def __call__(
         self,
-        names: Names | None,
+        data: Names | Images | None,
         path: str | PathLike[str],
         seed: int,
         on_step: Callable[[int], object] | None,
@@ -42,6 +43,7 @@ class Case:
         seed: The seed it is published with.
         needs_names: Whether it trains on a file of names.
         train: Trains it.
+        takes_images: Whether it trains on MNIST's own files where it is given them, on scikit-learn's digits otherwise.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Case:
     seed: int
     needs_names: bool
     train: Train
+    takes_images: bool = False
 
 
 def run_case(
@@ -57,6 +60,7 @@ def run_case(
     path: str | PathLike[str],
     seed: int | None = None,
     names: str | PathLike[str] | None = None,
+    images: str | PathLike[str] | None = None,
     on_step: Callable[[int], object] | None = None,
     on_finding: Callable[[Finding], object] | None = None,
 ) -> Monitor | SilentMonitor:
@@ -67,6 +71,7 @@ def run_case(
         path: Directory of the run.
         seed: None takes the seed that the case is published with.
         names: A file of names, for the cases that train on one.
+        images: The directory of MNIST's own files, for the cases that take it.
         on_step: Called with the number of updates made.
         on_finding: Called with every finding that is new or changed.
 
@@ -74,7 +79,8 @@ def run_case(
         The closed monitor.
 
     Raises:
-        SetupError: if there is no such case, or it needs names and got none that can be read.
+        SetupError: if there is no such case, it needs names and got none that can be read, or it got images that it
+            does not take or that cannot be read.
     """
     case = case_by_name(name)
     if case.needs_names and names is None:
@@ -82,8 +88,16 @@ def run_case(
             f"Expected a file of names for {name}, but got none. makemore's own is names.txt in "
             "github.com/karpathy/makemore; pass it: --names names.txt."
         )
-    loaded = load_names(names) if case.needs_names and names is not None else None
-    return case.train(loaded, path, case.seed if seed is None else seed, on_step, on_finding)
+    if images is not None and not case.takes_images:
+        able = ", ".join(each.name for each in CASES.values() if each.takes_images)
+        raise SetupError(
+            f"Expected a case that trains on images, but got --data for {name}, which does not. Leave it out; it is "
+            f"for {able}."
+        )
+    data = load_names(names) if case.needs_names and names is not None else None
+    if images is not None:
+        data = load_mnist(images)
+    return case.train(data, path, case.seed if seed is None else seed, on_step, on_finding)
 
 
 def case_by_name(name: str) -> Case:
@@ -101,37 +115,38 @@ def case_by_name(name: str) -> Case:
 
 def _listening(
     setting: listening.Setting,
-    names: Names | None,
+    data: Names | Images | None,
     path: str | PathLike[str],
     seed: int,
     on_step: Callable[[int], object] | None,
     on_finding: Callable[[Finding], object] | None,
 ) -> Monitor | SilentMonitor:
-    return listening.train(setting, path, seed, on_step=on_step, on_finding=on_finding)
+    assert not isinstance(data, Names)  # the case takes images
+    return listening.train(setting, path, seed, images=data, on_step=on_step, on_finding=on_finding)
 
 
 def _perceptron(
     stage: perceptron.Stage,
-    names: Names | None,
+    data: Names | Images | None,
     path: str | PathLike[str],
     seed: int,
     on_step: Callable[[int], object] | None,
     on_finding: Callable[[Finding], object] | None,
 ) -> Monitor | SilentMonitor:
-    assert names is not None  # the case needs them
-    return perceptron.train(stage, names, path, seed, on_step=on_step, on_finding=on_finding)
+    assert isinstance(data, Names)  # the case needs them
+    return perceptron.train(stage, data, path, seed, on_step=on_step, on_finding=on_finding)
 
 
 def _sandwich(
     recipe: sandwich.Recipe,
-    names: Names | None,
+    data: Names | Images | None,
     path: str | PathLike[str],
     seed: int,
     on_step: Callable[[int], object] | None,
     on_finding: Callable[[Finding], object] | None,
 ) -> Monitor | SilentMonitor:
-    assert names is not None  # the case needs them
-    return sandwich.train(recipe, names, path, seed, on_step=on_step, on_finding=on_finding)
+    assert isinstance(data, Names)  # the case needs them
+    return sandwich.train(recipe, data, path, seed, on_step=on_step, on_finding=on_finding)
 
 
 def _listening_about(setting: listening.Setting) -> str:
@@ -143,7 +158,7 @@ CASES = {
     each.name: each
     for each in (
         *(
-            Case(each.name, _listening_about(each), listening.STEPS, 0, False, partial(_listening, each))
+            Case(each.name, _listening_about(each), listening.STEPS, 0, False, partial(_listening, each), True)
             for each in listening.SETTINGS.values()
         ),
         *(

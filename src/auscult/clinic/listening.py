@@ -1,6 +1,7 @@
 """Listening: the five runs of "Listening to the neural network gradient norms during training" (Perone, 2019).
 
-The same network, optimizers and 201 steps, on scikit-learn's digits.
+The same network, optimizers and 201 steps, on scikit-learn's digits or on MNIST itself. Data, preprocessing and sampler
+are those of `images`.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from auscult.clinic.digits import CLASSES, batches, load_digits
+from auscult.clinic.images import CLASSES, Images, batches, load_digits
 from auscult.core.finding import Finding
 from auscult.monitor import Monitor, watch
 from auscult.monitor.silent import SilentMonitor
@@ -66,11 +67,19 @@ class Network(nn.Module):
         return functional.log_softmax(self.fc2(hidden), dim=1)
 
 
+def make_optimizer(setting: Setting, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a setting, over all parameters of the model."""
+    if setting.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=setting.lr)
+    return torch.optim.SGD(model.parameters(), lr=setting.lr, momentum=0.5)
+
+
 def train(
     setting: Setting,
     path: str | PathLike[str],
     seed: int = 0,
     steps: int = STEPS,
+    images: Images | None = None,
     on_step: Callable[[int], object] | None = None,
     on_finding: Callable[[Finding], object] | None = None,
 ) -> Monitor | SilentMonitor:
@@ -81,24 +90,26 @@ def train(
         path: Directory of the run.
         seed: Seeds initialisation and sampling.
         steps: Number of updates.
+        images: What to train on; None takes scikit-learn's digits.
         on_step: Called with the number of updates made.
         on_finding: Passed on to `watch`.
 
     Returns:
         The closed monitor.
+
+    Raises:
+        SetupError: if there are fewer images than one batch takes.
     """
+    images = load_digits() if images is None else images
+    stream = batches(images, setting.batch, seed)
     torch.manual_seed(seed)
-    inputs, targets = load_digits()
     model = Network()
-    if setting.optimizer == "adam":
-        optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=setting.lr)
-    else:
-        optimizer = torch.optim.SGD(model.parameters(), lr=setting.lr, momentum=0.5)
-    config = {"optimizer": setting.optimizer, "lr": setting.lr, "batch": setting.batch, "seed": seed, "data": "digits"}
-    with watch(model, optimizer, path, config=config, every=(1, 8), on_finding=on_finding) as monitor:
-        stream = batches(inputs, targets, setting.batch, seed)
-        for step, (images, labels) in zip(range(steps), stream):
-            loss = functional.nll_loss(model(images), labels)
+    optimizer = make_optimizer(setting, model)
+    facts = {"optimizer": setting.optimizer, "lr": setting.lr, "batch": setting.batch, "seed": seed}
+    config = {**facts, "data": images.name}
+    with watch(model, optimizer, path, steps=steps, config=config, every=(1, 8), on_finding=on_finding) as monitor:
+        for step, (inputs, targets) in zip(range(steps), stream):
+            loss = functional.nll_loss(model(inputs), targets)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -85,15 +85,12 @@ class Finding:
         return self.code, self.path
 
     @property
-    def rank(self) -> tuple[int, int, int, str, str]:
-        """Sort key: active before recovered, worst first, then earliest."""
-        return (
-            int(self.status == "recovered"),
-            -SEVERITIES.index(self.severity),
-            self.step,
-            self.code,
-            self.path,
-        )
+    def rank(self) -> tuple[int, int, int]:
+        """Sort key: active before recovered, worst first, then earliest.
+
+        Findings of one rank keep the order in which the rules gave them: causes before consequences.
+        """
+        return int(self.status == "recovered"), -SEVERITIES.index(self.severity), self.step
 
     def __str__(self) -> str:
         recovered = " (recovered)" if self.status == "recovered" else ""

@@ -7,11 +7,9 @@ writes nothing itself (`auscult.monitor.journal`). Once training runs, nothing i
 import atexit
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
-from operator import index
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
@@ -31,6 +29,15 @@ from auscult.metrics.losses import LossAudit, by_category
 from auscult.metrics.norms import is_transformed
 from auscult.metrics.parameters import group_path, module_table, parameter_table, unwrap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
+from auscult.monitor.arguments import (
+    Number,
+    as_number,
+    batch_size,
+    is_compiled,
+    last_step,
+    optimizers_by_name,
+    step_number,
+)
 from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
@@ -40,7 +47,6 @@ from auscult.store.reader import load
 from auscult.store.writer import StoreWriter
 
 IfExists = Literal["new", "resume", "error"]
-Number = float | Tensor
 
 
 def watch(
@@ -108,13 +114,13 @@ def watch(
         raise SetupError(f"Expected `stop_on` to be one of {', '.join(SEVERITIES)} or None, but got {stop_on!r}.")
     return Monitor(
         model,
-        _by_name(optimizer),
+        optimizers_by_name(optimizer),
         path,
         if_exists=if_exists,
-        step=_step_number(step) if step is not None else None,
+        step=step_number(step) if step is not None else None,
         config=config,
         loss_fn=loss_fn,
-        schedule=Schedule(every, budget, _last_step(steps)),
+        schedule=Schedule(every, budget, last_step(steps)),
         activations=activations,
         include=include,
         exclude=exclude,
@@ -158,7 +164,7 @@ class Monitor:
         self.path: Path = writer.path
         self.step = step if step is not None else (past.last_step + 1 if past is not None else 0)
         self._journal = Journal(writer, sinks, on_finding, stop_on)
-        self._gauges = Gauges(model, tensors, table, past, activations and not _is_compiled(model), self._failed)
+        self._gauges = Gauges(model, tensors, table, past, activations and not is_compiled(model), self._failed)
         self._segment = Segment(self.step, time.time(), table, module_table(model), versions())
         self._journal.begin_segment(self._segment, past)
 
@@ -177,7 +183,7 @@ class Monitor:
         self._last_update: float | None = None
         self._order_known = False
         self._audit = LossAudit() if past is None or past.until(self.step - 1).last_step < 0 else None
-        self._audit_forward: bool | None = loss_fn is None and not _is_compiled(model)  # None: it is over
+        self._audit_forward: bool | None = loss_fn is None and not is_compiled(model)  # None: it is over
         self._closed = False
         self._handles = [model.register_forward_pre_hook(ModuleHook(model, self._on_forward), with_kwargs=True)]
         if loss_fn is not None:
@@ -216,7 +222,7 @@ class Monitor:
         """
         for name, value in {**(values or {}), **named}.items():
             with self._guard("log"):
-                self._open_draft().add_logged({str(name): _number(str(name), value)})
+                self._open_draft().add_logged({str(name): as_number(str(name), value)})
 
     def log_evaluation(self, name: str, values: Mapping[str, Number] | None = None, /, **named: Number) -> None:
         """Log an evaluation: `monitor.log_evaluation("val", loss=..., accuracy=...)` is kept as `val/loss` and so on.
@@ -226,7 +232,7 @@ class Monitor:
         """
         for metric, value in {**(values or {}), **named}.items():
             with self._guard("log_evaluation"):
-                self._open_draft().add_evaluated(name, {str(metric): _number(str(metric), value)})
+                self._open_draft().add_evaluated(name, {str(metric): as_number(str(metric), value)})
 
     def log_categories(
         self,
@@ -300,7 +306,7 @@ class Monitor:
                 f"Expected `load_state_dict` to be called before the first update, but {self.step} were made. "
                 "Write it right after `watch(..., if_exists='resume')`."
             )
-        step = _step_number(state.get("step"))
+        step = step_number(state.get("step"))
         if step != self.step:
             self.step = step
             self._segment = replace(self._segment, step=self.step, time=time.time())
@@ -382,7 +388,7 @@ class Monitor:
         with self._guard("measuring"):
             self._forward_began = True
             self._flush()
-            self._draft.samples += _batch_size((*args, *kwargs.values()))
+            self._draft.samples += batch_size((*args, *kwargs.values()))
         if self._audit is not None and self._audit_forward:
             with self._guard("loss audit"):
                 self._audit.begin()
@@ -543,77 +549,8 @@ def _ends(tensors: Sequence[nn.Parameter], optimizers: Mapping[str, Optimizer]) 
     return list(ends.values())
 
 
-def _step_number(step: object) -> int:
-    try:
-        number = index(step)  # pyright: ignore[reportArgumentType]  (that it may be anything is what is checked)
-    except TypeError:
-        number = -1
-    if number < 0:
-        raise SetupError(f"Expected `step` to be a whole number of updates, 0 or more, but got {step!r}.")
-    return number
-
-
-def _last_step(steps: object) -> int | None:
-    """The last of so many updates."""
-    if steps is None:
-        return None
-    try:
-        return _step_number(steps) - 1
-    except SetupError:
-        raise SetupError(
-            f"Expected `steps` to be the number of updates of the whole training, but got {steps!r}. "
-            "Write steps=epochs * len(loader), or leave it out."
-        ) from None
-
-
 def _text_of(error: BaseException | None) -> str:
     try:
         return str(error)
     except Exception:  # its own __str__ is broken; the user's exception matters more
         return "(its message cannot be shown)"
-
-
-def _by_name(optimizer: Optimizer | Sequence[Optimizer] | Mapping[str, Optimizer]) -> dict[str, Optimizer]:
-    """Optimizers by name; the only one is called `""`."""
-    named: dict[str, Optimizer]
-    if isinstance(optimizer, Mapping):
-        named = dict(optimizer)
-    elif isinstance(optimizer, Sequence):
-        named = {str(number) if len(optimizer) > 1 else "": each for number, each in enumerate(optimizer)}
-    else:
-        named = {"": optimizer}
-    if not named:
-        raise SetupError("Expected at least one optimizer, but got none. Write watch(model, optimizer, path).")
-    return named
-
-
-def _number(name: str, value: Any) -> Number:
-    try:
-        if isinstance(value, Tensor):
-            if value.numel() != 1:
-                raise TypeError(f"a tensor of shape {tuple(value.shape)}")
-            return float(value.detach()) if value.device.type == "cpu" else value.detach().clone()
-        return float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise SetupError(
-            f"Expected `{name}` to be a number or a tensor with one element, but got {error}. "
-            f"Was it reduced? Write monitor.log({name}=loss.mean())."
-        ) from None
-
-
-def _batch_size(inputs: Iterable[Any], depth: int = 0) -> int:
-    """Size of the first dimension of the first tensor among a model's inputs; 0 where there is none nearby."""
-    for value in islice(inputs, 16):
-        if isinstance(value, Tensor):
-            return value.shape[0] if value.ndim else 1
-        nested = value.values() if isinstance(value, Mapping) else value
-        if depth < 2 and isinstance(nested, (list, tuple, ValuesView)) and (size := _batch_size(nested, depth + 1)):
-            return size
-    return 0
-
-
-def _is_compiled(model: nn.Module) -> bool:
-    return any(
-        type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
-        for module in model.modules()
-    )

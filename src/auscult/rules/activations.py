@@ -11,12 +11,13 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Module
-from auscult.rules.channels import death, finite_tail, listing, recent_start, training_loss
+from auscult.rules.channels import death, finite_tail, listing, loss_has_fallen, recent_start, training_loss
 from auscult.rules.rule import Rule
 
 BLOCKS = 2
 DEAD_INFO, DEAD_ALARM, DEAD_ALL = 0.6, 0.9, 0.995
 SMALL_BATCH = 8
+LEARNS = 0.5
 SATURATED_START, SATURATED_ALARM = 0.5, 0.9
 
 
@@ -31,8 +32,11 @@ class DeadUnits(Rule):
 
     How it is decided:
         From the lowest `dead_fraction` in each of the last two blocks: at least 0.6 in both gives info, 0.9 a
-        warning, 0.995 critical. The share of zeros is not used: half or more zeros are normal for a ReLU. Only the
-        module that comes first in forward order is reported; those behind it (pooling, dropout) see the same zeros.
+        warning, 0.995 critical; where the loss has fallen by half all the same, the finding says so. The share of zeros
+        is not used: half or more zeros are normal for a ReLU. Only the module that comes first in forward order is
+        reported; those behind it (pooling, dropout) see the same zeros. The onset is exact where units were dead from
+        the first observation on; otherwise it is the first block in which they were dead throughout, so they died no
+        later than at its start.
 
     What to try:
         A lower learning rate with warm-up; He initialisation and zero biases; normalisation before the activation; a
@@ -66,14 +70,22 @@ class DeadUnits(Rule):
         begin, value = _since(state, bound)
         others = [each.path for each, _, _ in worst[1:]]
         behind = f" Modules behind it show the same: {listing(others)}." if others else ""
+        latest = "" if begin == state["first_step"] else " at the latest"
+        loss = training_loss(digest)
+        learns = (
+            f" The run learns all the same: the loss has fallen from {loss.state['first']:.3g} to "
+            f"{loss.state['recent_mean'][-1]:.3g}."
+            if loss is not None and loss_has_fallen(loss, LEARNS)
+            else ""
+        )
         yield Finding(
             self.code,
             self.name,
             self._severity(digest, share),
             module.path,
             begin,
-            summary=f"{share:.0%} of the units of {module.path} have been 0 for every sample since step {begin}."
-            f"{behind}",
+            summary=f"{share:.0%} of the units of {module.path} have been 0 for every sample since step {begin}"
+            f"{latest}.{behind}{learns}",
             evidence=(Evidence("dead_fraction", module.path, begin, value, bound),),
             advice=(
                 "Lower the learning rate or warm it up: one update that is too large can switch a layer off for good.",

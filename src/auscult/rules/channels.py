@@ -35,7 +35,7 @@ class Death(NamedTuple):
         step: When the parameter that completed the majority went to zero.
         paths: All parameters whose gradient is zero, first to go first.
         states: Their states.
-        observed: Number of trainable parameters with an observed gradient.
+        alive: The other trainable parameters with an observed gradient, in model order.
         always: Whether the majority never had a gradient.
         solved: Whether the loss is exactly 0 as well: there is nothing left to learn.
     """
@@ -43,7 +43,7 @@ class Death(NamedTuple):
     step: int
     paths: list[str]
     states: NDArray[np.void]
-    observed: int
+    alive: list[str]
     always: bool
     solved: bool
 
@@ -175,7 +175,8 @@ def death(digest: Digest) -> Death | None:
     always = bool((lost["zeros_from"] == lost["first_step"])[: last + 1].all())
     loss = training_loss(digest)
     solved = loss is not None and bool(loss.state["zeros_from"] >= 0)
-    return Death(int(lost["zeros_from"][last]), [paths[each] for each in order], lost, len(paths), always, solved)
+    alive = [path for path, gone in zip(paths, zero, strict=True) if not gone]
+    return Death(int(lost["zeros_from"][last]), [paths[each] for each in order], lost, alive, always, solved)
 
 
 def is_broken(digest: Digest) -> bool:

@@ -61,7 +61,8 @@ class ZeroGradient(Rule):
     How it is decided:
         Exactly: `grad_norm` is 0 for at least 8 rows up to now. Critical when that holds for at least half of the
         parameters whose gradient was observed and for at least half of their elements; the onset is when the
-        parameter that completed this majority went to zero. Any smaller set gives one info finding that lists it.
+        parameter that completed this majority went to zero. Any smaller set gives one info finding. Both say which
+        parameters train and which do not: one trains when its gradient is not 0 and its update was not 0 in every row.
 
     What to try:
         From the first step on: a softmax over a single unit (its output is constantly 1), weights initialised to 0 in
@@ -84,23 +85,26 @@ class ZeroGradient(Rule):
         """At most one finding, for the whole run."""
         dead = death(digest)
         if dead is not None:
-            yield self._dead(dead)
+            yield self._dead(digest, dead)
             return
         paths, states, zero = without_gradient(digest)
         if zero.any():
             yield self._some([path for path, each in zip(paths, zero, strict=True) if each], states[zero])
 
-    def _dead(self, dead: Death) -> Finding:
-        since = f"the gradients of {len(dead.paths)} of {dead.observed} parameters have been exactly 0 since"
+    def _dead(self, digest: Digest, dead: Death) -> Finding:
+        never = [path for path, state in zip(dead.paths, dead.states, strict=True) if _never_had(state)]
+        count = len(never) if dead.always and not dead.solved else len(dead.paths)
+        observed = len(dead.paths) + len(dead.alive)
+        since = f"the gradients of {count} of {observed} parameters have been exactly 0 since"
         if dead.solved:
             summary = f"The run is solved: {since} step {dead.step}, and so is the loss."
             advice = ("Stop here, or train on harder data.",)
         elif dead.always:
-            summary = f"No signal reaches the network: {since} the first step."
-            advice = OUTPUT_ADVICE if len(dead.paths) == dead.observed else FRONT_ADVICE
+            summary = f"No signal reaches the network: {since} the first step. {_who_trains(digest, dead, never)}"
+            advice = FRONT_ADVICE if dead.alive else OUTPUT_ADVICE
         else:
             first = f"{dead.paths[0]} first (step {int(dead.states['zeros_from'][0])})"
-            summary = f"The network is dead: {since} step {dead.step}, {first}."
+            summary = f"The network is dead: {since} step {dead.step}, {first}. {_who_trains(digest, dead, never)}"
             advice = DEATH_ADVICE
         return Finding(
             self.code,
@@ -121,6 +125,8 @@ class ZeroGradient(Rule):
     def _some(self, paths: list[str], states: Any) -> Finding:
         order = np.argsort(states["zeros_from"], kind="stable")
         step = int(states["zeros_from"][order[0]])
+        never = all(_never_had(state) for state in states)
+        since = "since the first step, so they have never trained" if never else f"since step {step} at the earliest"
         return Finding(
             self.code,
             self.name,
@@ -128,13 +134,36 @@ class ZeroGradient(Rule):
             "",
             step,
             summary=f"The gradient of {listing(paths)} has been exactly 0 for at least {ZERO_ROWS} rows, "
-            f"since step {step} at the earliest; the rest of the network receives one.",
+            f"{since}; the rest of the network receives one.",
             evidence=tuple(
                 Evidence("grad_norm", paths[each], int(states["zeros_from"][each]), 0.0) for each in order[:4]
             ),
             advice=("Check that these parameters take part in the loss as intended; freeze or remove them otherwise.",),
             phase="backward",
         )
+
+
+def _never_had(state: Any) -> bool:
+    """Whether the gradient has been 0 at every step."""
+    return bool(state["zeros_from"] == state["first_step"])
+
+
+def _who_trains(digest: Digest, dead: Death, never: list[str]) -> str:
+    """A sentence on what is left: what still trains, what never did, what no longer does."""
+    moving = [path for path in dead.alive if not _stands_still(digest, path)]
+    verb = "trains" if len(moving) == 1 else "train"
+    left = f"Only {listing(moving)} {verb}" if moving else "Nothing trains"
+    stopped = [path for path in dead.paths if path not in set(never)]
+    parts = [f"{listing(never)} never {'does' if len(never) == 1 else 'do'}"] if never else []
+    if stopped and never:
+        parts.append(f"{listing(stopped)} no longer {'does' if len(stopped) == 1 else 'do'}")
+    return f"{'; '.join([left, *parts] if moving else [left])}."
+
+
+def _stands_still(digest: Digest, path: str) -> bool:
+    """Whether its update was observed and is exactly 0 in every row."""
+    state = state_of(digest, "update_norm", path)
+    return state is not None and bool(state["zeros"] == state["rows"])
 
 
 class Explosion(NamedTuple):

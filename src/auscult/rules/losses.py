@@ -1,6 +1,6 @@
-"""Rules about the loss and finiteness: L001 non-finite, L002 every-update-skipped.
+"""Rules about the loss and finiteness: L001 non-finite, L002 every-update-skipped, L003 loss-spike.
 
-Know nothing of what the loss means, only whether it and everything computed from it are numbers.
+Know nothing of what the loss means, but for that of a model which knows nothing.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,12 @@ import numpy as np
 
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Phase, Severity, Status
-from auscult.rules.channels import Loss, finite_tail, is_dense, state_of, training_loss
+from auscult.rules.channels import Loss, finite_tail, is_broken, is_dense, state_of, training_loss
 from auscult.rules.rule import Rule
 
 NORMS = ("grad_norm", "update_norm", "param_norm")
 SKIPPED_ROWS = 32
+SPIKE, BETTER = 2.0, 0.95
 
 ADVICE: dict[Phase | None, tuple[str, ...]] = {
     "forward": (
@@ -269,3 +270,73 @@ class EveryUpdateSkipped(Rule):
                     phase="backward",
                 )
                 return
+
+
+class LossSpike(Rule):
+    """The loss rose far above that of a model that knows nothing.
+
+    What it means:
+        A model that gives every class the same probability has a loss of -log(1/C); one that predicts the mean has the
+        variance of the targets. This run was at that level, and then twice as bad or worse: an update threw it off.
+
+    Why it hurts:
+        What had been learned is gone. A run that comes back has lost the time, and often units that stay dead; a run
+        that does not come back is lost.
+
+    How it is decided:
+        A single loss of at least twice both the first loss and the uninformed loss is a spike, named at its peak.
+        *Recovered*: the mean loss of the last block is below 0.95 of both; info. *Not recovered*: the mean of each of
+        the last two blocks is above 0.95 of the uninformed loss, no better than guessing; a warning, critical when the
+        last one is at twice the uninformed loss or above.
+
+    What to try:
+        A learning rate that is warmed up or lower; clipping of the gradient norm; look at the batch of that step.
+
+    Not reported when:
+        The loss call was not observed, is a sum or has no uninformed value; the run broke (L001 and G001 say so).
+
+    References:
+        Chowdhery et al., PaLM (2022), section 5.1, loss spikes; Goyal et al., Accurate, large minibatch SGD (2017),
+        warm-up.
+    """
+
+    code: ClassVar[str] = "L003"
+    name: ClassVar[str] = "loss-spike"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the whole run."""
+        loss, audit = training_loss(digest), digest.audit
+        if loss is None or audit is None or audit.expected is None or audit.reduction != "mean" or is_broken(digest):
+            return
+        first, uninformed = float(loss.state["first"]), audit.expected
+        bound = SPIKE * max(first, uninformed)
+        peak, step = float(loss.state["maximum"]), int(loss.state["maximum_at"])
+        means = finite_tail(loss.state["recent_mean"], 2)
+        if not bound > 0 or not peak >= bound:
+            return
+        recovered = bool(means[-1] < BETTER * min(first, uninformed))
+        if not recovered and (len(means) < 2 or means.min() < BETTER * uninformed):
+            return
+        severity: Severity = "info" if recovered else "critical" if means[-1] >= SPIKE * uninformed else "warning"
+        end = f"It {'' if recovered else 'has not '}recovered: the mean of the last block is {means[-1]:.3g}."
+        yield Finding(
+            self.code,
+            self.name,
+            severity,
+            "",
+            step,
+            summary=f"The loss rose to {peak:.3g} at step {step}, {peak / uninformed:.2g} times that of a model "
+            f"that knows nothing. {end}",
+            evidence=(
+                Evidence(loss.name, "", step, peak, bound),
+                Evidence(loss.name, "", int(loss.state["last_step"]), float(means[-1]), first),
+            ),
+            advice=(
+                "Warm the learning rate up over the first hundreds of steps, or lower it.",
+                "Clip the gradient norm: monitor.clip_grad_norm_(1.0).",
+                f"Look at the batch of step {step}: inputs or targets far from the others.",
+            ),
+            status="recovered" if recovered else "active",
+            phase="update",
+            confidence=0.9,
+        )

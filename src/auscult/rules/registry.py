@@ -10,30 +10,34 @@ from auscult.core.finding import Finding
 from auscult.rules.activations import DeadUnits, Saturated
 from auscult.rules.gradients import ClippingAlways, ExplodingGradient, VanishingGradient, ZeroGradient
 from auscult.rules.initialization import InitialLoss
-from auscult.rules.losses import EveryUpdateSkipped, NonFinite
+from auscult.rules.losses import EveryUpdateSkipped, LossSpike, NonFinite
 from auscult.rules.rule import Rule
 from auscult.rules.updates import LrTooHigh, LrTooLow, ParameterInNoOptimizer, ParameterNeverUpdated
 
 RULES: tuple[Rule, ...] = (
-    NonFinite(),
-    EveryUpdateSkipped(),
-    ZeroGradient(),
+    # How the run was set up.
+    InitialLoss(),
+    ParameterInNoOptimizer(),
+    ParameterNeverUpdated(),
+    LrTooLow(),
+    LrTooHigh(),
+    # What follows inside the network.
+    Saturated(),
+    DeadUnits(),
     ExplodingGradient(),
     VanishingGradient(),
     ClippingAlways(),
-    LrTooHigh(),
-    LrTooLow(),
-    ParameterNeverUpdated(),
-    ParameterInNoOptimizer(),
-    InitialLoss(),
-    DeadUnits(),
-    Saturated(),
+    # How it ends.
+    NonFinite(),
+    EveryUpdateSkipped(),
+    ZeroGradient(),
+    LossSpike(),
 )
-"""Every rule, invariants first."""
+"""Every rule, causes before consequences: of two findings as severe and as early, the cause is named first."""
 
 
 def judge(closed: Digest, now: Digest, rules: Sequence[Rule] = RULES) -> list[Finding]:
-    """The findings on a run, worst first.
+    """The findings on a run, worst first; as severe and as early, in the order of the rules.
 
     Args:
         closed: The fold of all closed blocks; what rules other than exact ones look at.

@@ -1,0 +1,94 @@
+"""Moment: what a training forward pass began with, so that it can be made again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from auscult.metrics.calls import replace_tensors, tensors
+
+BATCH_NORMS = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
+    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+)  # fmt: skip
+"""Modules that write their buffers while training, and read them only while evaluating."""
+
+Written = tuple[Tensor, int]
+"""A tensor, and how often it had been written to in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a training forward pass began with: references, with a count of writes that tells whether they still hold.
+
+    Attributes:
+        args: Its positional arguments, detached.
+        kwargs: Its keyword arguments, detached.
+        written: The tensors among them.
+        rng: State of the CPU's generator.
+        device_rng: State of the accelerator's generator; None where there is none, or it cannot be read.
+        autocast: The dtype of autocast by device type; None where it was not enabled.
+        buffers: The buffers as they were, by path; those of batch norm in training are not read and so not kept.
+        calls: How many training forward passes the step has had, this one included.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    written: tuple[Written, ...]
+    rng: Tensor
+    device_rng: Tensor | None
+    autocast: Mapping[str, torch.dtype | None]
+    buffers: Mapping[str, Written]
+    calls: int
+
+    def overwritten(self) -> bool:
+        """Whether an argument has been written to since."""
+        return any(version(tensor) != count for tensor, count in self.written)
+
+
+def take_moment(
+    args: tuple[Any, ...], kwargs: dict[str, Any], device: torch.device, buffers: Mapping[str, Written], calls: int
+) -> Moment:
+    """The moment that is now; waits for no accelerator.
+
+    Args:
+        args: The positional arguments of the forward pass.
+        kwargs: Its keyword arguments.
+        device: Where the model is.
+        buffers: The model's buffers as they are now, and their counts of writes.
+        calls: How many training forward passes the step has had, this one included.
+    """
+    given = list(tensors((args, kwargs)))
+    for each in given:
+        if each.requires_grad:
+            args, kwargs = replace_tensors((args, kwargs), detached)
+            given = list(tensors((args, kwargs)))
+            break
+    written = tuple([(each, version(each)) for each in given])
+    kinds = ("cpu",) if device.type == "cpu" else ("cpu", device.type)
+    autocast = {kind: _autocast(kind) for kind in kinds}
+    return Moment(args, kwargs, written, torch.get_rng_state(), _device_rng(device), autocast, buffers, calls)
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor has been written to in place; inference tensors do not count it."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def detached(tensor: Tensor) -> Tensor:
+    """The tensor without its history, asking for a gradient where it did."""
+    return tensor.detach().requires_grad_(tensor.requires_grad)
+
+
+def _autocast(kind: str) -> torch.dtype | None:
+    enabled = kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
+    return torch.get_autocast_dtype(kind) if enabled and torch.is_autocast_enabled(kind) else None
+
+
+def _device_rng(device: torch.device) -> Tensor | None:
+    """The generator's seed and offset are kept on the host, so that reading them does not wait for the device."""
+    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+        return None
+    return torch.cuda.get_rng_state(device)
