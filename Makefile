@@ -4,13 +4,14 @@
 #   make check    formatting, lint, types, floor plan, tests: everything CI does
 #   make trials   many whole trainings of the clinic against outside oracles; about ten minutes
 #   make bench    what monitoring costs, measured on this machine
+#   make soak     a million steps of a tiny model: memory, files and size
 #   make reproduce NAMES=names.txt [LONG=--long]
 #                 published figures against measured; LONG adds the 200,000-step trainings
 #   make docs     write the generated pages anew
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check trials bench reproduce docs clean
+.PHONY: demo test check trials bench soak reproduce docs clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -40,8 +41,15 @@ check: .venv/dev.stamp
 trials: .venv/dev.stamp
 	.venv/bin/python -m pytest -m trial tests/trials
 
-bench: .venv/dev.stamp
-	.venv/bin/python scripts/bench.py
+.venv/bench.stamp: .venv/dev.stamp
+	$(PIP) --group bench
+	touch $@
+
+bench: .venv/bench.stamp
+	.venv/bin/python -m scripts.bench
+
+soak: .venv/demo.stamp
+	.venv/bin/python scripts/soak.py
 
 reproduce: .venv/dev.stamp
 	.venv/bin/python scripts/reproduce.py --names "$(NAMES)" $(LONG)

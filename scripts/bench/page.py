@@ -68,8 +68,8 @@ READING = """
 A run of {steps:,} steps and 1,000 channels, {size:,.0f} MB on disk and in the page cache. Each line is a process of its
 own, which opens the run first; imports are left out of the time and are in the memory.
 
-| | seconds | peak memory, MB |
-|---|--:|--:|
+| | seconds | CPU seconds | peak memory, MB |
+|---|--:|--:|--:|
 """
 
 
@@ -102,7 +102,10 @@ def page(
             STORAGE,
             *_writing(writing),
             READING.format(steps=steps, size=size),
-            *(f"| {each.task} | {each.seconds:.2f} | {_megabytes(each.memory)} |\n" for each in reading),
+            *(
+                f"| {each.task} | {each.seconds:.2f} | {each.processor:.2f} | {_megabytes(each.memory)} |\n"
+                for each in reading
+            ),
             device,
         )
     )

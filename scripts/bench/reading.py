@@ -1,6 +1,6 @@
 """Reading: one task on a stored run, timed in a process of its own that never imports torch.
 
-python -m scripts.bench.reading TASK RUN    prints {"seconds": ..., "memory": ...}
+python -m scripts.bench.reading TASK RUN    prints {"seconds": ..., "processor": ..., "memory": ...}
 """
 
 import json
@@ -63,9 +63,10 @@ def peak_memory() -> float | None:
 
 def main(task: str, path: str) -> None:
     """Run one task."""
-    begin = time.perf_counter()
+    wall, processor = time.perf_counter(), time.process_time()
     TASKS[task](Path(path))
-    json.dump({"seconds": time.perf_counter() - begin, "memory": peak_memory()}, sys.stdout)
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    json.dump({"seconds": wall, "processor": processor, "memory": peak_memory()}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -55,11 +55,13 @@ class Reading:
     Attributes:
         task: In words.
         seconds: Wall-clock time, imports left out.
+        processor: CPU seconds, likewise.
         memory: Largest resident memory of the process in MB, Python and NumPy included; None where it cannot be seen.
     """
 
     task: str
     seconds: float
+    processor: float
     memory: float | None
 
 
@@ -116,7 +118,7 @@ def read_long_run(directory: Path, steps: int, done: Callable[[int], object]) ->
 def _read(task: str, directory: Path) -> Reading:
     command = [sys.executable, "-m", "scripts.bench.reading", task, str(directory)]
     answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    return Reading(task, answer["seconds"], answer["memory"])
+    return Reading(task, answer["seconds"], answer["processor"], answer["memory"])
 
 
 def _records(start: int, steps: int) -> list[Record]:

@@ -29,7 +29,7 @@ def _product(left: Array, right: Array) -> Array:
     return left * right
 
 
-_AT_STEP = "gradient as it stands before auscult's clipping, or at the optimizer step where nothing was clipped"
+_AT_STEP = "unscaled gradient before torch's or auscult's clipping, or at the optimizer step where nothing was clipped"
 
 _ENTRIES = (
     # Every step, for the whole run or per optimizer group.
@@ -40,7 +40,16 @@ _ENTRIES = (
            guide="above 1, clipping acted; at nearly every step, the bound sets the step size",
            reference=DREVO),
     Metric("clip_coefficient", "1", "run", "steps", "min(1, max_norm / (total gradient norm + 1e-6)); 1 where nothing "
-           "was clipped", "pre-clip", "rank0", reference="torch.nn.utils.clip_grad_norm_"),
+           "was clipped; not observed where one factor cannot tell (clipping by value, or of some gradients only)",
+           "pre-clip", "rank0", reference="torch.nn.utils.clip_grad_norm_"),
+    Metric("loss_scale", "1", "run", "steps", "factor by which a gradient scaler multiplied the loss; gradients are "
+           "divided by it before they are measured", "pre-clip", "rank0", reference="torch.amp.GradScaler"),
+    Metric("skipped_updates", "1", "run", "steps", "number of updates that a gradient scaler left out: before this one "
+           "since the last that was made, or this one itself where the optimizer is fused", "update", "sum",
+           guide="few; at every step, the gradients overflow whatever the scale"),
+    Metric("grad_changed", "1", "run", "steps", "number of parameters whose gradient was changed between the end of "
+           "the backward pass and the update by something unheard; their grad_norm is post-clip or unknown",
+           "pre-clip", "sum", guide="0"),
     Metric("finite", "1", "run", "steps", "1 if every number recorded at this step is finite, else 0", "whole step",
            "rank0"),
     Metric("step_time", "s", "run", "steps", "wall time from the previous update to this one", "whole step", "max"),

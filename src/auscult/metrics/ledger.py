@@ -54,8 +54,26 @@ class Ledger:
         """All positions."""
         return list(range(len(self._parameters)))
 
-    def gradients(self, positions: Sequence[int], moments: bool) -> None:
-        """Take the gradients as they are now, once per step and parameter; those that are None are not observed."""
+    def cover(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether every gradient there is belongs to one of these parameters."""
+        known = {id(tensor) for tensor in tensors}
+        return all(each.grad is None or id(each) in known for each in self._parameters)
+
+    def take_over(self, positions: Sequence[int], values: NDArray[np.float64], factor: Tensor | None) -> None:
+        """Gradient norms that somebody else has just computed, `(len(positions),)`; see `gradients`."""
+        fresh = [number for number, position in enumerate(positions) if position not in self._measured]
+        self._norms.append((GRAD, [positions[number] for number in fresh], _divided(values[fresh], factor)))
+        self._measured.update(positions)
+
+    def gradients(self, positions: Sequence[int], moments: bool, factor: Tensor | None = None) -> None:
+        """Take the gradients as they are now, once per step and parameter; those that are None are not observed.
+
+        Args:
+            positions: Whose gradients.
+            moments: Whether means and stds are wanted as well.
+            factor: What a loss scaler has multiplied them by, 0-d, > 0; None for 1.
+        """
+        norms_before, moments_before = len(self._norms), len(self._moments)
         fresh = [position for position in positions if position not in self._measured]
         found = ((position, self._parameters[position].grad) for position in fresh)
         present = {position: grad for position, grad in found if grad is not None and measurable(grad)}
@@ -69,6 +87,11 @@ class Ledger:
         self._take_norms(GRAD, loose, [present[position] for position in loose])
         if moments:
             self._take_moments(GRAD, list(present), list(present.values()))
+        if factor is not None:
+            for taken, begin in ((self._norms, norms_before), (self._moments, moments_before)):
+                taken[begin:] = [(kind, where, _divided(values, factor)) for kind, where, values in taken[begin:]]
+        if self.examination is not None and factor is not None:
+            present = {position: grad / factor for position, grad in present.items()}
         self._examine("grad", present)
 
     def forget_gradients(self, positions: Iterable[int]) -> None:
@@ -197,6 +220,12 @@ def _without(stale: set[int], taken: tuple[int, list[int], Taken]) -> tuple[int,
     kind, positions, values = taken
     kept = [number for number, position in enumerate(positions) if position not in stale]
     return kind, [positions[number] for number in kept], values[..., kept]
+
+
+def _divided(values: Taken, factor: Tensor | None) -> Taken:
+    if factor is None:
+        return values
+    return values / (factor.to(values.device) if isinstance(values, Tensor) else float(factor))
 
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:

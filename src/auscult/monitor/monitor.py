@@ -12,122 +12,40 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any
 from weakref import WeakSet, ref
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from auscult.core.errors import SetupError
-from auscult.core.finding import SEVERITIES, Finding, Severity
+from auscult.core.finding import Finding, Severity
 from auscult.core.run import Segment
 from auscult.core.sink import Channel, Sink
+from auscult.metrics.clipping import Clip, ClipTap
 from auscult.metrics.environment import run_info, versions
 from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inner_optimizer
 from auscult.metrics.losses import LossAudit, by_category
+from auscult.metrics.marks import Marks, at_end_of_backward
 from auscult.metrics.norms import is_transformed
 from auscult.metrics.parameters import group_path, module_table, parameter_table, unwrap
+from auscult.metrics.scaling import ScalerStep, ScaleTap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
 from auscult.monitor.arguments import (
     Number,
     as_number,
     batch_size,
     is_compiled,
-    last_step,
-    optimizers_by_name,
     step_number,
 )
 from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
 from auscult.monitor.journal import Journal
-from auscult.monitor.silent import SilentMonitor
 from auscult.store.reader import load
-from auscult.store.writer import StoreWriter
-
-IfExists = Literal["new", "resume", "error"]
-
-
-def watch(
-    model: nn.Module,
-    optimizer: Optimizer | Sequence[Optimizer] | Mapping[str, Optimizer],
-    path: str | os.PathLike[str],
-    *,
-    if_exists: IfExists = "new",
-    step: int | None = None,
-    steps: int | None = None,
-    config: object = None,
-    loss_fn: nn.Module | None = None,
-    every: int | tuple[int, int] | None = None,
-    budget: float = 0.02,
-    activations: bool = True,
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None,
-    sinks: Sequence[Sink] = (),
-    on_finding: Callable[[Finding], object] | None = None,
-    stop_on: Severity | None = None,
-) -> "Monitor | SilentMonitor":
-    """Watch a model train.
-
-    A plain call is enough: it closes itself at exit. As a context manager it closes with the block, and says so in the
-    run when the block is left by an exception. With `AUSCULT=off` in the environment it does nothing at all.
-
-    Args:
-        model: The model, or its DistributedDataParallel or compiled wrapper. Call `watch` after wrapping.
-        optimizer: The optimizer, or several of them as a sequence or by name.
-        path: Directory of the run.
-        if_exists: `"new"` takes the next free name (`runs/mnist-2`), `"resume"` continues the run there (or begins it),
-            `"error"` refuses.
-        step: Number of the next update; None continues after the last recorded one, or begins at 0.
-        steps: How many updates the whole training will make, where it is known; the last is examined in full detail.
-        config: The hyperparameters to keep with the run: a mapping, a dataclass or an argparse namespace.
-        loss_fn: The loss module, where the first loss call cannot be seen otherwise (inside `torch.compile`).
-        every: Take norms at every k-th step and samples (moments, activations) at every 16 k-th, or `(norms, samples)`
-            apart; powers of two. None keeps the budget.
-        budget: Share of the step time that measuring may take, measured as it goes.
-        activations: Whether activations are measured.
-        include: Patterns (`encoder.*`) of parameters to measure; None measures all.
-        exclude: Patterns of parameters to leave out.
-        sinks: Where else rows and findings go.
-        on_finding: Called with every finding that is new or changed.
-        stop_on: Severity from which on a finding raises `StopTraining`; None never does.
-
-    Returns:
-        The monitor.
-
-    Raises:
-        SetupError: if the call cannot work as written.
-        StoreError: if the run to resume cannot be read.
-    """
-    if os.environ.get("AUSCULT", "").lower() in ("off", "0", "false"):
-        return SilentMonitor(model, path, step or 0)
-    if loss_fn is not None and not hasattr(loss_fn, "register_forward_pre_hook"):
-        raise SetupError(
-            f"Expected `loss_fn` to be a module such as nn.CrossEntropyLoss(), but got {type(loss_fn).__name__}. "
-            "A function needs no naming: its first call is seen, unless it is compiled."
-        )
-    if if_exists not in get_args(IfExists):
-        known = ", ".join(get_args(IfExists))
-        raise SetupError(f"Expected `if_exists` to be one of {known}, but got {if_exists!r}.")
-    if stop_on is not None and stop_on not in SEVERITIES:
-        raise SetupError(f"Expected `stop_on` to be one of {', '.join(SEVERITIES)} or None, but got {stop_on!r}.")
-    return Monitor(
-        model,
-        optimizers_by_name(optimizer),
-        path,
-        if_exists=if_exists,
-        step=step_number(step) if step is not None else None,
-        config=config,
-        loss_fn=loss_fn,
-        schedule=Schedule(every, budget, last_step(steps)),
-        activations=activations,
-        include=include,
-        exclude=exclude,
-        sinks=sinks,
-        on_finding=on_finding,
-        stop_on=stop_on,
-    )
+from auscult.store.writer import IfExists, StoreWriter
 
 
 class Monitor:
@@ -188,6 +106,11 @@ class Monitor:
         self._handles = [model.register_forward_pre_hook(ModuleHook(model, self._on_forward), with_kwargs=True)]
         if loss_fn is not None:
             self._handles.append(loss_fn.register_forward_pre_hook(ModuleHook(loss_fn, self._on_loss)))
+        self._marks = Marks(tensors)
+        self._marked = self._end_awaited = False
+        self._one_coefficient = True
+        self._clip_tap = ClipTap(tensors, self._before_clip, self._after_clip)
+        self._scale_tap = ScaleTap(optimizers.values(), self._on_scaler_step)  # its hook comes before OptimizerHooks
         self._hooks: list[OptimizerHooks | BackwardHook] = [
             OptimizerHooks(each, partial(self._before_update, name), partial(self._after_update, name))
             for name, each in optimizers.items()
@@ -279,17 +202,14 @@ class Monitor:
         Returns:
             The total norm before clipping.
         """
-        with self._guard("measuring"):
-            self._flush()
-            self._take_gradients(self._gauges.ledger.everything())
-            self._clipped = True
         model = self._model()
         parameters = [] if model is None else list(model.parameters())
-        total = nn.utils.clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite)
-        with self._guard("measuring"):
-            self._draft.steps[Channel("clip_ratio", "")] = total.detach() / max_norm
-            self._draft.steps[Channel("clip_coefficient", "")] = (max_norm / (total.detach() + 1e-6)).clamp(max=1.0)
-        return total
+        if self._clip_tap.unheard:  # by this torch: its clipping is not announced
+            with self._guard("measuring"):
+                self._flush()
+                self._take_gradients(self._gauges.ledger.everything())
+                self._clipped, self._one_coefficient = True, False
+        return nn.utils.clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to continue this run on the same x-axis; plain numbers and strings."""
@@ -333,7 +253,7 @@ class Monitor:
         with self._guard("closing"):
             for handle in self._handles:
                 handle.remove()
-            for hooks in self._hooks:
+            for hooks in (*self._hooks, self._clip_tap, self._scale_tap):
                 hooks.close()
             if self._audit is not None:
                 self._audit.end()
@@ -360,7 +280,8 @@ class Monitor:
     def _begin_step(self) -> None:
         """Decide what is measured of the step that begins."""
         self._draft = Draft(self.step)
-        self._forward_began = self._backward_began = self._clipped = False
+        self._forward_began = self._backward_began = self._clipped = self._marked = self._end_awaited = False
+        self._one_coefficient = True  # one factor tells what clipping did to all gradients
         if self.step % REVIEW_STEPS == 0:
             self._measuring = True  # what failed once may work again
         if self._measuring:
@@ -369,6 +290,7 @@ class Monitor:
         if self._examine_next or self._schedule.examines(self.step):
             self._begin_examination()
         self._gauges.arm(self._draft)
+        self._clip_tap.sharing = self._draft.norms_taken and not self._draft.sampled
 
     def _begin_examination(self) -> None:
         """The step that begins is recorded in full detail."""
@@ -396,12 +318,52 @@ class Monitor:
     def _on_backward(self) -> None:
         """A backward pass has reached a parameter: what was taken for clipping is old where no update followed."""
         self._backward_began = True
+        if self._draft.norms_taken and not self._end_awaited:
+            self._end_awaited = at_end_of_backward(self._on_backward_end)
         within_update = any(isinstance(each, OptimizerHooks) and each.reevaluating for each in self._hooks)
         if self._clipped and not within_update:
             with self._guard("measuring"):
                 self._clipped = False
                 updated = {position for name in self._updated for position in self._held(name)}
                 self._gauges.ledger.forget_gradients(set(self._gauges.ledger.everything()) - updated)
+
+    def _on_backward_end(self) -> None:
+        """All gradients are there."""
+        with self._guard("measuring"):
+            self._end_awaited = False
+            self._marked = True
+            self._marks.remember()
+
+    def _before_clip(self, clip: Clip) -> None:
+        """Gradients are in place, and about to be clipped."""
+        with self._guard("measuring"):
+            self._flush()
+            self._clipped = True
+            if self._draft.norms_taken:
+                ledger = self._gauges.ledger
+                positions = ledger.positions(clip.parameters())
+                self._marks.changed(positions)
+                known, norms = clip.shared()
+                self._take_gradients(positions, dict(zip(ledger.positions(known), norms.tolist(), strict=True)))
+            if clip.total is not None and clip.coefficient is not None and self._gauges.ledger.cover(clip.parameters()):
+                self._draft.steps[Channel("clip_ratio", "")] = clip.total.detach() / clip.bound
+                self._draft.steps[Channel("clip_coefficient", "")] = clip.coefficient
+            else:
+                self._one_coefficient = False
+
+    def _after_clip(self, clip: Clip) -> None:
+        """Gradients are clipped."""
+        with self._guard("measuring"):
+            if self._draft.norms_taken:
+                self._marks.renew(self._gauges.ledger.positions(clip.parameters()))
+
+    def _on_scaler_step(self, told: ScalerStep) -> None:
+        """A gradient scaler has let an update happen, or not; a fused optimizer is called all the same."""
+        with self._guard("measuring"):
+            draft = self._draft if told.skipped is True or self._done is None else self._done
+            draft.steps[Channel("loss_scale", "")] = told.scale
+            skipped = Channel("skipped_updates", "")
+            draft.steps[skipped] = draft.steps.get(skipped, 0.0) + told.skipped
 
     def _on_loss(self, args: tuple[Any, ...]) -> None:
         """The loss module the user named is about to be called."""
@@ -421,6 +383,10 @@ class Monitor:
                     self._draft.steps[Channel("lr", group_path(name, number))] = float(group["lr"])
             if self._draft.norms_taken:
                 held = self._held(name)
+                if self._marked:
+                    changed = Channel("grad_changed", "")
+                    before = self._draft.steps.get(changed, 0.0)
+                    self._draft.steps[changed] = before + len(self._marks.changed(held))
                 self._take_gradients(held if self._updated else [*held, *self._orphans()])
                 self._gauges.ledger.before(held)
 
@@ -454,7 +420,10 @@ class Monitor:
         self._guard.seconds = 0.0
         self._guard.strict = False
         draft.steps[Channel("overhead_time", "")] = inside
-        draft.steps.setdefault(Channel("clip_coefficient", ""), 1.0)
+        if self._one_coefficient:
+            draft.steps.setdefault(Channel("clip_coefficient", ""), 1.0)
+        else:
+            draft.steps.pop(Channel("clip_coefficient", ""), None)
         if whole is not None:
             draft.steps[Channel("step_time", "")] = whole
             if draft.samples:
@@ -496,9 +465,24 @@ class Monitor:
             self._order_known = True
             self._journal.order_modules(self.step, self._segment.in_forward_order(order), order)
 
-    def _take_gradients(self, positions: Sequence[int]) -> None:
-        if self._draft.norms_taken:
-            self._gauges.ledger.gradients(positions, self._draft.sampled)
+    def _take_gradients(self, positions: Sequence[int], shared: Mapping[int, float] | None = None) -> None:
+        """Take gradients, each divided by what a loss scaler has multiplied it by; some norms are known already."""
+        if not self._draft.norms_taken:
+            return
+        ledger, factors = self._gauges.ledger, dict[int, Tensor]()
+        for name, optimizer in self._optimizers.items():
+            factor = self._scale_tap.factor(optimizer)
+            if factor is not None:
+                factors.update(dict.fromkeys(self._held(name), factor))
+        groups: dict[int, list[int]] = {}
+        for position in positions:
+            groups.setdefault(id(factors.get(position)), []).append(position)
+        for some in groups.values():
+            factor = factors.get(some[0])
+            known = [position for position in some if position in shared] if shared else []
+            if shared and known:
+                ledger.take_over(known, np.array([shared[position] for position in known]), factor)
+            ledger.gradients(some, self._draft.sampled, factor)
 
     def _held(self, name: str) -> list[int]:
         """Positions of the parameters that an optimizer holds."""
