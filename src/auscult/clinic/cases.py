@@ -7,7 +7,7 @@ from functools import partial
 from os import PathLike
 from typing import Protocol
 
-from auscult.clinic import listening, perceptron, sandwich
+from auscult.clinic import listening, melscale, perceptron, sandwich
 from auscult.clinic.images import Images, load_mnist
 from auscult.clinic.makemore import SEED
 from auscult.clinic.names import Names, load_names
@@ -149,6 +149,17 @@ def _sandwich(
     return sandwich.train(recipe, data, path, seed, on_step=on_step, on_finding=on_finding)
 
 
+def _melscale(
+    setting: melscale.Setting,
+    data: Names | Images | None,
+    path: str | PathLike[str],
+    seed: int,
+    on_step: Callable[[int], object] | None,
+    on_finding: Callable[[Finding], object] | None,
+) -> Monitor | SilentMonitor:
+    return melscale.train(setting, path, seed, on_step=on_step, on_finding=on_finding)
+
+
 def _listening_about(setting: listening.Setting) -> str:
     optimizer = "Adam" if setting.optimizer == "adam" else "SGD with momentum 0.5"
     return f"a small convolutional network on digits, {optimizer}, lr {setting.lr}, batch {setting.batch}"
@@ -160,6 +171,10 @@ CASES = {
         *(
             Case(each.name, _listening_about(each), listening.STEPS, 0, False, partial(_listening, each), True)
             for each in listening.SETTINGS.values()
+        ),
+        *(
+            Case(each.name, each.about, melscale.STEPS, 0, False, partial(_melscale, each))
+            for each in melscale.SETTINGS.values()
         ),
         *(
             Case(each.name, each.about, perceptron.STEPS, SEED, True, partial(_perceptron, each))

@@ -1,20 +1,23 @@
-"""Rules about how a run begins: I001 initial-loss.
+"""Rules about how a run begins: I001 initial-loss, I002 random-gain.
 
-Knows what the first loss call looked like and nothing that came after.
+Know the first loss call and the first step; of what came after, only whether the run broke.
 """
 
 from collections.abc import Iterator
 from math import isfinite, prod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from auscult.core.digest import Digest
-from auscult.core.finding import Evidence, Finding
-from auscult.core.run import Audit
+from auscult.core.finding import Evidence, Finding, Severity
+from auscult.core.run import Audit, Module, Parameter
+from auscult.rules.channels import common_module, is_broken, listing, state_of, trainable
 from auscult.rules.rule import Rule
 
 RELATIVE, ABSOLUTE = 1.5, 0.5
 ALARM = 4.0
 REGRESSION = 10.0
+SMALLEST, SIGMAS, NARROWEST = 32, 3.0, 0.7  # elements, standard errors, standard deviation
+LOUD = 2.0  # standard deviation of an output; about 1 is meant
 
 
 class InitialLoss(Rule):
@@ -101,3 +104,153 @@ class InitialLoss(Rule):
             phase="forward",
             confidence=0.6,
         )
+
+
+class RandomVector(NamedTuple):
+    """A vector that began as if drawn from N(0, 1).
+
+    Attributes:
+        path: Where it is.
+        step: The first step at which it was measured.
+        mean: Its mean right after the first update.
+        std: Its standard deviation right after the first update.
+        module: The module behind it, where that gave loud outputs at its first step; None otherwise.
+        output: The standard deviation of these outputs.
+    """
+
+    path: str
+    step: int
+    mean: float
+    std: float
+    module: str | None
+    output: float
+
+
+class RandomGain(Rule):
+    """A vector began as N(0, 1), and what comes behind it is far too loud.
+
+    What it means:
+        A gain does nothing when it is 1 and a bias when it is 0. This vector began as if drawn by torch.randn: if it
+        multiplies something, half of that has its sign flipped, some of it is lost, and hardly any is left as it was.
+        On numbers far from 0, such as decibels, the flipped half becomes extreme: -80 times -1 is 80.
+
+    Why it hurts:
+        The module behind it gets inputs on a scale that nothing was initialised for. Its gradient drowns all others,
+        and most so under clipping; the run trains badly, or breaks.
+
+    How it is decided:
+        Exactly, from the first step. A trainable parameter of one dimension and at least 32 elements; its mean before
+        the first update within 3 standard errors of 0; its standard deviation within 3 standard errors of 1, and at
+        least 0.7, so that a bias drawn from (-1, 1) does not count. That alone is info: a token, a query or an initial
+        state may begin like that. A warning when the module behind it gave outputs of a standard deviation above 2 at
+        its first step, where about 1 is meant: the first module that the vector's owner calls, or the one after its
+        owner if that calls none. Critical when, besides, the run broke.
+
+    What to try:
+        Begin a gain at ones. On decibels or other logarithms add a bias that begins at zeros: a factor is a term there.
+
+    Not reported when:
+        It has two dimensions or more (weights, embeddings, positions), begins near another mean (gains at 1, norms of
+        weight_norm) or within a narrow range (0.02, biases). Activations not observed leave it at info.
+
+    References:
+        Drevo, Training run diagnostic metrics (2026): a `mel_scale` drawn by torch.randn; Ba et al., Layer
+        normalization (2016): gains of 1 and biases of 0 at first.
+    """
+
+    code: ClassVar[str] = "I002"
+    name: ClassVar[str] = "random-gain"
+    exact: ClassVar[bool] = True
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """One finding per vector with a loud module behind it; failing that, at most one for all."""
+        found = [vector for each in trainable(digest) if (vector := _as_random(digest, each)) is not None]
+        loud = [each for each in found if each.module is not None]
+        severity: Severity = "critical" if is_broken(digest) else "warning"
+        for vector in loud:
+            yield self._loud(vector, severity)
+        if found and not loud:
+            yield self._plain(found)
+
+    def _loud(self, vector: RandomVector, severity: Severity) -> Finding:
+        broke = " The run has broken since." if severity == "critical" else ""
+        return Finding(
+            self.code,
+            self.name,
+            severity,
+            vector.path,
+            vector.step,
+            summary=f"{vector.path} began as if drawn from N(0, 1): as a gain it flips the sign of half of what it "
+            f"multiplies. The outputs of {vector.module}, behind it, began with a standard deviation of "
+            f"{vector.output:.3g}; about 1 is meant.{broke}",
+            evidence=(
+                *_moments(vector),
+                Evidence("activation_std", vector.module or "", vector.step, vector.output, LOUD),
+            ),
+            advice=(
+                f"Begin {vector.path} at ones if it multiplies; on decibels or other logarithms, add a bias that "
+                "begins at zeros in its place.",
+                f"If it is no gain, look at the inputs of {vector.module}: standardise them.",
+            ),
+            phase="forward",
+            ruled_out=("Not the learning rate: it was so before the first update.",),
+            confidence=0.8,
+        )
+
+    def _plain(self, found: list[RandomVector]) -> Finding:
+        paths = [each.path for each in found]
+        return Finding(
+            self.code,
+            self.name,
+            "info",
+            common_module(paths),
+            found[0].step,
+            summary=f"{listing(paths)} began as if drawn from N(0, 1): right for a token or a query, wrong for a gain, "
+            "of which it flips half of the signs.",
+            evidence=_moments(found[0]),
+            advice=("Begin a gain at ones and a bias at zeros; leave it if it neither multiplies nor is added.",),
+            phase="forward",
+            confidence=0.3,
+        )
+
+
+def _moments(vector: RandomVector) -> tuple[Evidence, Evidence]:
+    return (
+        Evidence("param_mean", vector.path, vector.step, vector.mean),
+        Evidence("param_std", vector.path, vector.step, vector.std, NARROWEST),
+    )
+
+
+def _as_random(digest: Digest, parameter: Parameter) -> RandomVector | None:
+    """The parameter, if it has one dimension and was about N(0, 1) before its first update."""
+    if len(parameter.shape) != 1 or parameter.size < SMALLEST:
+        return None
+    path = parameter.path
+    names = ("param_norm", "param_mean", "param_std", "update_mean", "update_std")
+    states = [state for name in names if (state := state_of(digest, name, path)) is not None]
+    if len(states) < len(names) or len({int(state["first_step"]) for state in states}) > 1:
+        return None
+    mean, std, moved, spread = (float(state["first"]) for state in states[1:])
+    error = SIGMAS / parameter.size**0.5
+    low, high = max(NARROWEST, 1 - error / 2**0.5), 1 + error / 2**0.5
+    # The standard deviation before the update differs from that after it by no more than that of the update.
+    if not (abs(mean - moved) <= error and low <= std - spread and std + spread <= high):
+        return None
+    step = int(states[0]["first_step"])
+    behind = _behind(digest.segments[-1].modules, path)
+    output = None if behind is None else state_of(digest, "activation_std", behind.path)
+    if behind is None or output is None or output["first_step"] != step or not output["first"] > LOUD:
+        return RandomVector(path, step, mean, std, None, float("nan"))
+    return RandomVector(path, step, mean, std, behind.path, float(output["first"]))
+
+
+def _behind(modules: tuple[Module, ...], path: str) -> Module | None:
+    """The first leaf module that the owner of a parameter calls; the one after the owner if it is a leaf itself."""
+    owner = path.rpartition(".")[0]
+    leaves = [each for each in modules if each.leaf]
+    for number, leaf in enumerate(leaves):
+        if leaf.path == owner:
+            return leaves[number + 1] if number + 1 < len(leaves) else None
+        if not owner or leaf.path.startswith(f"{owner}."):
+            return leaf
+    return None

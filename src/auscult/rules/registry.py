@@ -9,13 +9,14 @@ from auscult.core.digest import Digest
 from auscult.core.finding import Finding
 from auscult.rules.activations import DeadUnits, Saturated
 from auscult.rules.gradients import ClippingAlways, ExplodingGradient, VanishingGradient, ZeroGradient
-from auscult.rules.initialization import InitialLoss
+from auscult.rules.initialization import InitialLoss, RandomGain
 from auscult.rules.losses import EveryUpdateSkipped, LossSpike, NonFinite
 from auscult.rules.rule import Rule
 from auscult.rules.updates import LrTooHigh, LrTooLow, ParameterInNoOptimizer, ParameterNeverUpdated
 
 RULES: tuple[Rule, ...] = (
     # How the run was set up.
+    RandomGain(),
     InitialLoss(),
     ParameterInNoOptimizer(),
     ParameterNeverUpdated(),
