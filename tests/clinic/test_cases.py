@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 import auscult
-from auscult.clinic import listening, perceptron, sandwich
+from auscult.clinic import listening, melscale, perceptron, sandwich
 from auscult.clinic.cases import CASES, run_case
 from auscult.core.errors import SetupError
 
 
 def test_every_case_is_listed_once_and_says_what_it_shows() -> None:
-    assert list(CASES) == [*listening.SETTINGS, *perceptron.STAGES, *sandwich.RECIPES]
+    assert list(CASES) == [*listening.SETTINGS, *melscale.SETTINGS, *perceptron.STAGES, *sandwich.RECIPES]
     assert all(each.about and each.steps > 0 and each.name == name for name, each in CASES.items())
-    assert {name for name, each in CASES.items() if not each.needs_names} == set(listening.SETTINGS)
+    assert {name for name, each in CASES.items() if not each.needs_names} == {*listening.SETTINGS, *melscale.SETTINGS}
     assert {name for name, each in CASES.items() if each.takes_images} == set(listening.SETTINGS)
 
 
