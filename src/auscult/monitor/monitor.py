@@ -379,8 +379,10 @@ class Monitor:
             self._observe_first_pass()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails
             for number, group in enumerate(self._optimizers[name].param_groups):
-                if isinstance(group.get("lr"), (int, float, Tensor)):
-                    self._draft.steps[Channel("lr", group_path(name, number))] = float(group["lr"])
+                rate = group.get("lr")
+                if isinstance(rate, (int, float, Tensor)):
+                    plain = rate.detach() if isinstance(rate, Tensor) else rate  # it may be learned itself
+                    self._draft.steps[Channel("lr", group_path(name, number))] = float(plain)
             if self._draft.norms_taken:
                 held = self._held(name)
                 if self._marked:
