@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 
@@ -62,6 +63,12 @@ def at_end_of_backward(call: Callable[[], None]) -> bool:
     except RuntimeError:  # no backward pass is running in this thread
         return False
     return True
+
+
+def running_backward() -> int:
+    """Number of the backward pass that runs in this thread; -1 outside, or where this torch does not tell."""
+    current = getattr(getattr(torch, "_C", None), "_current_graph_task_id", None)
+    return -1 if current is None else current()
 
 
 def _grad(parameter: nn.Parameter) -> Tensor | None:

@@ -28,7 +28,7 @@ from auscult.metrics.clipping import Clip, ClipTap
 from auscult.metrics.environment import run_info, versions
 from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inner_optimizer
 from auscult.metrics.losses import LossAudit, by_category
-from auscult.metrics.marks import Marks, at_end_of_backward
+from auscult.metrics.marks import Marks, at_end_of_backward, running_backward
 from auscult.metrics.norms import is_transformed
 from auscult.metrics.parameters import group_path, module_table, parameter_table, unwrap
 from auscult.metrics.scaling import ScalerStep, ScaleTap
@@ -99,6 +99,7 @@ class Monitor:
         self._examine_next = False
         self._guard = Guard(self._failed)
         self._last_update: float | None = None
+        self._updated_within = -1  # the backward pass inside of which the last update was made
         self._order_known = False
         self._audit = LossAudit() if past is None or past.until(self.step - 1).last_step < 0 else None
         self._audit_forward: bool | None = loss_fn is None and not is_compiled(model)  # None: it is over
@@ -317,9 +318,11 @@ class Monitor:
 
     def _on_backward(self) -> None:
         """A backward pass has reached a parameter: what was taken for clipping is old where no update followed."""
+        if self._updated_within != -1 and self._updated_within == running_backward():
+            return  # its step is over already
         self._backward_began = True
         if self._draft.norms_taken and not self._end_awaited:
-            self._end_awaited = at_end_of_backward(self._on_backward_end)
+            self._end_awaited = at_end_of_backward(partial(self._on_backward_end, self.step))
         within_update = any(isinstance(each, OptimizerHooks) and each.reevaluating for each in self._hooks)
         if self._clipped and not within_update:
             with self._guard("measuring"):
@@ -327,8 +330,10 @@ class Monitor:
                 updated = {position for name in self._updated for position in self._held(name)}
                 self._gauges.ledger.forget_gradients(set(self._gauges.ledger.everything()) - updated)
 
-    def _on_backward_end(self) -> None:
-        """All gradients are there."""
+    def _on_backward_end(self, step: int) -> None:
+        """All gradients are there, or gone where the update of this step was made inside the backward pass."""
+        if step != self.step:
+            return
         with self._guard("measuring"):
             self._end_awaited = False
             self._marked = True
@@ -406,6 +411,7 @@ class Monitor:
         draft, step = self._draft, self.step
         self._done = draft
         self._updated.clear()
+        self._updated_within = running_backward()
         self.step += 1
         with self._guard("measuring"):
             self._gauges.take_activations(draft)
