@@ -98,7 +98,7 @@ def as_real(tensor: Tensor) -> Tensor:
     if tensor.layout != torch.strided:
         tensor = tensor.coalesce().values() if tensor.layout == torch.sparse_coo else tensor.values()
     if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
+        tensor = torch.view_as_real(tensor.resolve_conj())  # autograd conjugates lazily
     if not tensor.is_floating_point() or tensor.element_size() == 1:  # integers, float8
         tensor = tensor.float()
     return tensor
