@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from weakref import ref
 
 from torch import nn
 from torch.optim import Optimizer
@@ -68,6 +69,41 @@ def parameter_table(
         for key in wanted
     )
     return [tensors[key] for key in wanted], table
+
+
+class Places:
+    """Where each parameter hangs in its model, so that it is noticed at little cost when another one has come there.
+
+    Args:
+        model: The model.
+        parameters: The parameters; position k is parameter k.
+    """
+
+    def __init__(self, model: nn.Module, parameters: Sequence[nn.Parameter]) -> None:
+        root = unwrap(model)
+        self._model = ref(root)
+        self._parameters = list(parameters)
+        found = {
+            id(tensor): (ref(module), name)
+            for module in root.modules()
+            for name, tensor in module.named_parameters(recurse=False, remove_duplicate=False)
+        }
+        self._places = [found[id(tensor)] for tensor in self._parameters]
+
+    def still_there(self, positions: Sequence[int]) -> list[int]:
+        """Those of the positions whose parameters the model still has; all of them if the model is gone."""
+        moved = {position for position in positions if not self._is_in_place(position)}
+        model = self._model()
+        if not moved or model is None:
+            return list(positions)
+        present = {id(tensor) for tensor in model.parameters()}
+        gone = {position for position in moved if id(self._parameters[position]) not in present}
+        return [position for position in positions if position not in gone]
+
+    def _is_in_place(self, position: int) -> bool:
+        module, name = self._places[position]
+        owner = module()
+        return owner is not None and owner.__dict__["_parameters"].get(name) is self._parameters[position]
 
 
 def module_table(model: nn.Module) -> tuple[Module, ...]:

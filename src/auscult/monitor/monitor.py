@@ -30,7 +30,7 @@ from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inne
 from auscult.metrics.losses import LossAudit, by_category
 from auscult.metrics.marks import Marks, at_end_of_backward, running_backward
 from auscult.metrics.norms import is_transformed
-from auscult.metrics.parameters import group_path, module_table, parameter_table, unwrap
+from auscult.metrics.parameters import Places, group_path, module_table, parameter_table, unwrap
 from auscult.metrics.scaling import ScalerStep, ScaleTap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
 from auscult.monitor.arguments import (
@@ -87,6 +87,7 @@ class Monitor:
         self._journal.begin_segment(self._segment, past)
 
         self._model = ref(unwrap(model))
+        self._places = Places(model, tensors)
         self._optimizers = dict(optimizers)
         self._schedule = schedule
         self._draft = Draft(self.step)
@@ -389,7 +390,7 @@ class Monitor:
                     plain = rate.detach() if isinstance(rate, Tensor) else rate  # it may be learned itself
                     self._draft.steps[Channel("lr", group_path(name, number))] = float(plain)
             if self._draft.norms_taken:
-                held = self._held(name)
+                held = self._places.still_there(self._held(name))
                 if self._marked:
                     changed = Channel("grad_changed", "")
                     before = self._draft.steps.get(changed, 0.0)
