@@ -7,7 +7,8 @@ writes nothing itself (`auscult.monitor.journal`). Once training runs, nothing i
 import atexit
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -94,6 +95,7 @@ class Monitor:
         self._done: Draft | None = None
         self._forward_began = False
         self._updated: set[str] = set()
+        self._shared: set[int] = set()  # positions of parameters that several optimizers hold
         self._measuring = True
         self._clipped = False
         self._backward_began = False
@@ -289,6 +291,9 @@ class Monitor:
         if self._measuring:
             self._draft.norms_taken = self._schedule.norms(self.step)
             self._draft.sampled = self._schedule.samples(self.step)
+        if len(self._optimizers) > 1:
+            held = [position for name in self._optimizers for position in set(self._held(name))]
+            self._shared = {position for position, count in Counter(held).items() if count > 1}
         if self._examine_next or self._schedule.examines(self.step):
             self._begin_examination()
         self._gauges.arm(self._draft)
@@ -396,13 +401,17 @@ class Monitor:
                     before = self._draft.steps.get(changed, 0.0)
                     self._draft.steps[changed] = before + len(self._marks.changed(held))
                 self._take_gradients(held if self._updated else [*held, *self._orphans()])
-                self._gauges.ledger.before(held)
+                earlier = self._shared.intersection(self._positions(self._updated))
+                self._gauges.ledger.before([each for each in held if each not in earlier])
 
     def _after_update(self, name: str) -> None:
         """Parameters are changed."""
         with self._guard("measuring"):
             if self._draft.norms_taken:
-                self._gauges.ledger.after(self._held(name), self._draft.sampled)
+                waiting = self._optimizers.keys() - self._updated - {name}
+                later = self._shared.intersection(self._positions(waiting))
+                held = [each for each in self._held(name) if each not in later]
+                self._gauges.ledger.after(held, self._draft.sampled)
         self._updated.add(name)
         if len(self._updated) == len(self._optimizers):
             self._finish_step()
@@ -410,6 +419,9 @@ class Monitor:
     def _finish_step(self) -> None:
         """All optimizers have made their update, or one of them begins the next step."""
         draft, step = self._draft, self.step
+        if self._shared and draft.norms_taken:
+            with self._guard("measuring"):  # those that waited for an optimizer that made no update
+                self._gauges.ledger.after(list(self._shared.intersection(self._positions(self._updated))), draft.sampled)
         self._done = draft
         self._updated.clear()
         self._updated_within = running_backward()
@@ -497,6 +509,10 @@ class Monitor:
         """Positions of the parameters that an optimizer holds."""
         groups = self._optimizers[name].param_groups
         return self._gauges.ledger.positions(tensor for group in groups for tensor in group["params"])
+
+    def _positions(self, names: Iterable[str]) -> set[int]:
+        """Positions of the parameters that some optimizers hold; of none where no parameter is shared."""
+        return {position for name in names for position in self._held(name)} if self._shared else set()
 
     def _orphans(self) -> list[int]:
         """Positions of the parameters that no optimizer holds."""
