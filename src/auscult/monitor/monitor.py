@@ -95,6 +95,7 @@ class Monitor:
         self._done: Draft | None = None
         self._forward_began = False
         self._updated: set[str] = set()
+        self._settled: set[int] = set()  # positions of their parameters
         self._shared: set[int] = set()  # positions of parameters that several optimizers hold
         self._measuring = True
         self._clipped = False
@@ -211,7 +212,7 @@ class Monitor:
         if self._clip_tap.unheard:  # by this torch: its clipping is not announced
             with self._guard("measuring"):
                 self._flush()
-                self._take_gradients(self._gauges.ledger.everything())
+                self._take_gradients(self._gauges.ledger.everything(), self._optimizers)
                 self._clipped, self._one_coefficient = True, False
         return nn.utils.clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite)
 
@@ -329,12 +330,13 @@ class Monitor:
         self._backward_began = True
         if self._draft.norms_taken and not self._end_awaited:
             self._end_awaited = at_end_of_backward(partial(self._on_backward_end, self.step))
+        if not self._clipped:
+            return
         within_update = any(isinstance(each, OptimizerHooks) and each.reevaluating for each in self._hooks)
-        if self._clipped and not within_update:
+        if not within_update:
             with self._guard("measuring"):
                 self._clipped = False
-                updated = {position for name in self._updated for position in self._held(name)}
-                self._gauges.ledger.forget_gradients(set(self._gauges.ledger.everything()) - updated)
+                self._gauges.ledger.forget_gradients(set(self._gauges.ledger.everything()) - self._settled)
 
     def _on_backward_end(self, step: int) -> None:
         """All gradients are there, or gone where the update of this step was made inside the backward pass."""
@@ -355,7 +357,8 @@ class Monitor:
                 positions = ledger.positions(clip.parameters())
                 self._marks.changed(positions)
                 known, norms = clip.shared()
-                self._take_gradients(positions, dict(zip(ledger.positions(known), norms.tolist(), strict=True)))
+                shared = dict(zip(ledger.positions(known), norms.tolist(), strict=True))
+                self._take_gradients(positions, self._optimizers, shared)
             if clip.total is not None and clip.coefficient is not None and self._gauges.ledger.cover(clip.parameters()):
                 self._draft.steps[Channel("clip_ratio", "")] = clip.total.detach() / clip.bound
                 self._draft.steps[Channel("clip_coefficient", "")] = clip.coefficient
@@ -400,18 +403,18 @@ class Monitor:
                     changed = Channel("grad_changed", "")
                     before = self._draft.steps.get(changed, 0.0)
                     self._draft.steps[changed] = before + len(self._marks.changed(held))
-                self._take_gradients(held if self._updated else [*held, *self._orphans()])
-                earlier = self._shared.intersection(self._positions(self._updated))
+                self._take_gradients(held if self._updated else [*held, *self._orphans()], (name,))
+                earlier = self._shared & self._settled
                 self._gauges.ledger.before([each for each in held if each not in earlier])
 
     def _after_update(self, name: str) -> None:
         """Parameters are changed."""
         with self._guard("measuring"):
             if self._draft.norms_taken:
-                waiting = self._optimizers.keys() - self._updated - {name}
-                later = self._shared.intersection(self._positions(waiting))
+                later = self._waiting_beside(name)
                 held = [each for each in self._held(name) if each not in later]
                 self._gauges.ledger.after(held, self._draft.sampled)
+            self._settled.update(self._held(name))
         self._updated.add(name)
         if len(self._updated) == len(self._optimizers):
             self._finish_step()
@@ -421,9 +424,10 @@ class Monitor:
         draft, step = self._draft, self.step
         if self._shared and draft.norms_taken:
             with self._guard("measuring"):  # those that waited for an optimizer that made no update
-                self._gauges.ledger.after(list(self._shared.intersection(self._positions(self._updated))), draft.sampled)
+                self._gauges.ledger.after(list(self._shared & self._settled), draft.sampled)
         self._done = draft
         self._updated.clear()
+        self._settled.clear()
         self._updated_within = running_backward()
         self.step += 1
         with self._guard("measuring"):
@@ -486,13 +490,15 @@ class Monitor:
             self._order_known = True
             self._journal.order_modules(self.step, self._segment.in_forward_order(order), order)
 
-    def _take_gradients(self, positions: Sequence[int], shared: Mapping[int, float] | None = None) -> None:
-        """Take gradients, each divided by what a loss scaler has multiplied it by; some norms are known already."""
+    def _take_gradients(
+        self, positions: Sequence[int], names: Iterable[str], shared: Mapping[int, float] | None = None
+    ) -> None:
+        """Take gradients of some optimizers, each divided by its loss scaler's factor; some norms are known already."""
         if not self._draft.norms_taken:
             return
         ledger, factors = self._gauges.ledger, dict[int, Tensor]()
-        for name, optimizer in self._optimizers.items():
-            factor = self._scale_tap.factor(optimizer)
+        for name in names:
+            factor = self._scale_tap.factor(self._optimizers[name])
             if factor is not None:
                 factors.update(dict.fromkeys(self._held(name), factor))
         groups: dict[int, list[int]] = {}
@@ -510,9 +516,10 @@ class Monitor:
         groups = self._optimizers[name].param_groups
         return self._gauges.ledger.positions(tensor for group in groups for tensor in group["params"])
 
-    def _positions(self, names: Iterable[str]) -> set[int]:
-        """Positions of the parameters that some optimizers hold; of none where no parameter is shared."""
-        return {position for name in names for position in self._held(name)} if self._shared else set()
+    def _waiting_beside(self, name: str) -> set[int]:
+        """Positions of the shared parameters that an optimizer will update which has not made its update yet."""
+        waiting = self._optimizers.keys() - self._updated - {name} if self._shared else set[str]()
+        return self._shared.intersection(position for each in waiting for position in self._held(each))
 
     def _orphans(self) -> list[int]:
         """Positions of the parameters that no optimizer holds."""
