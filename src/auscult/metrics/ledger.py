@@ -135,7 +135,7 @@ class Ledger:
             places = [self._place[position] for position in packed]
             self._scratch.load(places, [tensors[position] for position in packed])
             self._norms.append((PARAM, packed, self._scratch.norms(places)))
-            self._scratch.buffer.sub_(self._snapshot.buffer)
+            self._scratch.subtract(self._snapshot, places)
             self._norms.append((UPDATE, packed, self._scratch.norms(places)))
             updates = {position: self._scratch.places[place] for position, place in zip(packed, places, strict=True)}
         loose = [

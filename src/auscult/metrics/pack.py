@@ -27,6 +27,7 @@ class Pack:
     def __init__(self, shapes: Sequence[torch.Size]) -> None:
         rows = [-(-shape.numel() // ROW) for shape in shapes]
         self._starts = np.cumsum([0, *rows])[:-1]
+        self._bounds = [row * ROW for row in (*self._starts.tolist(), sum(rows))]
         self.buffer = torch.zeros(sum(rows) * ROW)
         begins = (self._starts * ROW).tolist()
         self.places = [
@@ -45,12 +46,23 @@ class Pack:
 
     def norms(self, places: Sequence[int]) -> NDArray[np.float64]:
         """L2 norm of the tensors in some places, float64 `(len(places),)`; see `auscult.metrics.norms.norms`."""
-        rows = torch.linalg.vector_norm(self.buffer.view(-1, ROW), dim=1).numpy().astype(np.float64)
+        first, stop = min(places), max(places) + 1
+        starts = self._starts[first:stop]
+        rows = torch.linalg.vector_norm(self._between(first, stop).view(-1, ROW), dim=1).numpy().astype(np.float64)
         with np.errstate(invalid="ignore"):
-            found = np.sqrt(np.add.reduceat(rows * rows, self._starts))[list(places)]
+            found = np.sqrt(np.add.reduceat(rows * rows, starts - starts[0]))[[place - first for place in places]]
         for number in np.flatnonzero(is_unsafe(found)).tolist():
             found[number] = float(exact_norm(self.places[places[number]]))
         return found
+
+    def subtract(self, other: "Pack", places: Sequence[int]) -> None:
+        """Subtract what another pack of the same tensors holds in some places, and in those between them."""
+        first, stop = min(places), max(places) + 1
+        self._between(first, stop).sub_(other._between(first, stop))
+
+    def _between(self, first: int, stop: int) -> Tensor:
+        """The elements of the places from `first` to before `stop`."""
+        return self.buffer[self._bounds[first] : self._bounds[stop]]
 
 
 def fits(tensor: Tensor) -> bool:
