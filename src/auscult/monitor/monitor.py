@@ -330,13 +330,14 @@ class Monitor:
         self._backward_began = True
         if self._draft.norms_taken and not self._end_awaited:
             self._end_awaited = at_end_of_backward(partial(self._on_backward_end, self.step))
-        if not self._clipped:
-            return
-        within_update = any(isinstance(each, OptimizerHooks) and each.reevaluating for each in self._hooks)
-        if not within_update:
+        if self._clipped and not self._reevaluating():
             with self._guard("measuring"):
                 self._clipped = False
                 self._gauges.ledger.forget_gradients(set(self._gauges.ledger.everything()) - self._settled)
+                if not self._settled:
+                    self._one_coefficient = True
+                    for metric in ("clip_ratio", "clip_coefficient"):
+                        self._draft.steps.pop(Channel(metric, ""), None)
 
     def _on_backward_end(self, step: int) -> None:
         """All gradients are there, or gone where the update of this step was made inside the backward pass."""
@@ -349,6 +350,8 @@ class Monitor:
 
     def _before_clip(self, clip: Clip) -> None:
         """Gradients are in place, and about to be clipped."""
+        if self._reevaluating():
+            return  # the first evaluation is what is recorded of this step
         with self._guard("measuring"):
             self._flush()
             self._clipped = True
@@ -361,7 +364,8 @@ class Monitor:
                 self._take_gradients(positions, self._optimizers, shared)
             if clip.total is not None and clip.coefficient is not None and self._gauges.ledger.cover(clip.parameters()):
                 self._draft.steps[Channel("clip_ratio", "")] = clip.total.detach() / clip.bound
-                self._draft.steps[Channel("clip_coefficient", "")] = clip.coefficient
+                coefficient = Channel("clip_coefficient", "")
+                self._draft.steps[coefficient] = self._draft.steps.get(coefficient, 1.0) * clip.coefficient
             else:
                 self._one_coefficient = False
 
@@ -510,6 +514,10 @@ class Monitor:
             if shared and known:
                 ledger.take_over(known, np.array([shared[position] for position in known]), factor)
             ledger.gradients(some, self._draft.sampled, factor)
+
+    def _reevaluating(self) -> bool:
+        """Whether an optimizer is calling its closure again, within one update."""
+        return any(isinstance(each, OptimizerHooks) and each.reevaluating for each in self._hooks)
 
     def _held(self, name: str) -> list[int]:
         """Positions of the parameters that an optimizer holds."""
