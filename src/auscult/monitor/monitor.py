@@ -315,8 +315,11 @@ class Monitor:
             return
         if any(isinstance(each, Tensor) and is_transformed(each) for each in (*args, *kwargs.values())):
             return  # not a training pass, and no place to read tensors in
+        recomputed = running_backward() != -1  # by activation checkpointing, around the model as a whole
+        if recomputed and self._forward_began:
+            return
         with self._guard("measuring"):
-            self._forward_began = True
+            self._forward_began = not recomputed
             self._flush()
             self._draft.samples += batch_size((*args, *kwargs.values()))
         if self._audit is not None and self._audit_forward:
