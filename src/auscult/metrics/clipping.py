@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils import clip_grad
 
+from auscult.metrics.hooks import is_in_graph
 from auscult.metrics.norms import is_unsafe
 
 SHARED_ELEMENTS = 2**20
@@ -183,11 +184,6 @@ class _Swap(NamedTuple):
     heard: Callable[..., Any]
 
 
-def _is_in_graph() -> bool:
-    """Whether torch is making a graph of what runs, in which nothing of ours must appear."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-
-
 def _listening() -> list[ClipTap]:
     return [tap for each in _taps if (tap := each()) is not None]
 
@@ -215,7 +211,7 @@ def _around(kind: Literal["norm", "value"], parameters: Any, bound: Any, total: 
 
 def _hear_norm_clip(body: Callable[..., Any]) -> Callable[..., Any]:
     def heard(parameters: Any, max_norm: Any, total_norm: Any, *rest: Any, **named: Any) -> Any:
-        if _is_in_graph():
+        if is_in_graph():
             return body(parameters, max_norm, total_norm, *rest, **named)
         try:
             return _around(
@@ -233,7 +229,7 @@ def _hear_norm_clip(body: Callable[..., Any]) -> Callable[..., Any]:
 
 def _hear_value_clip(body: Callable[..., Any]) -> Callable[..., Any]:
     def heard(parameters: Any, clip_value: Any, *rest: Any, **named: Any) -> Any:
-        if _is_in_graph():
+        if is_in_graph():
             return body(parameters, clip_value, *rest, **named)
         return _around("value", parameters, clip_value, None, lambda given: body(given, clip_value, *rest, **named))
 
@@ -244,7 +240,7 @@ def _hear_sum(body: FunctionType) -> Callable[..., Any]:
     """Runs torch's own code, to the bit; where norms are to be shared, with an ear at the norms of single tensors."""
 
     def heard(tensors: Any, norm_type: Any = 2.0, *rest: Any, **named: Any) -> Any:
-        if _is_in_graph():
+        if is_in_graph():
             return body(tensors, norm_type, *rest, **named)
         if norm_type != 2 or not any(tap.sharing for tap in _listening()):
             total = body(tensors, norm_type, *rest, **named)

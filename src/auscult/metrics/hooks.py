@@ -14,6 +14,11 @@ from torch.utils.hooks import RemovableHandle
 from auscult.core.errors import SetupError
 
 
+def is_in_graph() -> bool:
+    """Whether torch is making a graph of what runs, in which nothing of ours must appear."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+
+
 class ModuleHook:
     """A forward or forward-pre hook of one module.
 
@@ -26,8 +31,8 @@ class ModuleHook:
 
     def __call__(self, module: nn.Module, *args: Any) -> None:
         """Pass on what torch tells, if it comes from the module this hook was put on and is not being compiled."""
-        if torch.compiler.is_compiling():
-            return  # traced away: the graph stays as it would be without the hook
+        if is_in_graph():
+            return  # the graph stays as it would be without the hook
         if self._module() is module:
             self._call(*args)
 
@@ -84,8 +89,8 @@ class OptimizerHooks:
         self.reevaluating = False
         inner = inner_optimizer(optimizer)
         self._handles: list[RemovableHandle] = [
-            inner.register_step_pre_hook(self._on_pre),
-            inner.register_step_post_hook(self._on_post),
+            inner.register_step_pre_hook(torch.compiler.disable(self._on_pre)),  # in a compiled step as well
+            inner.register_step_post_hook(torch.compiler.disable(self._on_post)),
         ]
 
     def close(self) -> None:
@@ -136,7 +141,10 @@ class OptimizerHooks:
 
 def _caller() -> FrameType:
     """The frame that called the hook: torch's wrapper around one call of `step`."""
-    return sys._getframe(2)  # pyright: ignore[reportPrivateUsage]  (the only way to a frame without building a traceback)
+    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]  (the only way to a frame without a traceback)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("torch._dynamo"):
+        frame = frame.f_back  # what keeps the compiler away from the hook
+    return frame
 
 
 def _is_below(frame: FrameType, ancestor: FrameType) -> bool:
