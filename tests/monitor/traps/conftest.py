@@ -1,4 +1,4 @@
-"""Twins: one training script run without and with the monitor; what the first saw is what the second must have recorded.
+"""Twins: a training script run without and with the monitor; what the first saw is what the second must have recorded.
 
 The truth is taken by the script itself, in float64, from tensors that no monitor has been near.
 """
