@@ -89,8 +89,8 @@ class OptimizerHooks:
         self.reevaluating = False
         inner = inner_optimizer(optimizer)
         self._handles: list[RemovableHandle] = [
-            inner.register_step_pre_hook(torch.compiler.disable(self._on_pre)),  # in a compiled step as well
-            inner.register_step_post_hook(torch.compiler.disable(self._on_post)),
+            inner.register_step_pre_hook(_uncompiled(self._on_pre)),
+            inner.register_step_post_hook(_uncompiled(self._on_post)),
         ]
 
     def close(self) -> None:
@@ -137,6 +137,12 @@ class OptimizerHooks:
             return result
 
         return wrapped
+
+
+def _uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that a compiled update calls between its graphs, and not as a part of them."""
+    disable: Any = torch.compiler.disable
+    return disable(hook)
 
 
 def _caller() -> FrameType:
