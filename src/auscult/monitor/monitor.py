@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -192,8 +193,8 @@ class Monitor:
         begun, it is the next step that is recorded.
         """
         self._examine_next = True
-        if not (self._forward_began or self._backward_began or self._gauges.touched()):
-            with self._guard("measuring"):
+        with self._guard("measuring"):
+            if not (self._forward_began or self._backward_began or self._gauges.touched()):
                 self._begin_examination()
 
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
@@ -247,9 +248,10 @@ class Monitor:
         if self._closed:
             return
         self._closed = True
-        self._journal.never_stop()
-        if self._updated:
-            self._finish_step()
+        with self._guard("closing"):
+            self._journal.never_stop()
+            if self._updated:
+                self._finish_step()
         with self._guard("closing"):
             self._flush()
         with self._guard("recording"):
@@ -263,7 +265,8 @@ class Monitor:
             if self._audit is not None:
                 self._audit.end()
             self._gauges.close()
-        self._journal.close(self.step - 1, reason)
+        with self._guard("closing"):
+            self._journal.close(self.step - 1, reason)
 
     def __enter__(self) -> "Monitor":
         return self
@@ -313,12 +316,12 @@ class Monitor:
         model = self._model()
         if model is None or not model.training or not torch.is_grad_enabled():
             return
-        if any(isinstance(each, Tensor) and is_transformed(each) for each in (*args, *kwargs.values())):
-            return  # not a training pass, and no place to read tensors in
-        recomputed = running_backward() != -1  # by activation checkpointing, around the model as a whole
-        if recomputed and self._forward_began:
-            return
         with self._guard("measuring"):
+            if any(isinstance(each, Tensor) and is_transformed(each) for each in (*args, *kwargs.values())):
+                return  # not a training pass, and no place to read tensors in
+            recomputed = running_backward() != -1  # by activation checkpointing, around the model as a whole
+            if recomputed and self._forward_began:
+                return
             self._forward_began = not recomputed
             self._flush()
             self._draft.samples += batch_size((*args, *kwargs.values()))
@@ -328,13 +331,13 @@ class Monitor:
 
     def _on_backward(self) -> None:
         """A backward pass has reached a parameter: what was taken for clipping is old where no update followed."""
-        if self._updated_within != -1 and self._updated_within == running_backward():
-            return  # its step is over already
-        self._backward_began = True
-        if self._draft.norms_taken and not self._end_awaited:
-            self._end_awaited = at_end_of_backward(partial(self._on_backward_end, self.step))
-        if self._clipped and not self._reevaluating():
-            with self._guard("measuring"):
+        with self._guard("measuring"):
+            if self._updated_within != -1 and self._updated_within == running_backward():
+                return  # its step is over already
+            self._backward_began = True
+            if self._draft.norms_taken and not self._end_awaited:
+                self._end_awaited = at_end_of_backward(partial(self._on_backward_end, self.step))
+            if self._clipped and not self._reevaluating():
                 self._clipped = False
                 self._gauges.ledger.forget_gradients(set(self._gauges.ledger.everything()) - self._settled)
                 if not self._settled:
@@ -353,9 +356,9 @@ class Monitor:
 
     def _before_clip(self, clip: Clip) -> None:
         """Gradients are in place, and about to be clipped."""
-        if self._reevaluating():
-            return  # the first evaluation is what is recorded of this step
         with self._guard("measuring"):
+            if self._reevaluating():
+                return  # the first evaluation is what is recorded of this step
             self._flush()
             self._clipped = True
             if self._draft.norms_taken:
@@ -435,9 +438,9 @@ class Monitor:
         self._done = draft
         self._updated.clear()
         self._settled.clear()
-        self._updated_within = running_backward()
         self.step += 1
         with self._guard("measuring"):
+            self._updated_within = running_backward()
             self._gauges.take_activations(draft)
         with self._guard("schedule"):
             self._note_times(draft, step)
@@ -552,9 +555,11 @@ class Monitor:
             self._measuring = False
             self._draft.norms_taken = self._draft.sampled = False
             self._draft.examination = None
-            self._gauges.ledger.discard()
-            self._gauges.arm(self._draft)
-        self._journal.fail(part, error)
+            with suppress(Exception):  # whatever it is, it failed once already
+                self._gauges.ledger.discard()
+                self._gauges.arm(self._draft)
+        with suppress(Exception):  # not even telling of a failure may end the training
+            self._journal.fail(part, error)
 
 
 _OPEN: "WeakSet[Monitor]" = WeakSet()
