@@ -169,6 +169,8 @@ COVERED: dict[str, tuple[str, ...]] = {
     "clipping inside a graph": ("metrics/test_clipping.py::test_a_compiled_step_that_clips_stays_one_graph",),
     "traced and exported": (
         "monitor/traps/test_compiled.py::test_a_trace_of_a_watched_model_is_the_one_of_a_bare_model",
+        "monitor/traps/test_compiled.py::test_a_watched_model_can_be_exported_strictly",
+        "monitor/traps/test_compiled.py::test_a_watched_model_can_be_scripted",
     ),
     # where a NaN comes from
     "origin of a NaN": ("metrics/test_origin.py::test_phase_and_place_are_right",),
