@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.metric import Stream
+from auscult.core.origin import Origin
 from auscult.core.run import Audit, Parameter, Run, Segment
 from auscult.core.sink import Channel, Values, observed
 
@@ -178,6 +179,7 @@ class Digest:
     Attributes:
         segments: Where the run began and was resumed, with the facts known at that time; at least one.
         audit: What the first loss call looked like, where it was observed.
+        origins: Where non-finite numbers arose, as far as that was searched for.
         step: The last step seen; -1 before the first.
         channels: All columns of all streams `(C,)`, in the order in which they were first seen.
         state: Structured array `(C,)` of dtype `STATE`.
@@ -186,6 +188,7 @@ class Digest:
 
     segments: tuple[Segment, ...]
     audit: Audit | None = None
+    origins: tuple[Origin, ...] = ()
     step: int = -1
     channels: tuple[Channel, ...] = ()
     state: NDArray[np.void] = field(default_factory=lambda: np.empty(0, STATE))
@@ -298,7 +301,7 @@ def digest_run(run: Run) -> tuple[Digest, Digest]:
                 by_start.setdefault(block.start, []).append(block)
             else:
                 rest.append(block)
-    closed = Digest(run.segments, run.audit)
+    closed = Digest(run.segments, run.audit, run.origins)
     for start in sorted(by_start):
         closed = closed.fold(*by_start[start])
     return closed, closed.fold(*rest) if rest else closed

@@ -15,6 +15,7 @@ from auscult.core.catalogue import METRICS, unit_of
 from auscult.core.errors import UnknownName
 from auscult.core.finding import Finding
 from auscult.core.metric import Metric, Stream
+from auscult.core.origin import Origin
 from auscult.core.series import Series
 from auscult.core.sink import Channel, Values, observed
 
@@ -195,8 +196,8 @@ class Run:
         info: Identity, configuration and environment.
         segments: The beginning and every resume, in order.
         source: Where rows come from.
-        events: What happened at a step, as stored: `segment`, `order`, `audit`, `schedule`, `finding`, `failure`,
-            `lost`, `end`.
+        events: What happened at a step, as stored: `segment`, `order`, `audit`, `schedule`, `origin`, `finding`,
+            `failure`, `lost`, `end`.
         damage: What is missing, as in the copy of a run that went on or after a full disk, and with
             `load(path, skip_damage=True)` what was left out because it is damaged.
         stop: Steps from here on are not part of this run: those after `until`, or after loading one that goes on.
@@ -249,6 +250,15 @@ class Run:
             if event["kind"] == "audit" and event["step"] < self.stop:
                 return Audit.from_dict(event)
         return None
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where non-finite numbers arose, as far as the monitor searched for it, in order."""
+        return tuple(
+            Origin.from_dict(event["origin"])
+            for event in self.events
+            if event["kind"] == "origin" and event["step"] < self.stop
+        )
 
     @property
     def findings(self) -> list[tuple[int, Finding]]:

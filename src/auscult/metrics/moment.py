@@ -17,6 +17,8 @@ BATCH_NORMS = (
 
 Written = tuple[Tensor, int]
 """A tensor, and how often it had been written to in place."""
+Setting = tuple[dict[str, Any], str, Any]
+"""The attributes of a module, the name of one of them and its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Moment:
         device_rng: State of the accelerator's generator; None where there is none, or it cannot be read.
         autocast: The dtype of autocast by device type; None where it was not enabled.
         buffers: The buffers as they were, by path; those of batch norm in training are not read and so not kept.
+        settings: Numbers, strings and flags that the user's modules keep in plain attributes: where, name and value.
         calls: How many training forward passes the step has had, this one included.
     """
 
@@ -41,6 +44,7 @@ class Moment:
     device_rng: Tensor | None
     autocast: Mapping[str, torch.dtype | None]
     buffers: Mapping[str, Written]
+    settings: tuple[Setting, ...]
     calls: int
 
     def overwritten(self) -> bool:
@@ -49,7 +53,12 @@ class Moment:
 
 
 def take_moment(
-    args: tuple[Any, ...], kwargs: dict[str, Any], device: torch.device, buffers: Mapping[str, Written], calls: int
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    device: torch.device,
+    buffers: Mapping[str, Written],
+    settings: tuple[Setting, ...],
+    calls: int,
 ) -> Moment:
     """The moment that is now; waits for no accelerator.
 
@@ -58,6 +67,7 @@ def take_moment(
         kwargs: Its keyword arguments.
         device: Where the model is.
         buffers: The model's buffers as they are now, and their counts of writes.
+        settings: The plain attributes of the user's modules as they are now.
         calls: How many training forward passes the step has had, this one included.
     """
     given = list(tensors((args, kwargs)))
@@ -69,7 +79,7 @@ def take_moment(
     written = tuple([(each, version(each)) for each in given])
     kinds = ("cpu",) if device.type == "cpu" else ("cpu", device.type)
     autocast = {kind: _autocast(kind) for kind in kinds}
-    return Moment(args, kwargs, written, torch.get_rng_state(), _device_rng(device), autocast, buffers, calls)
+    return Moment(args, kwargs, written, torch.get_rng_state(), _device_rng(device), autocast, buffers, settings, calls)
 
 
 def version(tensor: Tensor) -> int:

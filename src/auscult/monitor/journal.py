@@ -16,6 +16,7 @@ import numpy as np
 from auscult.core.detail import Detail
 from auscult.core.errors import StopTraining
 from auscult.core.finding import SEVERITIES, Finding, Severity
+from auscult.core.origin import Origin
 from auscult.core.run import Audit, Run, Segment
 from auscult.core.sink import Record, Sink
 from auscult.pages.terminal import finding_line
@@ -99,6 +100,11 @@ class Journal:
             input_shape=list(audit.input_shape),
             target_shape=list(audit.target_shape),
         )
+
+    def observe_origin(self, origin: Origin) -> None:
+        """The origin of non-finite numbers was searched for; their rows are still to come."""
+        self._live.observe_origin(origin)
+        self.event("origin", origin.step, origin=origin.to_dict())
 
     def record(self, step: int, records: Sequence[Record]) -> None:
         """Take the rows of one finished step.

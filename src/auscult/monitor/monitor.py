@@ -31,6 +31,7 @@ from auscult.metrics.losses import LossAudit, by_category
 from auscult.metrics.marks import Marks, at_end_of_backward
 from auscult.metrics.norms import is_transformed
 from auscult.metrics.parameters import group_path, module_table, parameter_table, unwrap
+from auscult.metrics.replay import LossOf
 from auscult.metrics.scaling import ScalerStep, ScaleTap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
 from auscult.monitor.arguments import (
@@ -44,6 +45,7 @@ from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
 from auscult.monitor.journal import Journal
+from auscult.monitor.tracer import Tracer
 from auscult.store.reader import load
 from auscult.store.writer import IfExists, StoreWriter
 
@@ -73,6 +75,7 @@ class Monitor:
         sinks: Sequence[Sink],
         on_finding: Callable[[Finding], object] | None,
         stop_on: Severity | None,
+        replay: LossOf | None,
     ) -> None:
         tensors, table = parameter_table(model, optimizers, include, exclude)
         for each in optimizers.values():
@@ -82,6 +85,7 @@ class Monitor:
         self.path: Path = writer.path
         self.step = step if step is not None else (past.last_step + 1 if past is not None else 0)
         self._journal = Journal(writer, sinks, on_finding, stop_on)
+        self._tracer = Tracer(model, [each.path for each in table], replay)
         self._gauges = Gauges(model, tensors, table, past, activations and not is_compiled(model), self._failed)
         self._segment = Segment(self.step, time.time(), table, module_table(model), versions())
         self._journal.begin_segment(self._segment, past)
@@ -258,6 +262,7 @@ class Monitor:
             if self._audit is not None:
                 self._audit.end()
             self._gauges.close()
+            self._tracer.release()
         self._journal.close(self.step - 1, reason)
 
     def __enter__(self) -> "Monitor":
@@ -310,6 +315,7 @@ class Monitor:
         with self._guard("measuring"):
             self._forward_began = True
             self._flush()
+            self._tracer.forward_began(args, kwargs)
             self._draft.samples += batch_size((*args, *kwargs.values()))
         if self._audit is not None and self._audit_forward:
             with self._guard("loss audit"):
@@ -339,6 +345,7 @@ class Monitor:
         with self._guard("measuring"):
             self._flush()
             self._clipped = True
+            self._tracer.clipped(clip.total)
             if self._draft.norms_taken:
                 ledger = self._gauges.ledger
                 positions = ledger.positions(clip.parameters())
@@ -389,6 +396,7 @@ class Monitor:
                     self._draft.steps[changed] = before + len(self._marks.changed(held))
                 self._take_gradients(held if self._updated else [*held, *self._orphans()])
                 self._gauges.ledger.before(held)
+            self._tracer.update_began()
 
     def _after_update(self, name: str) -> None:
         """Parameters are changed."""
@@ -440,7 +448,11 @@ class Monitor:
         recorded = False
         try:
             with self._guard("recording"):
-                self._journal.record(done.step, self._gauges.records(done))
+                rows = self._gauges.records(done)
+                origin = self._tracer.search(done.step, rows, self._gauges.ledger if done.norms_taken else None)
+                if origin is not None:
+                    self._journal.observe_origin(origin)
+                self._journal.record(done.step, rows)
                 recorded = True
         finally:
             if not recorded:  # an interrupt counts as well
@@ -483,6 +495,7 @@ class Monitor:
             if shared and known:
                 ledger.take_over(known, np.array([shared[position] for position in known]), factor)
             ledger.gradients(some, self._draft.sampled, factor)
+        self._tracer.gradients_taken(ledger)
 
     def _held(self, name: str) -> list[int]:
         """Positions of the parameters that an optimizer holds."""

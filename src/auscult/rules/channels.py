@@ -56,7 +56,7 @@ def state_of(digest: Digest, metric: str, path: str = "") -> Any | None:
 
 def training_loss(digest: Digest) -> Loss | None:
     """The loss that the user logs: `loss`, or a name such as `train/loss` that does not name an evaluation."""
-    names = [channel.metric for channel in digest.channels if not channel.path and _names_loss(channel.metric)]
+    names = [channel.metric for channel in digest.channels if not channel.path and names_loss(channel.metric)]
     for name in sorted(names, key=lambda name: name != "loss"):
         state = state_of(digest, name)
         if state is not None:
@@ -64,7 +64,8 @@ def training_loss(digest: Digest) -> Loss | None:
     return None
 
 
-def _names_loss(metric: str) -> bool:
+def names_loss(metric: str) -> bool:
+    """Whether a name such as `loss` or `train/loss` is that of a training loss."""
     parts = metric.lower().replace(".", "/").split("/")
     return parts[-1] in LOSSES and EVALUATIONS.isdisjoint(parts)
 

@@ -13,6 +13,7 @@ import numpy as np
 from auscult.core.digest import BLOCK_STEPS, Block, Digest, block_start, digest_rows, digest_run
 from auscult.core.finding import Finding
 from auscult.core.metric import Stream
+from auscult.core.origin import Origin
 from auscult.core.run import Audit, Run, Segment
 from auscult.core.sink import Record, Values, empty_row
 from auscult.rules.registry import judge
@@ -46,6 +47,7 @@ class LiveDiagnosis:
         tip = block_start(stood.last_step + 1)
         if tip:
             live._closed = replace(digest_run(stood.until(tip - 1))[0], segments=live._closed.segments)
+        live._closed = replace(live._closed, audit=stood.audit, origins=stood.origins)
         for stream in stood.streams:
             channels = stood.source.channels(stream)
             steps, rows = stood.source.rows(stream, tip, stood.last_step + 1)
@@ -63,6 +65,10 @@ class LiveDiagnosis:
         """What the first loss call looked like."""
         self._closed = replace(self._closed, audit=audit)
         self._settling = ZERO_ROWS
+
+    def observe_origin(self, origin: Origin) -> None:
+        """Where the non-finite numbers of the step that comes next arose."""
+        self._closed = replace(self._closed, origins=(*self._closed.origins, origin))
 
     def add(self, step: int, records: Sequence[Record]) -> tuple[list[Block], list[Finding]]:
         """Take the rows of one step.
