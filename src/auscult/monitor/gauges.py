@@ -19,6 +19,7 @@ from auscult.metrics.examination import Examination, fan_ins_of
 from auscult.metrics.ledger import Ledger
 from auscult.monitor.draft import Columns, Draft, is_finite
 
+FINITE = Channel("finite", "")
 NORMS = ("grad_norm", "param_norm", "update_norm")
 MOMENTS = ("grad_mean", "grad_std", "param_mean", "param_std", "update_mean", "update_std")
 _STREAMS: tuple[Stream, ...] = ("steps", "norms", "sampled", "user", "evaluation")
@@ -59,12 +60,16 @@ class Gauges:
             + [Channel("memory", "")]
         )
 
-    def arm(self, draft: Draft) -> None:
-        """Let the instruments measure what is wanted of a step, or sleep."""
+    def arm(self, draft: Draft, resting: bool) -> None:
+        """Let the instruments measure what is wanted of a step, or sleep.
+
+        Args:
+            draft: The step.
+            resting: Whether the hooks of those that sleep may be taken off.
+        """
         self.ledger.examination = draft.examination
         if self.activations is not None:
-            self.activations.armed = draft.sampled
-            self.activations.examination = draft.examination
+            self.activations.arm(draft.sampled, draft.examination, resting)
 
     def examine(self, step: int) -> Examination:
         """What will take everything about a step."""
@@ -112,7 +117,7 @@ class Gauges:
         rows += self.user_records(draft)
         steps = {channel: float(value) for channel, value in draft.steps.items()}
         told = all(value - value == 0 for value in steps.values()) and all(is_finite(row) for row in rows)
-        steps[Channel("finite", "")] = float(told)
+        steps[FINITE] = float(told)
         return [self._columns["steps"].record(draft.step, steps), *rows]
 
     def user_records(self, draft: Draft) -> list[Record]:

@@ -16,6 +16,7 @@ import numpy as np
 from auscult.core.detail import Detail
 from auscult.core.errors import StopTraining
 from auscult.core.finding import SEVERITIES, Finding, Severity
+from auscult.core.metric import Stream
 from auscult.core.origin import Origin
 from auscult.core.run import Audit, Run, Segment
 from auscult.core.sink import Record, Sink
@@ -106,8 +107,8 @@ class Journal:
         self._live.observe_origin(origin)
         self.event("origin", origin.step, origin=origin.to_dict())
 
-    def record(self, step: int, records: Sequence[Record]) -> None:
-        """Take the rows of one finished step.
+    def record(self, rows: Sequence[tuple[int, Sequence[Record]]]) -> None:
+        """Take the rows of finished steps, in order.
 
         Raises:
             StopTraining: if a new finding is as severe as `stop_on`.
@@ -115,21 +116,28 @@ class Journal:
         if self._foreign():
             return
         with np.errstate(all="ignore"):  # NaN and infinities are what this is about
-            self._record(step, records)
+            self._record(rows)
 
-    def _record(self, step: int, records: Sequence[Record]) -> None:
+    def _record(self, rows: Sequence[tuple[int, Sequence[Record]]]) -> None:
         self._try("store", self._write_segment)
-        for record in records:
-            self._try("store", self._writer.write, record)
-            for sink in tuple(self._sinks):
-                if not self._try(f"sink {type(sink).__name__}", sink.write, record):
-                    self._sinks.remove(sink)
+        by_stream: dict[Stream, list[Record]] = {}
+        for _, records in rows:
+            for record in records:
+                by_stream.setdefault(record.stream, []).append(record)
+        for records in by_stream.values():
+            self._try("store", self._writer.write_rows, records)
         if self._complete:
-            self.saved_step = step
-        found: list[Finding] = []
-        if self._judging:
-            self._judging = self._try("rules", lambda: found.extend(self._judge(step, records)))
-        self._announce(step, found)
+            self.saved_step = rows[-1][0]
+        found: list[tuple[int, list[Finding]]] = []
+        for step, records in rows:
+            for sink in tuple(self._sinks):
+                if not all(self._try(f"sink {type(sink).__name__}", sink.write, record) for record in records):
+                    self._sinks.remove(sink)
+            if self._judging:
+                self._judging = self._try("rules", self._judge, step, records, found)
+        for step, findings in found:
+            self._announce(step, findings)
+        self._stop_at_worst(found)
 
     def keep(self, detail: Detail) -> None:
         """Take everything about a finished step."""
@@ -186,11 +194,11 @@ class Journal:
         for sink in self._sinks:
             self._try(f"sink {type(sink).__name__}", sink.close)
 
-    def _judge(self, step: int, records: Sequence[Record]) -> list[Finding]:
-        blocks, found = self._live.add(step, records)
+    def _judge(self, step: int, records: Sequence[Record], found: list[tuple[int, list[Finding]]]) -> None:
+        blocks, findings = self._live.add(step, records)
+        found.append((step, findings))
         for block in blocks:
             self._try("store", self._writer.write_block, block)
-        return found
 
     def _announce(self, step: int, found: Sequence[Finding]) -> None:
         for finding in found:
@@ -200,9 +208,12 @@ class Journal:
                 self._try(f"sink {type(sink).__name__}", sink.write_finding, step, finding)
             if self._on_finding is not None:
                 self._try("on_finding", self._on_finding, finding)
-        for finding in found:
-            if SEVERITIES.index(finding.severity) >= self._stop_at and finding.status == "active":
-                raise StopTraining(f"Stopped at step {step} as `stop_on` asked. {finding}")
+
+    def _stop_at_worst(self, found: Sequence[tuple[int, Sequence[Finding]]]) -> None:
+        for step, findings in found:
+            for finding in findings:
+                if SEVERITIES.index(finding.severity) >= self._stop_at and finding.status == "active":
+                    raise StopTraining(f"Stopped at step {step} as `stop_on` asked. {finding}")
 
     def _try(self, part: str, call: Callable[..., object], *arguments: object) -> bool:
         try:

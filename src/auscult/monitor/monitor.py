@@ -41,6 +41,7 @@ from auscult.monitor.arguments import (
     is_compiled,
     step_number,
 )
+from auscult.monitor.backlog import Backlog
 from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
@@ -48,6 +49,20 @@ from auscult.monitor.journal import Journal
 from auscult.monitor.tracer import Tracer
 from auscult.store.reader import load
 from auscult.store.writer import IfExists, StoreWriter
+
+OVERHEAD, STEP_TIME, THROUGHPUT, RATIO, COEFFICIENT, SCALE, SKIPPED, CHANGED = (
+    Channel(name, "")
+    for name in (
+        "overhead_time",
+        "step_time",
+        "throughput",
+        "clip_ratio",
+        "clip_coefficient",
+        "loss_scale",
+        "skipped_updates",
+        "grad_changed",
+    )
+)
 
 
 class Monitor:
@@ -87,6 +102,7 @@ class Monitor:
         self._journal = Journal(writer, sinks, on_finding, stop_on)
         self._tracer = Tracer(model, [each.path for each in table], replay)
         self._gauges = Gauges(model, tensors, table, past, activations and not is_compiled(model), self._failed)
+        self._backlog = Backlog(self._gauges, self._tracer, self._journal)
         self._segment = Segment(self.step, time.time(), table, module_table(model), versions())
         self._journal.begin_segment(self._segment, past)
 
@@ -113,24 +129,28 @@ class Monitor:
         self._marks = Marks(tensors)
         self._marked = self._end_awaited = False
         self._one_coefficient = True
+        self._rootless = False  # a step has been made without a call of the model as a whole
         self._clip_tap = ClipTap(tensors, self._before_clip, self._after_clip)
         self._scale_tap = ScaleTap(optimizers.values(), self._on_scaler_step)  # its hook comes before OptimizerHooks
-        self._hooks: list[OptimizerHooks | BackwardHook] = [
+        self._hooks = [
             OptimizerHooks(each, partial(self._before_update, name), partial(self._after_update, name))
             for name, each in optimizers.items()
         ]
-        self._hooks.append(BackwardHook(_ends(tensors, optimizers), self._on_backward))
+        self._backward_hook = BackwardHook(_ends(tensors, optimizers), self._on_backward)
+        self._rates = {name: list[tuple[dict[str, Any], Channel]]() for name in optimizers}
         self._begin_step()
         _OPEN.add(self)
 
     @property
     def saved_step(self) -> int:
-        """The last step that survives the death of this process; -1 before the first."""
+        """The last step that survives the death of this process; -1 before the first. Asking writes what waits."""
+        self._write_backlog()
         return self._journal.saved_step
 
     @property
     def findings(self) -> list[Finding]:
         """The findings as they stand, worst first."""
+        self._write_backlog()
         return list(self._journal.findings)
 
     @property
@@ -191,7 +211,7 @@ class Monitor:
         begun, it is the next step that is recorded.
         """
         self._examine_next = True
-        if not (self._forward_began or self._backward_began or self._gauges.touched()):
+        if not self._begun():
             with self._guard("measuring"):
                 self._begin_examination()
 
@@ -251,13 +271,14 @@ class Monitor:
             self._finish_step()
         with self._guard("closing"):
             self._flush()
+            self._write_backlog()
         with self._guard("recording"):
             if self._draft.told:  # a step that was begun and never made
-                self._journal.record(self._draft.step, self._gauges.user_records(self._draft))
+                self._journal.record([(self._draft.step, self._gauges.user_records(self._draft))])
         with self._guard("closing"):
             for handle in self._handles:
                 handle.remove()
-            for hooks in (*self._hooks, self._clip_tap, self._scale_tap):
+            for hooks in (*self._hooks, self._backward_hook, self._clip_tap, self._scale_tap):
                 hooks.close()
             if self._audit is not None:
                 self._audit.end()
@@ -294,7 +315,8 @@ class Monitor:
             self._draft.sampled = self._schedule.samples(self.step)
         if self._examine_next or self._schedule.examines(self.step):
             self._begin_examination()
-        self._gauges.arm(self._draft)
+        self._gauges.arm(self._draft, self._resting)
+        self._backward_hook.listen(self._draft.norms_taken or not self._resting)
         self._clip_tap.sharing = self._draft.norms_taken and not self._draft.sampled
 
     def _begin_examination(self) -> None:
@@ -303,7 +325,7 @@ class Monitor:
         if self._measuring:
             self._draft.norms_taken = self._draft.sampled = True
             self._draft.examination = self._gauges.examine(self.step)
-            self._gauges.arm(self._draft)
+            self._gauges.arm(self._draft, self._resting)
 
     def _on_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model is about to be called."""
@@ -315,7 +337,7 @@ class Monitor:
         with self._guard("measuring"):
             self._forward_began = True
             self._flush()
-            self._tracer.forward_began(args, kwargs)
+            self._tracer.forward_began(self.step, args, kwargs)
             self._draft.samples += batch_size((*args, *kwargs.values()))
         if self._audit is not None and self._audit_forward:
             with self._guard("loss audit"):
@@ -326,7 +348,7 @@ class Monitor:
         self._backward_began = True
         if self._draft.norms_taken and not self._end_awaited:
             self._end_awaited = at_end_of_backward(self._on_backward_end)
-        within_update = any(isinstance(each, OptimizerHooks) and each.reevaluating for each in self._hooks)
+        within_update = any(each.reevaluating for each in self._hooks)
         if self._clipped and not within_update:
             with self._guard("measuring"):
                 self._clipped = False
@@ -353,8 +375,8 @@ class Monitor:
                 known, norms = clip.shared()
                 self._take_gradients(positions, dict(zip(ledger.positions(known), norms.tolist(), strict=True)))
             if clip.total is not None and clip.coefficient is not None and self._gauges.ledger.cover(clip.parameters()):
-                self._draft.steps[Channel("clip_ratio", "")] = clip.total.detach() / clip.bound
-                self._draft.steps[Channel("clip_coefficient", "")] = clip.coefficient
+                self._draft.steps[RATIO] = clip.total.detach() / clip.bound
+                self._draft.steps[COEFFICIENT] = clip.coefficient
             else:
                 self._one_coefficient = False
 
@@ -368,9 +390,8 @@ class Monitor:
         """A gradient scaler has let an update happen, or not; a fused optimizer is called all the same."""
         with self._guard("measuring"):
             draft = self._draft if told.skipped is True or self._done is None else self._done
-            draft.steps[Channel("loss_scale", "")] = told.scale
-            skipped = Channel("skipped_updates", "")
-            draft.steps[skipped] = draft.steps.get(skipped, 0.0) + told.skipped
+            draft.steps[SCALE] = told.scale
+            draft.steps[SKIPPED] = draft.steps.get(SKIPPED, 0.0) + told.skipped
 
     def _on_loss(self, args: tuple[Any, ...]) -> None:
         """The loss module the user named is about to be called."""
@@ -385,15 +406,14 @@ class Monitor:
             self._flush()
             self._observe_first_pass()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails
-            for number, group in enumerate(self._optimizers[name].param_groups):
+            for group, channel in self._groups(name):
                 if isinstance(group.get("lr"), (int, float, Tensor)):
-                    self._draft.steps[Channel("lr", group_path(name, number))] = float(group["lr"])
+                    self._draft.steps[channel] = float(group["lr"])
             if self._draft.norms_taken:
                 held = self._held(name)
                 if self._marked:
-                    changed = Channel("grad_changed", "")
-                    before = self._draft.steps.get(changed, 0.0)
-                    self._draft.steps[changed] = before + len(self._marks.changed(held))
+                    before = self._draft.steps.get(CHANGED, 0.0)
+                    self._draft.steps[CHANGED] = before + len(self._marks.changed(held))
                 self._take_gradients(held if self._updated else [*held, *self._orphans()])
                 self._gauges.ledger.before(held)
             self._tracer.update_began()
@@ -411,6 +431,7 @@ class Monitor:
         """All optimizers have made their update, or one of them begins the next step."""
         draft, step = self._draft, self.step
         self._done = draft
+        self._rootless |= not self._forward_began
         self._updated.clear()
         self.step += 1
         with self._guard("measuring"):
@@ -427,39 +448,31 @@ class Monitor:
         inside = self._guard.seconds + self._gauges.spent()
         self._guard.seconds = 0.0
         self._guard.strict = False
-        draft.steps[Channel("overhead_time", "")] = inside
+        draft.steps[OVERHEAD] = inside
         if self._one_coefficient:
-            draft.steps.setdefault(Channel("clip_coefficient", ""), 1.0)
+            draft.steps.setdefault(COEFFICIENT, 1.0)
         else:
-            draft.steps.pop(Channel("clip_coefficient", ""), None)
+            draft.steps.pop(COEFFICIENT, None)
         if whole is not None:
-            draft.steps[Channel("step_time", "")] = whole
+            draft.steps[STEP_TIME] = whole
             if draft.samples:
-                draft.steps[Channel("throughput", "")] = draft.samples / whole
+                draft.steps[THROUGHPUT] = draft.samples / whole
         cadence = self._schedule.spent(step, inside, whole, draft.examination is not None)
         if cadence is not None:
             self._journal.event("schedule", step + 1, norms=cadence.norms, samples=cadence.samples)
 
     def _flush(self) -> None:
-        """Make the rows of the step whose update has been made; nothing can be added to it any more."""
+        """Nothing can be added any more to the step whose update has been made."""
         if self._done is None:
             return
         done, self._done = self._done, None
-        recorded = False
-        try:
-            with self._guard("recording"):
-                rows = self._gauges.records(done)
-                origin = self._tracer.search(done.step, rows, self._gauges.ledger if done.norms_taken else None)
-                if origin is not None:
-                    self._journal.observe_origin(origin)
-                self._journal.record(done.step, rows)
-                recorded = True
-        finally:
-            if not recorded:  # an interrupt counts as well
-                self._journal.lose_row()
-        detail = self._gauges.detail(done)
-        if detail is not None:
-            self._journal.keep(detail)
+        with self._guard("recording"):
+            self._backlog.add(done)
+
+    def _write_backlog(self) -> None:
+        """Write the rows of the steps to which nothing can be added any more."""
+        with self._guard("recording"):
+            self._backlog.write()
 
     def _observe_first_pass(self) -> None:
         """After the first backward pass: what the loss call looked like, and the order of the modules."""
@@ -497,6 +510,18 @@ class Monitor:
             ledger.gradients(some, self._draft.sampled, factor)
         self._tracer.gradients_taken(ledger)
 
+    def _groups(self, name: str) -> list[tuple[dict[str, Any], Channel]]:
+        """The parameter groups of an optimizer, and where their learning rates belong."""
+        groups, known = self._optimizers[name].param_groups, self._rates[name]
+        if len(known) != len(groups) or any(one is not other for (one, _), other in zip(known, groups)):
+            known[:] = [(group, Channel("lr", group_path(name, number))) for number, group in enumerate(groups)]
+        return known
+
+    @property
+    def _resting(self) -> bool:
+        """Whether hooks of instruments that sleep may be off: the call of the model tells that a step has begun."""
+        return self._last_update is not None and not self._rootless
+
     def _held(self, name: str) -> list[int]:
         """Positions of the parameters that an optimizer holds."""
         groups = self._optimizers[name].param_groups
@@ -513,8 +538,11 @@ class Monitor:
     def _open_draft(self) -> Draft:
         """The step that what is logged now belongs to."""
         done = self._done
-        begun = self._forward_began or self._backward_began or self._gauges.touched()
-        return self._draft if done is None or begun else done
+        return self._draft if done is None or self._begun() else done
+
+    def _begun(self) -> bool:
+        """Whether the forward or backward pass of the step in progress has begun."""
+        return self._forward_began or self._backward_began or self._gauges.touched()
 
     def _failed(self, part: str, error: Exception) -> None:
         """Go on without the part that failed."""
@@ -523,7 +551,7 @@ class Monitor:
             self._draft.norms_taken = self._draft.sampled = False
             self._draft.examination = None
             self._gauges.ledger.discard()
-            self._gauges.arm(self._draft)
+            self._gauges.arm(self._draft, False)
         self._journal.fail(part, error)
 
 

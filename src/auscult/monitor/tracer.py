@@ -31,12 +31,14 @@ class Tracer:
         self._recorder = Recorder(model, replay)
         self._paths = tuple(paths)
         self._left = SEARCHES
+        self._step = -1  # of the last forward pass
         self._lost = False  # the last row was not finite
         self._total: Tensor | None = None
 
-    def forward_began(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A training forward pass begins."""
+    def forward_began(self, step: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A training forward pass of a step begins."""
         if self._left:
+            self._step = step
             self._recorder.forward_began(args, kwargs)
 
     def gradients_taken(self, ledger: Ledger) -> None:
@@ -55,8 +57,12 @@ class Tracer:
         if self._left:
             self._recorder.update_began()
 
+    def passed(self) -> None:
+        """All rows of a step are finite."""
+        self._lost, self._total = False, None
+
     def search(self, step: int, records: Sequence[Record], ledger: Ledger | None) -> Origin | None:
-        """Where the first non-finite number of a step arose, once its update was made and its rows are known.
+        """Where the first non-finite number of a step arose, whose rows are not finite and whose update was made.
 
         Args:
             step: The step.
@@ -64,7 +70,8 @@ class Tracer:
             ledger: What measured them, before it measures another update; None where norms were not taken.
 
         Returns:
-            None where losses and norms are finite, those of the row before were not, or the run has had its searches.
+            None where losses and norms are finite, those of the row before were not, another forward pass has begun
+            since the step, or the run has had its searches.
         """
         seen = {channel: value for each in records for channel, value in each.items()}
         norms = {metric: {at.path: seen[at] for at in seen if at.metric == metric} for metric in NORMS}
@@ -72,7 +79,7 @@ class Tracer:
         told = [*losses.values(), *(norm for each in norms.values() for norm in each.values())]
         before, self._lost = self._lost, not all(map(math.isfinite, told))
         total, self._total = self._total, None
-        if before or not self._lost or not self._left:
+        if before or not self._lost or not self._left or step != self._step:
             return None
         loss = losses.get("loss", next(iter(losses.values()), None))
         self._left -= 1

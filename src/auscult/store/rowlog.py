@@ -3,6 +3,7 @@
 Knows nothing of tiles; it hands full tails to a sealer.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,24 +66,35 @@ class RowLog:
         self.ordinal, self._first, self._tail = self._open_tail()
         self._digest = _reopen(directory / digest_name(BLOCK_STEPS))
 
-    def append(self, record: Record) -> None:
-        """Write one row.
+    def append(self, records: Sequence[Record]) -> None:
+        """Write rows, as many at once as the tail has room for.
 
         Raises:
-            SetupError: if its step is not later than the last one's.
-            OSError: if it could not be written; nothing of it is in the file then.
+            SetupError: if a step is not later than the one before.
+            OSError: if not all could be written; `ordinal` counts those that were.
         """
-        if record.step <= self.last_step:
-            raise SetupError(
-                f"Expected `record.step` of {self._stream} to be greater than {self.last_step}, but got {record.step}. "
-                "A stream takes one row a step, in order."
-            )
-        values = self._arrange(record)
-        if self.ordinal - self._first == TAIL_ROWS:
-            self._rotate()
-        self._tail.append(encode_row(self.ordinal, record.step, values))
-        self.ordinal += 1
-        self.last_step = record.step
+        begin = 0
+        while begin < len(records):
+            if self.ordinal - self._first == TAIL_ROWS:
+                self._rotate()
+            room = TAIL_ROWS - (self.ordinal - self._first)
+            self._append_together(records[begin : begin + room])
+            begin += room
+
+    def _append_together(self, records: Sequence[Record]) -> None:
+        """Write rows that fit into the tail, all or none of them."""
+        step, frames = self.last_step, list[bytes]()
+        for record in records:
+            if record.step <= step:
+                raise SetupError(
+                    f"Expected `record.step` of {self._stream} to be greater than {step}, but got {record.step}. "
+                    "A stream takes one row a step, in order."
+                )
+            step = record.step
+            frames.append(encode_row(self.ordinal + len(frames), step, self._arrange(record)))
+        self._tail.append(b"".join(frames))
+        self.ordinal += len(frames)
+        self.last_step = step
 
     def append_block(self, segment: int, block: Block, complete_from: int) -> None:
         """Write one closed block; with the first of the next 1,024 steps, the coarse block of the last ones is due.

@@ -1,10 +1,11 @@
 """StoreWriter: writes a run to disk while it trains.
 
-A row costs one write to the end of a file; everything slower happens on the sealer's thread. Knows nothing of how
+Rows cost one write to the end of a file; everything slower happens on the sealer's thread. Knows nothing of how
 rows are read back.
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -127,23 +128,32 @@ class StoreWriter:
             log.begin_segment(segment.step)
 
     def write(self, record: Record) -> None:
-        """Append one row; it survives the death of the process.
+        """Append one row; see `write_rows`."""
+        self.write_rows([record])
+
+    def write_rows(self, records: Sequence[Record]) -> None:
+        """Append rows of one stream; they survive the death of the process.
 
         Raises:
-            SetupError: if its step is not later than that of the row before.
-            OSError: if it could not be written, in which case nothing of it was.
-            SealingError: if it was written, but the sealing of earlier rows has failed since the last call. Those rows
-                stay in their tails, and sealing is tried again.
+            SetupError: if a step is not later than that of the row before.
+            OSError: if one could not be written, in which case neither it nor those behind it were.
+            SealingError: if they were written, but the sealing of earlier rows has failed since the last call. Those
+                rows stay in their tails, and sealing is tried again.
         """
-        if not self._mine():
+        if not self._mine() or not records:
             return
+        stream, before = records[0].stream, -1
         try:
-            log = self._streams.get(record.stream) or self._open(record.stream, [])
-            log.append(record)
+            log = self._streams.get(stream) or self._open(stream, [])
+            before = log.ordinal
+            log.append(records)
         except OSError:
-            self._lose(record)
+            opened = self._streams.get(stream)
+            written = opened.ordinal - before if opened is not None and before >= 0 else 0
+            for record in records[written:]:
+                self._lose(record)
             raise
-        if record.stream in self._losses:
+        if stream in self._losses:
             with suppress(OSError):  # it is tried again
                 self._tell_losses()
         if self._sealer.error is not None:
