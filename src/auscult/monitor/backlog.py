@@ -1,9 +1,12 @@
 """Backlog: finished steps whose rows are not written yet, because writing many at once costs little more than one."""
 
+from collections.abc import Sequence
 from time import perf_counter
 
-from auscult.core.sink import Record
-from auscult.monitor.draft import Draft
+import numpy as np
+
+from auscult.core.sink import Record, Rows
+from auscult.monitor.draft import Draft, is_finite
 from auscult.monitor.gauges import FINITE, Gauges
 from auscult.monitor.journal import Journal
 from auscult.monitor.tracer import Tracer
@@ -25,7 +28,7 @@ class Backlog:
         self._gauges = gauges
         self._tracer = tracer
         self._journal = journal
-        self._waiting: list[tuple[Draft, list[Record] | None]] = []
+        self._waiting: list[tuple[Draft, list[Record]]] = []
         self._since = 0.0
 
     def add(self, draft: Draft) -> None:
@@ -33,10 +36,9 @@ class Backlog:
         now = perf_counter()
         if not self._waiting:
             self._since = now
-        measured = draft.norms_taken or draft.sampled
-        records = self._gauges.records(draft) if measured else None
-        self._waiting.append((draft, records))
-        sound = draft.sound if records is None else is_finite(records)
+        measured = self._gauges.measured(draft)
+        self._waiting.append((draft, measured))
+        sound = draft.sound and all(map(is_finite, measured))
         if not sound or draft.examination or len(self._waiting) >= STEPS or now - self._since > SECONDS:
             self.write()
         detail = self._gauges.detail(draft)
@@ -50,27 +52,29 @@ class Backlog:
         waiting, self._waiting = self._waiting, []
         written = False
         try:
-            self._journal.record(self._rows(waiting))
+            rows = self._gauges.rows(waiting)
+            self._look_back(waiting, rows)
+            self._journal.record([draft.step for draft, _ in waiting], rows)
             written = True
         finally:
             if not written:  # an interrupt counts as well
                 self._journal.lose_row()
 
-    def _rows(self, waiting: list[tuple[Draft, list[Record] | None]]) -> list[tuple[int, list[Record]]]:
-        rows: list[tuple[int, list[Record]]] = []
-        for draft, records in waiting:
-            made = self._gauges.records(draft) if records is None else records
-            rows.append((draft.step, made))
-            if is_finite(made):
+    def _look_back(self, waiting: Sequence[tuple[Draft, list[Record]]], rows: Sequence[Rows]) -> None:
+        """From steps that are not finite, look for the origin."""
+        flawed = {step for each in rows if each.stream == "steps" for step in _flawed(each)}
+        for draft, _ in waiting:
+            if draft.step not in flawed:
                 self._tracer.passed()
                 continue
-            origin = self._tracer.search(draft.step, made, self._gauges.ledger if draft.norms_taken else None)
+            records = [record for each in rows for record in each.records() if record.step == draft.step]
+            ledger = self._gauges.ledger if draft.norms_taken else None
+            origin = self._tracer.search(draft.step, records, ledger)
             if origin is not None:
                 self._journal.observe_origin(origin)
-        return rows
 
 
-def is_finite(records: list[Record]) -> bool:
-    """Whether the rows of one step say that every number in them is finite."""
-    steps = records[0]
-    return bool(steps.values[steps.channels.index(FINITE)])
+def _flawed(rows: Rows) -> list[int]:
+    """The steps in which a number was not finite."""
+    finite = rows.values[:, rows.channels.index(FINITE)]
+    return rows.steps[np.flatnonzero(finite == 0)].tolist()

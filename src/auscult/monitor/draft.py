@@ -4,16 +4,17 @@ A step stays open after its update, because what users log then still belongs to
 forward pass begins.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import groupby
 
 import numpy as np
 from torch import Tensor
 
 from auscult.core.catalogue import METRICS
 from auscult.core.metric import Stream
-from auscult.core.sink import Channel, Record, empty_row, observed
+from auscult.core.sink import Channel, Record, Rows, empty_rows, observed
 from auscult.metrics.activations import Taken
 from auscult.metrics.examination import Examination
 
@@ -95,20 +96,21 @@ class Columns:
         self.stream: Stream = stream
         self.channels = channels
         self._index = {channel: position for position, channel in enumerate(channels)}
-        self._latest: tuple[Channel, ...] = ()  # of the last row, and where they are
+        self._latest: tuple[Channel, ...] = ()  # of the last rows, and where they are
         self._places: list[int] = []
 
     def __contains__(self, channel: Channel) -> bool:
         return channel in self._index
 
-    def record(self, step: int, values: Mapping[Channel, float]) -> Record:
-        """A row with these values; channels not seen before become columns."""
-        latest = tuple(values)
-        if latest != self._latest:
-            self._latest, self._places = latest, self.positions(latest)
-        row = empty_row(self.stream, len(self.channels))
-        row[self._places] = list(values.values())
-        return Record(self.stream, step, self.channels, row)
+    def rows(self, told: Sequence[tuple[int, Mapping[Channel, float]]]) -> Iterator[Rows]:
+        """Rows with these values by step; channels not seen before become columns."""
+        for latest, group in groupby(told, key=lambda each: tuple(each[1])):
+            if latest != self._latest:
+                self._latest, self._places = latest, self.positions(latest)
+            steps, values = zip(*group, strict=True)
+            table = empty_rows(self.stream, len(steps), len(self.channels))
+            table[:, self._places] = [list(each.values()) for each in values]
+            yield Rows(self.stream, np.array(steps, np.int64), self.channels, table)
 
     def positions(self, channels: Sequence[Channel]) -> list[int]:
         """Positions of channels, which become columns where they are new."""

@@ -16,10 +16,9 @@ import numpy as np
 from auscult.core.detail import Detail
 from auscult.core.errors import StopTraining
 from auscult.core.finding import SEVERITIES, Finding, Severity
-from auscult.core.metric import Stream
 from auscult.core.origin import Origin
 from auscult.core.run import Audit, Run, Segment
-from auscult.core.sink import Record, Sink
+from auscult.core.sink import Record, Rows, Sink
 from auscult.pages.terminal import finding_line
 from auscult.rules.live import LiveDiagnosis
 from auscult.store.sealer import SealingError
@@ -107,8 +106,12 @@ class Journal:
         self._live.observe_origin(origin)
         self.event("origin", origin.step, origin=origin.to_dict())
 
-    def record(self, rows: Sequence[tuple[int, Sequence[Record]]]) -> None:
-        """Take the rows of finished steps, in order.
+    def record(self, steps: Sequence[int], rows: Sequence[Rows]) -> None:
+        """Take the rows of finished steps.
+
+        Args:
+            steps: The steps, in order.
+            rows: Their rows, those of one stream in order.
 
         Raises:
             StopTraining: if a new finding is as severe as `stop_on`.
@@ -116,20 +119,20 @@ class Journal:
         if self._foreign():
             return
         with np.errstate(all="ignore"):  # NaN and infinities are what this is about
-            self._record(rows)
+            self._record(steps, rows)
 
-    def _record(self, rows: Sequence[tuple[int, Sequence[Record]]]) -> None:
+    def _record(self, steps: Sequence[int], rows: Sequence[Rows]) -> None:
         self._try("store", self._write_segment)
-        by_stream: dict[Stream, list[Record]] = {}
-        for _, records in rows:
-            for record in records:
-                by_stream.setdefault(record.stream, []).append(record)
-        for records in by_stream.values():
-            self._try("store", self._writer.write_rows, records)
+        for each in rows:
+            self._try("store", self._writer.write_rows, each)
         if self._complete:
-            self.saved_step = rows[-1][0]
+            self.saved_step = steps[-1]
+        by_step: dict[int, list[Record]] = {step: [] for step in steps}
+        for each in rows:
+            for record in each.records():
+                by_step[record.step].append(record)
         found: list[tuple[int, list[Finding]]] = []
-        for step, records in rows:
+        for step, records in by_step.items():
             for sink in tuple(self._sinks):
                 if not all(self._try(f"sink {type(sink).__name__}", sink.write, record) for record in records):
                     self._sinks.remove(sink)

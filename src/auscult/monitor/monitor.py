@@ -274,7 +274,7 @@ class Monitor:
             self._write_backlog()
         with self._guard("recording"):
             if self._draft.told:  # a step that was begun and never made
-                self._journal.record([(self._draft.step, self._gauges.user_records(self._draft))])
+                self._journal.record([self._draft.step], self._gauges.user_rows(self._draft))
         with self._guard("closing"):
             for handle in self._handles:
                 handle.remove()
@@ -332,13 +332,15 @@ class Monitor:
         model = self._model()
         if model is None or not model.training or not torch.is_grad_enabled():
             return
-        if any(isinstance(each, Tensor) and is_transformed(each) for each in (*args, *kwargs.values())):
-            return  # not a training pass, and no place to read tensors in
+        given = (*args, *kwargs.values()) if kwargs else args
+        for each in given:
+            if isinstance(each, Tensor) and is_transformed(each):
+                return  # not a training pass, and no place to read tensors in
         with self._guard("measuring"):
             self._forward_began = True
             self._flush()
             self._tracer.forward_began(self.step, args, kwargs)
-            self._draft.samples += batch_size((*args, *kwargs.values()))
+            self._draft.samples += batch_size(given)
         if self._audit is not None and self._audit_forward:
             with self._guard("loss audit"):
                 self._audit.begin()
@@ -404,7 +406,8 @@ class Monitor:
             if name in self._updated:
                 self._finish_step()
             self._flush()
-            self._observe_first_pass()
+            if self._audit is not None or not self._order_known:
+                self._observe_first_pass()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails
             for group, channel in self._groups(name):
                 if isinstance(group.get("lr"), (int, float, Tensor)):
@@ -420,8 +423,8 @@ class Monitor:
 
     def _after_update(self, name: str) -> None:
         """Parameters are changed."""
-        with self._guard("measuring"):
-            if self._draft.norms_taken:
+        if self._draft.norms_taken:
+            with self._guard("measuring"):
                 self._gauges.ledger.after(self._held(name), self._draft.sampled)
         self._updated.add(name)
         if len(self._updated) == len(self._optimizers):
@@ -434,8 +437,9 @@ class Monitor:
         self._rootless |= not self._forward_began
         self._updated.clear()
         self.step += 1
-        with self._guard("measuring"):
-            self._gauges.take_activations(draft)
+        if draft.sampled or self._gauges.touched():
+            with self._guard("measuring"):
+                self._gauges.take_activations(draft)
         with self._guard("schedule"):
             self._note_times(draft, step)
         with self._guard("measuring"):

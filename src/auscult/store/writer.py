@@ -5,7 +5,6 @@ rows are read back.
 """
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -18,7 +17,7 @@ from auscult.core.errors import SetupError, StoreError
 from auscult.core.finding import Finding
 from auscult.core.metric import Stream
 from auscult.core.run import RunInfo, Segment
-from auscult.core.sink import Channel, Record
+from auscult.core.sink import Channel, Record, Rows
 from auscult.store.damage import readable
 from auscult.store.details import write_detail
 from auscult.store.layout import (
@@ -129,9 +128,9 @@ class StoreWriter:
 
     def write(self, record: Record) -> None:
         """Append one row; see `write_rows`."""
-        self.write_rows([record])
+        self.write_rows(Rows.of(record))
 
-    def write_rows(self, records: Sequence[Record]) -> None:
+    def write_rows(self, rows: Rows) -> None:
         """Append rows of one stream; they survive the death of the process.
 
         Raises:
@@ -140,20 +139,18 @@ class StoreWriter:
             SealingError: if they were written, but the sealing of earlier rows has failed since the last call. Those
                 rows stay in their tails, and sealing is tried again.
         """
-        if not self._mine() or not records:
+        if not self._mine():
             return
-        stream, before = records[0].stream, -1
+        log = self._streams.get(rows.stream)
+        before = 0 if log is None else log.ordinal
         try:
-            log = self._streams.get(stream) or self._open(stream, [])
+            log = log or self._open(rows.stream, [])
             before = log.ordinal
-            log.append(records)
+            log.append(rows)
         except OSError:
-            opened = self._streams.get(stream)
-            written = opened.ordinal - before if opened is not None and before >= 0 else 0
-            for record in records[written:]:
-                self._lose(record)
+            self._lose(rows, 0 if log is None else log.ordinal - before)
             raise
-        if stream in self._losses:
+        if rows.stream in self._losses:
             with suppress(OSError):  # it is tried again
                 self._tell_losses()
         if self._sealer.error is not None:
@@ -219,10 +216,11 @@ class StoreWriter:
             log.sync()
         return {stream: log.ordinal for stream, log in self._streams.items()}
 
-    def _lose(self, record: Record) -> None:
-        """A row could not be written."""
-        known = self._losses.get(record.stream, Loss(0, record.step, record.step))
-        self._losses[record.stream] = replace(known, rows=known.rows + 1, last_step=record.step)
+    def _lose(self, rows: Rows, written: int) -> None:
+        """Rows could not be written, but for the first of them."""
+        lost = rows.steps[written:].tolist()
+        known = self._losses.get(rows.stream, Loss(0, lost[0], lost[0]))
+        self._losses[rows.stream] = replace(known, rows=known.rows + len(lost), last_step=lost[-1])
 
     def _tell_losses(self) -> None:
         for stream, loss in tuple(self._losses.items()):
