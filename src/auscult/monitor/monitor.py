@@ -339,7 +339,8 @@ class Monitor:
         with self._guard("measuring"):
             self._forward_began = True
             self._flush()
-            self._tracer.forward_began(self.step, args, kwargs)
+            if self._draft.norms_taken:  # only then the parameters before the update are known later
+                self._tracer.forward_began(self.step, args, kwargs)
             self._draft.samples += batch_size(given)
         if self._audit is not None and self._audit_forward:
             with self._guard("loss audit"):
@@ -419,7 +420,7 @@ class Monitor:
                     self._draft.steps[CHANGED] = before + len(self._marks.changed(held))
                 self._take_gradients(held if self._updated else [*held, *self._orphans()])
                 self._gauges.ledger.before(held)
-            self._tracer.update_began()
+                self._tracer.update_began()
 
     def _after_update(self, name: str) -> None:
         """Parameters are changed."""
