@@ -6,6 +6,7 @@ Knows nothing of files: a `Source` hands out rows and blocks, a Run turns them i
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -47,7 +48,7 @@ class Parameter:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape))
+        return prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,13 +365,14 @@ class Run:
         carried = metric in METRICS and METRICS[metric].when_missing == "last"
         for some, columns in self.source.columns(stream, positions, self.stop):
             seen = observed(np.ascontiguousarray(columns))
-            exact = np.where(seen, columns.astype(np.float64), 0.0)
+            whole = bool(seen.all())
+            exact = columns.astype(np.float64) if whole else np.where(seen, columns.astype(np.float64), 0.0)
             if combine and carried:
-                exact = _carry_forward(exact, seen, last)
+                exact = exact if whole else _carry_forward(exact, seen, last)
                 last = exact[:, -1] if len(some) else last
-            keep = seen.any(0)
             with np.errstate(over="ignore", invalid="ignore"):
                 row = _root_sum_square(exact) if combine else exact[0]
+            keep = slice(None) if whole else seen.any(0)
             steps.append(some[keep])
             values.append(row[keep])
         if not steps:

@@ -69,7 +69,7 @@ def take_moment(
         calls: How many training forward passes the step has had, this one included.
     """
     given = args if not kwargs and all(map(_is_tensor, args)) else tuple(tensors((args, kwargs)))
-    if any([each.requires_grad for each in given]):
+    if any(each.requires_grad for each in given):
         args, kwargs = replace_tensors((args, kwargs), detached)
         given = tuple(tensors((args, kwargs)))
     written = tuple([(each, version(each)) for each in given])

@@ -30,7 +30,7 @@ from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inne
 from auscult.metrics.losses import LossAudit, by_category
 from auscult.metrics.marks import Marks, at_end_of_backward
 from auscult.metrics.norms import is_transformed
-from auscult.metrics.parameters import group_path, module_table, parameter_table, unwrap
+from auscult.metrics.parameters import module_table, parameter_table, unwrap
 from auscult.metrics.replay import LossOf
 from auscult.metrics.scaling import ScalerStep, ScaleTap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
@@ -45,6 +45,7 @@ from auscult.monitor.backlog import Backlog
 from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
+from auscult.monitor.holdings import Holdings, ends
 from auscult.monitor.journal import Journal
 from auscult.monitor.tracer import Tracer
 from auscult.store.reader import load
@@ -99,7 +100,8 @@ class Monitor:
         past = load(writer.path) if writer.resumed else None
         self.path: Path = writer.path
         self.step = step if step is not None else (past.last_step + 1 if past is not None else 0)
-        self._journal = Journal(writer, sinks, on_finding, stop_on)
+        self._journal = Journal(writer, sinks, self._on_found, stop_on)
+        self._on_finding = on_finding
         self._tracer = Tracer(model, [each.path for each in table], replay)
         self._gauges = Gauges(model, tensors, table, past, activations and not is_compiled(model), self._failed)
         self._backlog = Backlog(self._gauges, self._tracer, self._journal)
@@ -108,6 +110,7 @@ class Monitor:
 
         self._model = ref(unwrap(model))
         self._optimizers = dict(optimizers)
+        self._holdings = Holdings(optimizers, self._gauges.ledger, unwrap(model))
         self._schedule = schedule
         self._draft = Draft(self.step)
         self._done: Draft | None = None
@@ -136,8 +139,7 @@ class Monitor:
             OptimizerHooks(each, partial(self._before_update, name), partial(self._after_update, name))
             for name, each in optimizers.items()
         ]
-        self._backward_hook = BackwardHook(_ends(tensors, optimizers), self._on_backward)
-        self._rates = {name: list[tuple[dict[str, Any], Channel]]() for name in optimizers}
+        self._backward_hook = BackwardHook(ends(tensors, optimizers), self._on_backward)
         self._begin_step()
         _OPEN.add(self)
 
@@ -355,7 +357,7 @@ class Monitor:
         if self._clipped and not within_update:
             with self._guard("measuring"):
                 self._clipped = False
-                updated = {position for name in self._updated for position in self._held(name)}
+                updated = {position for name in self._updated for position in self._holdings.held(name)}
                 self._gauges.ledger.forget_gradients(set(self._gauges.ledger.everything()) - updated)
 
     def _on_backward_end(self) -> None:
@@ -410,15 +412,13 @@ class Monitor:
             if self._audit is not None or not self._order_known:
                 self._observe_first_pass()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails
-            for group, channel in self._groups(name):
-                if isinstance(group.get("lr"), (int, float, Tensor)):
-                    self._draft.steps[channel] = float(group["lr"])
+            self._draft.steps.update(self._holdings.rates(name))
             if self._draft.norms_taken:
-                held = self._held(name)
+                held = self._holdings.held(name)
                 if self._marked:
                     before = self._draft.steps.get(CHANGED, 0.0)
                     self._draft.steps[CHANGED] = before + len(self._marks.changed(held))
-                self._take_gradients(held if self._updated else [*held, *self._orphans()])
+                self._take_gradients(held if self._updated else [*held, *self._holdings.orphans()])
                 self._gauges.ledger.before(held)
                 self._tracer.update_began()
 
@@ -426,7 +426,7 @@ class Monitor:
         """Parameters are changed."""
         if self._draft.norms_taken:
             with self._guard("measuring"):
-                self._gauges.ledger.after(self._held(name), self._draft.sampled)
+                self._gauges.ledger.after(self._holdings.held(name), self._draft.sampled)
         self._updated.add(name)
         if len(self._updated) == len(self._optimizers):
             self._finish_step()
@@ -495,6 +495,13 @@ class Monitor:
             self._order_known = True
             self._journal.order_modules(self.step, self._segment.in_forward_order(order), order)
 
+    def _on_found(self, finding: Finding) -> None:
+        """A finding is new or has changed."""
+        if finding.status == "active" and finding.severity != "info":
+            self._schedule.look_closer(self.step, finding.key)
+        if self._on_finding is not None:
+            self._on_finding(finding)
+
     def _take_gradients(self, positions: Sequence[int], shared: Mapping[int, float] | None = None) -> None:
         """Take gradients, each divided by what a loss scaler has multiplied it by; some norms are known already."""
         if not self._draft.norms_taken:
@@ -503,7 +510,7 @@ class Monitor:
         for name, optimizer in self._optimizers.items():
             factor = self._scale_tap.factor(optimizer)
             if factor is not None:
-                factors.update(dict.fromkeys(self._held(name), factor))
+                factors.update(dict.fromkeys(self._holdings.held(name), factor))
         groups: dict[int, list[int]] = {}
         for position in positions:
             groups.setdefault(id(factors.get(position)), []).append(position)
@@ -515,30 +522,10 @@ class Monitor:
             ledger.gradients(some, self._draft.sampled, factor)
         self._tracer.gradients_taken(ledger)
 
-    def _groups(self, name: str) -> list[tuple[dict[str, Any], Channel]]:
-        """The parameter groups of an optimizer, and where their learning rates belong."""
-        groups, known = self._optimizers[name].param_groups, self._rates[name]
-        if len(known) != len(groups) or any(one is not other for (one, _), other in zip(known, groups)):
-            known[:] = [(group, Channel("lr", group_path(name, number))) for number, group in enumerate(groups)]
-        return known
-
     @property
     def _resting(self) -> bool:
         """Whether hooks of instruments that sleep may be off: the call of the model tells that a step has begun."""
         return self._last_update is not None and not self._rootless
-
-    def _held(self, name: str) -> list[int]:
-        """Positions of the parameters that an optimizer holds."""
-        groups = self._optimizers[name].param_groups
-        return self._gauges.ledger.positions(tensor for group in groups for tensor in group["params"])
-
-    def _orphans(self) -> list[int]:
-        """Positions of the parameters that no optimizer holds."""
-        held = {position for name in self._optimizers for position in self._held(name)}
-        free = [position for position in self._gauges.ledger.everything() if position not in held]
-        model = self._model() if free else None
-        present = set(self._gauges.ledger.positions(model.parameters())) if model is not None else set[int]()
-        return [position for position in free if position in present]
 
     def _open_draft(self) -> Draft:
         """The step that what is logged now belongs to."""
@@ -567,16 +554,6 @@ _OPEN: "WeakSet[Monitor]" = WeakSet()
 def _close_all() -> None:
     for monitor in list(_OPEN):
         monitor.close("exit")
-
-
-def _ends(tensors: Sequence[nn.Parameter], optimizers: Mapping[str, Optimizer]) -> list[nn.Parameter]:
-    """The first and the last trainable parameter of each optimizer: nearly every backward pass reaches one of them."""
-    known = {id(tensor) for tensor in tensors if tensor.requires_grad}
-    ends: dict[int, nn.Parameter] = {}
-    for optimizer in optimizers.values():
-        held = [each for group in optimizer.param_groups for each in group["params"] if id(each) in known]
-        ends.update({id(each): each for each in (*held[:1], *held[-1:])})
-    return list(ends.values())
 
 
 def _text_of(error: BaseException | None) -> str:

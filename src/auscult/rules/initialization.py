@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from math import isfinite, nan, prod
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Audit, Parameter
@@ -168,7 +170,10 @@ class RandomGain(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """One finding per vector with a loud module behind it; failing that, at most one for all."""
-        found = [vector for each in trainable(digest) if (vector := _as_random(digest, each)) is not None]
+        every = trainable(digest)
+        narrowest = digest.take("first", "param_std", every.paths) - digest.take("first", "update_std", every.paths)
+        near = np.flatnonzero((every.sizes >= SMALLEST) & (narrowest >= NARROWEST)).tolist()
+        found = [vector for number in near if (vector := _as_random(digest, every[number])) is not None]
         loud = [each for each in found if each.module is not None]
         severity: Severity = "critical" if is_broken(digest) else "warning"
         for vector in loud:

@@ -12,7 +12,16 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Phase, Severity, Status
 from auscult.core.origin import Origin
-from auscult.rules.channels import Loss, finite_tail, is_broken, is_dense, state_of, training_loss
+from auscult.rules.channels import (
+    Loss,
+    finite_tail,
+    is_broken,
+    is_dense,
+    roster,
+    state_of,
+    trainable,
+    training_loss,
+)
 from auscult.rules.rule import Rule
 
 NORMS = ("grad_norm", "update_norm", "param_norm")
@@ -143,7 +152,7 @@ class NonFinite(Rule):
 
 
 def _onset(digest: Digest, loss: Loss | None) -> Onset | None:
-    order = [each.path for each in digest.parameters]
+    order = roster(digest).all.paths
     first_bad = {name: _nonfinite_steps(digest, name, order) for name in NORMS}
     loss_at = int(loss.state["nonfinite_at"]) if loss is not None else -1
     audit = digest.audit
@@ -167,10 +176,10 @@ def _onset(digest: Digest, loss: Loss | None) -> Onset | None:
     return Onset(step, phase, metric, path, text)
 
 
-def _nonfinite_steps(digest: Digest, metric: str, order: list[str]) -> dict[str, int]:
+def _nonfinite_steps(digest: Digest, metric: str, order: tuple[str, ...]) -> dict[str, int]:
     """Path to the first step at which it was not finite, of those that ever were not, in the order given."""
-    paths, states = digest.select(metric, order)
-    return {paths[each]: int(states["nonfinite_at"][each]) for each in np.flatnonzero(states["nonfinite_at"] >= 0)}
+    steps = digest.take("nonfinite_at", metric, order)
+    return {order[each]: int(steps[each]) for each in np.flatnonzero(steps >= 0)}
 
 
 def _forward(digest: Digest, loss: Loss | None, step: int, followed: list[str]) -> Onset:
@@ -265,13 +274,15 @@ class EveryUpdateSkipped(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, at the parameter closest to the loss."""
-        paths, states = digest.select("grad_norm", [each.path for each in digest.parameters if each.trainable])
-        for path, state in zip(reversed(paths), states[::-1], strict=True):
-            update = state_of(digest, "update_norm", path)
-            lasting = len(finite_tail(state["recent_mean"][-1:], 1)) == 0
-            if not lasting or state["rows"] - state["finite"] < SKIPPED_ROWS:
-                continue
-            if update is not None and update["zero_rows"] >= SKIPPED_ROWS:
+        paths = trainable(digest).paths
+        rows, finite = (digest.take(name, "grad_norm", paths) for name in ("rows", "finite"))
+        if not (rows - finite >= SKIPPED_ROWS).any():
+            return
+        lasting = np.isnan(digest.take("recent_mean", "grad_norm", paths)[:, -1]) & (rows - finite >= SKIPPED_ROWS)
+        for number in np.flatnonzero(lasting)[::-1].tolist():
+            path = paths[number]
+            update, state = state_of(digest, "update_norm", path), state_of(digest, "grad_norm", path)
+            if update is not None and state is not None and update["zero_rows"] >= SKIPPED_ROWS:
                 begin = int(update["zeros_from"])
                 yield Finding(
                     self.code,
@@ -324,13 +335,13 @@ class LossSpike(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
         loss, audit = training_loss(digest), digest.audit
-        if loss is None or audit is None or audit.expected is None or audit.reduction != "mean" or is_broken(digest):
+        if loss is None or audit is None or audit.expected is None or audit.reduction != "mean":
             return
         first, uninformed = float(loss.state["first"]), audit.expected
         bound = SPIKE * max(first, uninformed)
         peak, step = float(loss.state["maximum"]), int(loss.state["maximum_at"])
         means = finite_tail(loss.state["recent_mean"], 2)
-        if not bound > 0 or not peak >= bound:
+        if not bound > 0 or not peak >= bound or is_broken(digest):
             return
         recovered = bool(means[-1] < BETTER * min(first, uninformed))
         if not recovered and (len(means) < 2 or means.min() < BETTER * uninformed):
