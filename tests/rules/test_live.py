@@ -7,7 +7,7 @@ import pytest
 
 from auscult.core.digest import BLOCK_STEPS, Digest, block_start, digest_rows
 from auscult.core.run import Parameter, Segment
-from auscult.core.sink import NOT_OBSERVED_32, Channel, Record, Values
+from auscult.core.sink import NOT_OBSERVED_32, Channel, Record, Rows, Values
 from auscult.rules.live import LiveDiagnosis
 from auscult.rules.registry import RULES, judge
 from auscult.rules.rule import EXACT_METRICS
@@ -110,3 +110,29 @@ def test_a_block_closes_as_one_and_the_last_short_one_with_the_run():
     assert closed == [(63, name, 0, 64) for name in tables]
     live.finish()
     assert live.findings == judged(tables, 99) == [] and block_start(99) == 64
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_handed_over_together_are_judged_as_one_by_one(seed) -> None:
+    """Batches of any size, told by `steady` whether exact rules have to be asked at each row."""
+    random = np.random.default_rng(seed)
+    steps = 300
+    tables = healthy(steps, seed)
+    for _ in range(seed):
+        rows = tables["norms"][1]
+        begin = int(random.integers(steps))
+        rows[begin : begin + int(random.integers(1, 80)), random.integers(9)] = random.choice([0.0, np.nan, 1e6])
+    expected = [(step, list(live.findings)) for step, live in watched(tables, steps)]
+    live = LiveDiagnosis((SEGMENT,))
+    begin = steadies = 0
+    while begin < steps:
+        end = min(begin + int(random.integers(1, 100)), steps)
+        at = np.arange(begin, end)
+        batch = [Rows(name, at, columns, rows[begin:end]) for name, (columns, rows) in tables.items()]
+        steady = live.steady(batch)
+        steadies += steady
+        for step in range(begin, end):
+            live.add(step, records(tables, step), steady)
+            assert live.findings == expected[step][1], step
+        begin = end
+    assert steadies > 0 or seed > 0

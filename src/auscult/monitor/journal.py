@@ -7,7 +7,7 @@ never reaches the training loop.
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -131,13 +131,13 @@ class Journal:
         for each in rows:
             for record in each.records():
                 by_step[record.step].append(record)
+        for sink in tuple(self._sinks):
+            every = (record for records in by_step.values() for record in records)
+            if not all(self._try(f"sink {type(sink).__name__}", sink.write, record) for record in every):
+                self._sinks.remove(sink)
         found: list[tuple[int, list[Finding]]] = []
-        for step, records in by_step.items():
-            for sink in tuple(self._sinks):
-                if not all(self._try(f"sink {type(sink).__name__}", sink.write, record) for record in records):
-                    self._sinks.remove(sink)
-            if self._judging:
-                self._judging = self._try("rules", self._judge, step, records, found)
+        if self._judging:
+            self._judging = self._try("rules", self._judge, by_step, rows, found)
         for step, findings in found:
             self._announce(step, findings)
         self._stop_at_worst(found)
@@ -197,11 +197,19 @@ class Journal:
         for sink in self._sinks:
             self._try(f"sink {type(sink).__name__}", sink.close)
 
-    def _judge(self, step: int, records: Sequence[Record], found: list[tuple[int, list[Finding]]]) -> None:
-        blocks, findings = self._live.add(step, records)
-        found.append((step, findings))
-        for block in blocks:
-            self._try("store", self._writer.write_block, block)
+    def _judge(
+        self,
+        by_step: Mapping[int, Sequence[Record]],
+        rows: Sequence[Rows],
+        found: list[tuple[int, list[Finding]]],
+    ) -> None:
+        steady = self._live.steady(rows)
+        for step, records in by_step.items():
+            blocks, findings = self._live.add(step, records, steady)
+            if findings:
+                found.append((step, findings))
+            for block in blocks:
+                self._try("store", self._writer.write_block, block)
 
     def _announce(self, step: int, found: Sequence[Finding]) -> None:
         for finding in found:

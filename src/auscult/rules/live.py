@@ -16,7 +16,7 @@ from auscult.core.finding import Finding
 from auscult.core.metric import Stream
 from auscult.core.origin import Origin
 from auscult.core.run import Audit, Run, Segment
-from auscult.core.sink import Channel, Record, Values, empty_row, observed
+from auscult.core.sink import Channel, Record, Rows, Values, empty_row, observed
 from auscult.rules.channels import names_loss
 from auscult.rules.registry import RULES, worst_first
 from auscult.rules.rule import EXACT_METRICS, ZERO_ROWS
@@ -78,12 +78,20 @@ class LiveDiagnosis:
         self._closed = replace(self._closed, origins=(*self._closed.origins, origin))
         self._settling = ZERO_ROWS
 
-    def add(self, step: int, records: Sequence[Record]) -> tuple[list[Block], list[Finding]]:
+    def steady(self, rows: Sequence[Rows]) -> bool:
+        """Whether exact rules will find nothing new in these rows, which are still to be added one by one."""
+        return self._settling == 0 and all(
+            self._watch(each.stream, each.channels).are_sound(each.values, self._marks.get(each.stream, b""))
+            for each in rows
+        )
+
+    def add(self, step: int, records: Sequence[Record], steady: bool = False) -> tuple[list[Block], list[Finding]]:
         """Take the rows of one step.
 
         Args:
             step: The step, later than the one before.
             records: Its rows, at most one per stream.
+            steady: What `steady` has said of them.
 
         Returns:
             The blocks that closed, and the findings that are new or changed their severity or status.
@@ -92,7 +100,7 @@ class LiveDiagnosis:
         self._step = step
         for record in records:
             self._rows.setdefault(record.stream, []).append(record)
-        ask = self._watch_marks(records)
+        ask = not steady and self._watch_marks(records)
         if step % BLOCK_STEPS == BLOCK_STEPS - 1:
             blocks += self._close(step + 1)
         if not blocks and not ask:
@@ -108,10 +116,7 @@ class LiveDiagnosis:
         """Whether exact rules may find something else than at the row before."""
         changed = False
         for record in records:
-            watched = self._watched.get(record.stream)
-            if watched is None or watched.channels is not record.channels:
-                watched = self._watched[record.stream] = Watched(record.channels)
-            marks = watched.marks(record.values)
+            marks = self._watch(record.stream, record.channels).marks(record.values)
             if marks != self._marks.get(record.stream):
                 self._marks[record.stream] = marks
                 changed = True
@@ -121,6 +126,12 @@ class LiveDiagnosis:
         settling = self._settling > 0 and any(record.stream == "norms" for record in records)
         self._settling -= settling
         return settling
+
+    def _watch(self, stream: Stream, channels: tuple[Channel, ...]) -> "Watched":
+        watched = self._watched.get(stream)
+        if watched is None or watched.channels is not channels:
+            watched = self._watched[stream] = Watched(channels)
+        return watched
 
     def _open_blocks(self) -> list[Block]:
         return [
@@ -181,6 +192,11 @@ class Watched:
         ]
         self._few = few if len(few) <= FEW else None
         self._positions: NDArray[np.intp] | slice = np.array(few) if len(few) < len(channels) else slice(None)
+
+    def are_sound(self, values: Values, marks: bytes) -> bool:
+        """Whether rows `(R, C)` hold nothing but finite numbers other than 0, as the row with these marks did."""
+        seen = values[:, self._positions]
+        return len(marks) > 0 and not marks.strip(b"\1") and bool((np.isfinite(seen) & (seen != 0)).all())
 
     def marks(self, values: Values) -> bytes:
         """Which of them are non-finite, zero or unobserved; equal bytes mean that this is as it was.
