@@ -8,10 +8,12 @@
 #   make reproduce NAMES=names.txt [LONG=--long]
 #                 published figures against measured; LONG adds the 200,000-step trainings
 #   make docs     write the generated pages anew
+#   make gallery [NAMES=names.txt] [CASES="sgd-1.0 ..."]
+#                 a page with picture, sound and diagnosis for every case of the clinic; under fifteen minutes
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check trials bench soak reproduce docs clean
+.PHONY: demo test check trials bench soak reproduce docs gallery clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -56,6 +58,9 @@ reproduce: .venv/dev.stamp
 
 docs: .venv/dev.stamp
 	.venv/bin/python scripts/docs.py
+
+gallery: .venv/dev.stamp
+	.venv/bin/python -m scripts.gallery --names "$(NAMES)" $(CASES)
 
 clean:
 	rm -rf .venv

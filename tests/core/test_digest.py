@@ -5,18 +5,10 @@ import warnings
 import numpy as np
 import pytest
 
-from auscult.core.digest import (
-    BLOCK_STEPS,
-    EARLY_BLOCKS,
-    NEVER,
-    RECENT_BLOCKS,
-    STATE,
-    Digest,
-    block_start,
-    digest_rows,
-)
+from auscult.core.digest import BLOCK_STEPS, NEVER, STATE, Digest, block_start, digest_rows
 from auscult.core.run import Segment
 from auscult.core.sink import NOT_OBSERVED_32, NOT_OBSERVED_64, Channel, observed
+from auscult.core.state import EARLY_BLOCKS, RECENT_BLOCKS
 
 EMPTY = Digest((Segment(0, 0.0),))
 
@@ -172,7 +164,7 @@ def test_folding_changes_neither_the_digest_nor_the_block():
     steps, values = np.arange(64), wild_rows(64, 8, 3)
     block = digest_rows("norms", names(8), steps, values, 64)
     first = EMPTY.fold(block)
-    kept = first.state.tobytes(), block.values.tobytes(), first.index.copy(), first.channels
+    kept = first.state.tobytes(), block.values.tobytes(), first.index, first.channels
     later = digest_rows("norms", names(10), steps + 64, wild_rows(64, 10, 4), 128)
     second = first.fold(later)
     assert (first.state.tobytes(), block.values.tobytes(), first.index, first.channels) == kept
@@ -234,3 +226,42 @@ def test_a_state_has_a_fixed_size():
         fold_all(np.arange(5000), np.ones((5000, 1), np.float32)),
     )
     assert short.state.nbytes == long.state.nbytes
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_folding_many_blocks_at_once_is_folding_them_64_steps_by_64_steps(seed):
+    dice = np.random.default_rng(seed)
+    steps, values, rare = wild_steps(4000, seed), wild_rows(4000, 9, seed), wild_rows(4000, 5, seed + 50)
+    if seed % 2:
+        values.view(np.uint32)[values.view(np.uint32) == NOT_OBSERVED_32] = np.float32(1.0).view(np.uint32)
+    others = tuple(Channel("activation_std", f"m{each}") for each in range(5))
+    one, many = EMPTY, []
+    for part in split(steps):
+        width = 9 if part[0] > 1000 else 6
+        stop = block_start(int(steps[part[0]])) + BLOCK_STEPS
+        blocks = [digest_rows("norms", names(9)[:width], steps[part], np.ascontiguousarray(values[part, :width]), stop)]
+        if dice.random() < 0.3:
+            blocks.append(digest_rows("sampled", others, steps[part], rare[part], stop))
+        one = one.fold(*blocks)
+        many += blocks
+    cut = int(dice.integers(len(many)))
+    for together in (EMPTY.fold_all(many), EMPTY.fold_all(many[:cut]).fold_all(many[cut:])):
+        assert together.channels == one.channels and together.step == one.step
+        assert together.state.tobytes() == one.state.tobytes()
+    assert EMPTY.fold() is EMPTY and EMPTY.fold_all([]) is EMPTY
+
+
+def test_a_channel_of_two_streams_takes_the_blocks_of_both():
+    left = digest_rows("user", (Channel("val/loss", ""),), np.arange(64), np.full((64, 1), 2.0), 64)
+    right = digest_rows("evaluation", (Channel("val/loss", ""),), np.arange(1), np.full((1, 1), 3.0), 64)
+    state = EMPTY.fold(left, right).state
+    assert len(state) == 1 and state["rows"][0] == 65 and state["maximum"][0] == 3.0
+
+
+def test_take_gives_one_field_by_path_and_what_never_was_for_a_path_without_values():
+    digest = fold_all(np.arange(10), wild_rows(10, 6, 0))
+    paths = ("p4", "nowhere", "p1", "p0")
+    assert digest.take("zeros_from", "grad_norm", paths).tolist()[1:] == [-1, -1, 0]
+    assert digest.take("rows", "grad_norm", paths)[0] == digest.select("grad_norm", ["p4"])[1]["rows"][0]
+    assert np.isnan(digest.take("recent", "grad_norm", paths)[1]).all()
+    assert EMPTY.take("recent", "grad_norm", paths).shape == (4, RECENT_BLOCKS)

@@ -56,6 +56,28 @@ def test_a_window_without_a_measured_step_is_no_proof_that_measuring_is_free() -
     assert schedule.cadence.norms == 1024
 
 
+def test_it_looks_closer_where_something_was_found() -> None:
+    schedule = Schedule(None, 0.02)
+    drive(schedule, range(1024), bare=1e-3, idle=2e-6, norms=3e-4, samples=3e-3)
+    assert schedule.cadence.norms > 1
+    schedule.look_closer(1030, "G001")
+    assert [step for step in range(1024, 1056) if schedule.samples(step) and schedule.norms(step)][-16:] == [
+        *range(1031, 1047)
+    ]
+    assert [step for step in range(1025, 1056) if schedule.examines(step)] == [1031]
+    schedule.look_closer(1100, "G001")  # not twice for one cause
+    assert not schedule.samples(1101)
+    for number in range(20):
+        schedule.look_closer(2001 + 100 * number, f"cause {number}")
+    assert schedule.samples(2002) is False and schedule.samples(2602) and not schedule.samples(3902)
+
+
+def test_a_fixed_cadence_does_not_look_closer() -> None:
+    schedule = Schedule((4, 64), 0.02)
+    schedule.look_closer(9, "G001")
+    assert not schedule.norms(10) and not schedule.samples(10) and not schedule.examines(10)
+
+
 @pytest.mark.parametrize("every", [0, 3, -2, (1, 12)])
 def test_bad_cadences(every) -> None:
     with pytest.raises(SetupError, match="power of two"):

@@ -1,5 +1,6 @@
 """Steps in full detail: which they are, and that what they say is true of the step they name."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,22 @@ def test_damage_is_left_out_where_that_is_asked(tmp_path: Path) -> None:
 def test_a_wrong_number_of_steps_is_refused(tmp_path: Path, steps: object) -> None:
     with pytest.raises(SetupError, match=r"epochs \* len\(loader\)"):
         train(tmp_path / "run", 1, steps=steps)
+
+
+def test_what_was_found_is_looked_at_more_closely(tmp_path: Path) -> None:
+    """With an adapting cadence; the pauses make sure that the budget has room for it."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with auscult.watch(model, optimizer, tmp_path / "run", budget=0.9) as monitor:
+        for step in range(40):
+            time.sleep(0.01)
+            loss = model(torch.randn(64, 20)).square().mean() * (torch.nan if step == 20 else 1.0)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.log(loss=loss)
+    run = auscult.load(monitor.path)
+    assert [each.step for each in auscult.diagnose(run) if each.code == "L001"] == [20]
+    assert len(run.details) == 2 and 20 < run.details[1] < 24
+    sampled = run.series("grad_mean", "0.weight").steps
+    assert sampled[sampled > 20].tolist() == list(range(run.details[1], run.details[1] + 16))

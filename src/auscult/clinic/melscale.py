@@ -1,19 +1,22 @@
-"""MelScale: a transformer on log-mel frames that a bare gain, drawn from N(0, 1), keeps from learning; and its repair.
+"""MelScale: a transformer on log-mel frames that a bare gain, drawn from N(0, 1), holds back; and its repair.
 
 The story is that of "Training run diagnostic metrics" (Drevo, 2026): `mel_scale = nn.Parameter(torch.randn(n_mels))`,
-multiplied onto frames in decibels at the start of the forward pass. A bin at -80 dB times -1 is 80 dB; no bin is left
-near where it was. The repair adds a bias instead, zeros at first: a factor in power is a term in decibels.
+multiplied onto frames in decibels at the start of the forward pass. A bin at -80 dB times -1 is 80 dB; hardly any bin
+is left where it was. The repair adds a bias instead, zeros at first: a factor in power is a term in decibels.
 
-What it takes for the gradient to be ten times as large for good, growing towards the front:
+Over seeds 0 to 9, in the last quarter of the steps, the median gradient norm before clipping is 13 to 28 times that of
+the repaired run, and the loss 6 to 15 times (0.16 to 0.32 against 0.02 to 0.03). The norm grows from the last block to
+the front in both runs, but the convolution in front has 13 to 19 times that of the first block, repaired 1.3 to 1.7
+times. Against the repaired run it is 17 to 37 times as large there, and 1.6 to 9 times everywhere behind.
+
+What that rests on (ratio of the runs, seeds 0 and 1; 14 and 28 as it is):
 
 - The frames are standardised behind the gain, by constants of the data. With a mean of -83 dB and a standard
-  deviation of 13 dB, a gain s moves a bin by 6.6 (1 - s) standard deviations, so that the front works on inputs about
-  nine times too large. On raw decibels, without constants, both runs are equally ill-conditioned (ratio 0.4 to 1.4).
-- A loss without a ceiling (squared error) and blocks that normalise first, without a last normalisation
-  (`torch.nn.TransformerEncoder`'s default). With cross-entropy the ratio was 0.2 to 5; a last LayerNorm took a third.
-- AdamW at 1e-3 after a warm-up, held there, and clipping: the story's own recipe. A cosine decay to 0 cost a third.
-  Under SGD with momentum the sick run either died at a tenth of the ratio or, from lr 0.05 on, went to infinity with
-  the gradient largest at the back.
+  deviation of 12.5 dB, a gain s moves a bin by 6.6 |1 - s| standard deviations, so that the front works on inputs 8 to
+  10 times too large. On raw decibels, without constants, both runs are ill-conditioned: 0.2 and 0.8.
+- AdamW at 1e-3 after a warm-up, held there, and clipping at 1: the story's own recipe. A cosine decay to 0 gives 11 and
+  15, no clipping 9 and 16. SGD with momentum 0.9 gives 4 and 6 at lr 0.005; at 0.05 the sick run learns nothing.
+- No last normalisation, as in `torch.nn.TransformerEncoder` by default; with one it is 13 and 21.
 """
 
 from collections.abc import Callable

@@ -4,20 +4,22 @@ A Block sums up up to 64 steps of one stream; a Digest is the left fold of block
 pure, so that a run judged while it goes and the same run judged from disk give the same findings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.metric import Stream
+from auscult.core.origin import Origin
 from auscult.core.run import Audit, Parameter, Run, Segment
 from auscult.core.sink import Channel, Values, observed
+from auscult.core.state import NEVER, STATE, UNSEEN, Places, add_blocks
 
 BLOCK_STEPS = 64
-EARLY_BLOCKS = 4
-RECENT_BLOCKS = 16
-NEVER = np.uint16(0xFFFF)
+FOLDED_BLOCKS = 32  # at a time, of a run that is read
+KEPT_PLACES = 64
 
 BLOCK = np.dtype(
     [
@@ -42,32 +44,18 @@ BLOCK = np.dtype(
 )
 """What a block holds per channel. Offsets count steps from `Block.start`."""
 
-STATE = np.dtype(
-    [
-        ("rows", "<i8"),  # rows observed
-        ("finite", "<i8"),
-        ("zeros", "<i8"),
-        ("zero_rows", "<i8"),  # rows in the streak of exact zeros that lasts until now
-        ("zeros_from", "<i8"),  # step at which it began; -1 if there is none
-        ("nonfinite_at", "<i8"),  # first non-finite step; -1 if there is none
-        ("nonfinite_last", "<i8"),  # last non-finite step; -1
-        ("first_step", "<i8"),  # first observed step; -1
-        ("last_step", "<i8"),  # last observed step; -1
-        ("maximum_at", "<i8"),  # step of the largest |value|; -1
-        ("first", "<f8"),
-        ("last", "<f8"),
-        ("minimum", "<f8"),
-        ("maximum", "<f8"),
-        ("nonfinite", "<f8"),  # first non-finite value; 0 if there is none
-        ("blocks", "<i8"),  # blocks with at least one value
-        ("early", "<f8", (EARLY_BLOCKS,)),  # log_median of the first blocks, NaN-padded: the run's own baseline
-        ("recent", "<f8", (RECENT_BLOCKS,)),  # log_median of the last blocks, newest last, NaN-padded in front
-        ("recent_minimum", "<f8", (RECENT_BLOCKS,)),
-        ("recent_maximum", "<f8", (RECENT_BLOCKS,)),
-        ("recent_mean", "<f8", (RECENT_BLOCKS,)),
-    ]
-)
-"""What a digest holds per channel, whatever the length of the run."""
+
+def _nothing() -> NDArray[np.void]:
+    """What a block holds of a channel that was not observed, shape `()`."""
+    nothing = np.zeros((), BLOCK)
+    for name in ("nonfinite_at", "nonfinite_last", "zeros_from", "first_at", "last_at", "maximum_at"):
+        nothing[name] = NEVER
+    for name in ("minimum", "maximum", "mean", "log_median", "first", "last"):
+        nothing[name] = np.nan
+    return nothing
+
+
+_NOTHING = _nothing()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,38 +100,68 @@ def digest_rows(
     """
     start = block_start(int(steps[0]))
     offsets = (steps - start).astype(np.uint16)
-    seen = observed(rows)
-    finite = seen & np.isfinite(rows)
-    zero = finite & (rows == 0)
-    bad = seen & ~finite
-    block = np.zeros(len(channels), BLOCK)
-    block["count"] = seen.sum(0)
-    block["finite"] = finite.sum(0)
-    block["zeros"] = zero.sum(0)
-    any_bad = bad.any(0)
-    block["nonfinite_at"] = np.where(any_bad, offsets[bad.argmax(0)], NEVER)
-    block["nonfinite_last"] = np.where(any_bad, offsets[len(steps) - 1 - bad[::-1].argmax(0)], NEVER)
-    block["nonfinite"] = np.where(any_bad, rows[bad.argmax(0), np.arange(len(channels))], 0.0)
-    block["zeros_from"], block["zero_tail"] = _trailing_zeros(seen, zero, offsets)
-    largest = np.finfo(np.float32).max
-    values = np.where(finite, rows, np.nan).astype(np.float64)
-    empty = ~finite.any(0)
-    block["maximum_at"] = np.where(empty, NEVER, offsets[np.where(finite, np.abs(rows), -1.0).argmax(0)])
-    block["minimum"] = np.where(empty, np.nan, np.clip(np.where(finite, rows, np.inf).min(0), -largest, largest))
-    block["maximum"] = np.where(empty, np.nan, np.clip(np.where(finite, rows, -np.inf).max(0), -largest, largest))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        block["mean"] = np.clip(np.where(finite, values, 0.0).sum(0) / finite.sum(0), -largest, largest)
-        logs = np.log10(np.abs(values))
-    logs[~finite | zero] = np.nan
-    block["log_median"] = _median_ignoring_nan(logs)
-    columns = np.arange(len(channels))
-    first, last = seen.argmax(0), len(steps) - 1 - seen[::-1].argmax(0)
-    block["first_at"] = np.where(seen.any(0), offsets[first], NEVER)
-    block["last_at"] = np.where(seen.any(0), offsets[last], NEVER)
-    with np.errstate(over="ignore"):
-        block["first"] = np.where(seen.any(0), rows[first, columns], np.nan)
-        block["last"] = np.where(seen.any(0), rows[last, columns], np.nan)
+    finite, size = np.isfinite(rows), np.abs(rows)
+    whole, full = bool(finite.all()), bool(rows.all())  # nothing but finite numbers; no exact 0
+    block = np.empty(len(channels), BLOCK)
+    block[:] = _NOTHING
+    count = np.intp(len(rows)) if whole else finite.sum(0)
+    block["count"] = block["finite"] = count
+    seen = finite
+    if not whole:
+        seen = observed(rows)
+        block["count"] = seen.sum(0)
+        _place_nonfinite(block, offsets, rows, seen & ~finite)
+    if not full:
+        zero = rows == 0
+        block["zeros"] = zero.sum(0)
+        block["zeros_from"], block["zero_tail"] = _trailing_zeros(seen, zero, offsets)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        _place_ends(block, offsets, rows, None if whole else seen)
+        if whole:
+            values = exact = rows
+            block["maximum_at"] = offsets[size.argmax(0)]
+        else:
+            values, exact = np.where(finite, rows, np.nan), np.where(finite, rows, 0.0)
+            largest = np.where(finite, size, -1.0).argmax(0)
+            block["maximum_at"] = np.where(count > 0, offsets[largest], NEVER)
+        block["minimum"] = _limited(np.fmin.reduce(values, axis=0))
+        block["maximum"] = _limited(np.fmax.reduce(values, axis=0))
+        block["mean"] = _limited(exact.astype(np.float64).sum(0) / count)
+        plain = whole and full
+        block["log_median"] = _median_of_logs(size if plain else np.where(finite & (size > 0), size, np.nan), plain)
     return Block(stream, start, stop, channels, block)
+
+
+def _limited(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Numbers that float32 has room for."""
+    largest = np.finfo(np.float32).max
+    return values if values.dtype == np.float32 else np.clip(values, -largest, largest)
+
+
+def _place_nonfinite(
+    block: NDArray[np.void], offsets: NDArray[np.uint16], rows: Values, bad: NDArray[np.bool_]
+) -> None:
+    """Write down where the rows are that are not finite; `bad` is `(R, C)`."""
+    columns = np.flatnonzero(bad.any(0))
+    if len(columns):
+        first, last = bad[:, columns].argmax(0), -1 - bad[::-1, columns].argmax(0)
+        block["nonfinite_at"][columns] = offsets[first]
+        block["nonfinite_last"][columns] = offsets[last]
+        block["nonfinite"][columns] = rows[first, columns]
+
+
+def _place_ends(
+    block: NDArray[np.void], offsets: NDArray[np.uint16], rows: Values, seen: NDArray[np.bool_] | None
+) -> None:
+    """Write down the first and the last observed row; `seen` is `(R, C)`, or None where every row is."""
+    if seen is None:
+        block["first_at"], block["last_at"] = offsets[0], offsets[-1]
+        block["first"], block["last"] = rows[0], rows[-1]
+        return
+    known, columns = seen.any(0), np.arange(rows.shape[1])
+    for name, place, rank in (("first", "first_at", seen.argmax(0)), ("last", "last_at", -1 - seen[::-1].argmax(0))):
+        block[place] = np.where(known, offsets[rank], NEVER)
+        block[name] = np.where(known, rows[rank, columns], np.nan)
 
 
 def _trailing_zeros(
@@ -161,14 +179,81 @@ def _trailing_zeros(
     return np.where(tail.any(0), offsets[tail.argmax(0)], NEVER).astype(np.uint16), tail.sum(0)
 
 
-def _median_ignoring_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Median over axis 0 of `(R, C)`, NaN where a column has no number; without NumPy's warning for that case."""
-    ordered = np.sort(values, axis=0)  # NaN sorts to the end
-    count = np.count_nonzero(~np.isnan(values), axis=0)
-    columns = np.arange(values.shape[1])
-    low = ordered[np.maximum((count - 1) // 2, 0), columns]
-    high = ordered[np.minimum(count // 2, len(ordered) - 1), columns]
+def _median_of_logs(sizes: Values, plain: bool) -> NDArray[np.float64]:
+    """log10 of positive sizes `(R, C)`, its median over axis 0; NaN where a column has no number.
+
+    Args:
+        sizes: Positive or NaN.
+        plain: Whether none is NaN.
+    """
+    ordered = np.sort(sizes, axis=0)  # NaN sorts to the end
+    if plain:
+        low, high = np.log10(ordered[[(len(sizes) - 1) // 2, len(sizes) // 2]].astype(np.float64))
+        return (low + high) / 2
+    count = np.count_nonzero(~np.isnan(ordered), axis=0)
+    columns = np.arange(sizes.shape[1])
+    middle = ordered[[np.maximum((count - 1) // 2, 0), np.minimum(count // 2, len(sizes) - 1)], columns]
+    low, high = np.log10(middle.astype(np.float64))
     return np.where(count > 0, (low + high) / 2, np.nan)
+
+
+class ChannelIndex:
+    """Where each channel of a digest is; one for all digests that have the same channels.
+
+    Args:
+        channels: All columns of all streams `(C,)`, in the order in which they were first seen.
+
+    Attributes:
+        channels: These.
+        positions: The position of each.
+    """
+
+    __slots__ = ("_places", "_rows", "channels", "positions")
+
+    def __init__(self, channels: tuple[Channel, ...] = ()) -> None:
+        self.channels = channels
+        self.positions = {channel: position for position, channel in enumerate(channels)}
+        self._places: dict[tuple[int, ...], tuple[Sequence[tuple[Channel, ...]], tuple[Places, ...]]] = {}
+        self._rows: dict[tuple[str, tuple[str, ...] | None], tuple[NDArray[np.intp], NDArray[np.bool_] | None]] = {}
+
+    def with_channels(self, several: Sequence[tuple[Channel, ...]]) -> "ChannelIndex":
+        """This index, or a new one where channels are not known yet."""
+        if tuple(map(id, several)) in self._places:
+            return self
+        new = dict.fromkeys(each for channels in several for each in channels if each not in self.positions)
+        return ChannelIndex((*self.channels, *new)) if new else self
+
+    def places(self, several: Sequence[tuple[Channel, ...]]) -> "tuple[Places, ...]":
+        """Where the channels of several streams are, all in one if none is in two of them; found once for each."""
+        key = tuple(map(id, several))
+        known = self._places.get(key)
+        if known is None:
+            if len(self._places) >= KEPT_PLACES:
+                self._places.clear()
+            parts = [np.array([self.positions[each] for each in channels], np.intp) for channels in several]
+            joined = np.concatenate(parts)
+            if len(np.unique(joined)) == len(joined):
+                parts = [joined]
+            known = self._places[key] = several, tuple(Places.at(part) for part in parts)
+        return known[1]
+
+    def rows(self, metric: str, paths: tuple[str, ...] | None) -> tuple[NDArray[np.intp], NDArray[np.bool_] | None]:
+        """Positions `(P,)` of one metric by path, or without paths of all that there are.
+
+        Returns:
+            The positions, -1 where there is none, and where that is; None if it is nowhere.
+        """
+        key = metric, paths
+        known = self._rows.get(key)
+        if known is None:
+            found: Iterable[int] = (
+                (position for channel, position in self.positions.items() if channel.metric == metric)
+                if paths is None
+                else (self.positions.get(Channel(metric, path), -1) for path in paths)
+            )
+            rows = np.array(list(found), np.intp)
+            known = self._rows[key] = rows, (rows < 0 if (rows < 0).any() else None)
+        return known
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,18 +263,23 @@ class Digest:
     Attributes:
         segments: Where the run began and was resumed, with the facts known at that time; at least one.
         audit: What the first loss call looked like, where it was observed.
+        origins: Where non-finite numbers arose, as far as that was searched for.
         step: The last step seen; -1 before the first.
-        channels: All columns of all streams `(C,)`, in the order in which they were first seen.
         state: Structured array `(C,)` of dtype `STATE`.
-        index: Position of each channel.
+        index: Where each channel is.
     """
 
     segments: tuple[Segment, ...]
     audit: Audit | None = None
+    origins: tuple[Origin, ...] = ()
     step: int = -1
-    channels: tuple[Channel, ...] = ()
     state: NDArray[np.void] = field(default_factory=lambda: np.empty(0, STATE))
-    index: dict[Channel, int] = field(default_factory=dict[Channel, int])
+    index: ChannelIndex = field(default_factory=ChannelIndex)
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """All columns of all streams `(C,)`, in the order in which they were first seen."""
+        return self.index.channels
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -198,87 +288,68 @@ class Digest:
 
     def select(self, metric: str, paths: Sequence[str] | None = None) -> tuple[list[str], NDArray[np.void]]:
         """Paths and states `(P,)` of one metric, in the order asked for (or recorded); unobserved ones are left out."""
-        if paths is None:
-            positions = [position for channel, position in self.index.items() if channel.metric == metric]
-        else:
-            wanted = (self.index.get(Channel(metric, path)) for path in paths)
-            positions = [position for position in wanted if position is not None]
-        positions = [position for position in positions if self.state["rows"][position] > 0]
-        return [self.channels[position].path for position in positions], self.state[positions]
+        rows, _ = self.index.rows(metric, None if paths is None else tuple(paths))
+        rows = rows[(rows >= 0) & (self.state["rows"][rows] > 0)] if len(self.state) else rows[:0]
+        return [self.channels[row].path for row in rows.tolist()], self.state[rows]
+
+    def take(self, name: str, metric: str, paths: tuple[str, ...]) -> NDArray[Any]:
+        """One field of the state of a metric by path, `(P,)` or `(P, ring)`; of one never observed, as `STATE` has it.
+
+        Much faster than the states as a whole where there are many; fastest if `paths` stays the same.
+        """
+        rows, missing = self.index.rows(metric, paths)
+        if not len(self.state):
+            return np.broadcast_to(UNSEEN[name], (len(rows), *UNSEEN[name].shape))
+        values = self.state[name][rows]
+        if missing is not None:
+            values[missing] = UNSEEN[name]
+        return values
 
     def fold(self, *blocks: Block) -> "Digest":
         """This digest with the blocks of the next 64 steps (one per stream) added; neither is changed."""
-        channels, index, state = self.channels, self.index, self.state
-        new = tuple(channel for block in blocks for channel in block.channels if channel not in index)
-        if new:
-            channels = (*channels, *dict.fromkeys(new))
-            index = {channel: position for position, channel in enumerate(channels)}
-        grown = np.zeros(len(channels), STATE)
-        grown[len(state) :] = _empty_state()
-        grown[: len(state)] = state
-        step = self.step
+        if len({block.start for block in blocks}) != 1:
+            return self.fold_all(blocks)
+        several = [block.channels for block in blocks]
+        index = self.index.with_channels(several)
+        state, places = self._state_of(index), index.places(several)
+        values = [block.values for block in blocks]
+        if len(places) == 1:
+            values = [np.concatenate(values)]
+        starts = np.array([blocks[0].start])
+        for at, part in zip(places, values, strict=True):
+            add_blocks(state, at, part[None], starts)
+        return replace(self, step=max(self.step, *(block.stop - 1 for block in blocks)), state=state, index=index)
+
+    def fold_all(self, blocks: Iterable[Block]) -> "Digest":
+        """This digest with many blocks added, in the order of their steps; the same as `fold` for each 64 steps."""
+        digest = self
+        waiting: dict[Stream, list[Block]] = {}
         for block in blocks:
-            positions = np.fromiter((index[channel] for channel in block.channels), np.intp, len(block.channels))
-            used = block.values["count"] > 0
-            grown[positions[used]] = _fold(grown[positions[used]], block.values[used], block.start)
-            step = max(step, block.stop - 1)
-        return replace(self, step=step, channels=channels, state=grown, index=index)
+            some = waiting.get(block.stream)
+            if some and (len(some) == FOLDED_BLOCKS or some[0].channels is not block.channels):
+                digest, waiting = digest._fold(list(waiting.values())), {}
+            waiting.setdefault(block.stream, []).append(block)
+        return digest._fold(list(waiting.values())) if waiting else digest
 
+    def _fold(self, groups: Sequence[Sequence[Block]]) -> "Digest":
+        """This digest with groups of blocks added; each group has one stream and one tuple of channels."""
+        index = self.index.with_channels([group[0].channels for group in groups])
+        state = self._state_of(index)
+        for group in groups:
+            values = np.empty((len(group), len(group[0].values)), BLOCK)
+            for into, block in zip(values, group):
+                into[:] = block.values
+            starts = np.array([block.start for block in group])
+            add_blocks(state, index.places([group[0].channels])[0], values, starts)
+        step = max([self.step, *(block.stop - 1 for group in groups for block in group)])
+        return replace(self, step=step, state=state, index=index)
 
-def _empty_state() -> NDArray[np.void]:
-    state = np.zeros(1, STATE)
-    for name in ("zeros_from", "nonfinite_at", "nonfinite_last", "first_step", "last_step", "maximum_at"):
-        state[name] = -1
-    for name in ("first", "last", "minimum", "maximum", "early"):
-        state[name] = np.nan
-    for name in ("recent", "recent_minimum", "recent_maximum", "recent_mean"):
-        state[name] = np.nan
-    return state
-
-
-def _fold(state: NDArray[np.void], block: NDArray[np.void], start: int) -> NDArray[np.void]:
-    """States `(K,)` after one more block `(K,)`, every channel of which has at least one value."""
-    new = state.copy()
-    opening = state["rows"] == 0
-    new["rows"] += block["count"]
-    new["finite"] += block["finite"]
-    new["zeros"] += block["zeros"]
-    unbroken = block["zeros"] == block["count"]
-    tail = block["zeros_from"] != NEVER
-    going_on = unbroken & (state["zeros_from"] >= 0)
-    new["zeros_from"] = np.where(
-        going_on, state["zeros_from"], np.where(tail, start + block["zeros_from"].astype(int), -1)
-    )
-    new["zero_rows"] = np.where(going_on, state["zero_rows"], 0) + block["zero_tail"]
-    bad = block["nonfinite_at"] != NEVER
-    new["nonfinite_at"] = np.where(
-        bad & (state["nonfinite_at"] < 0), start + block["nonfinite_at"].astype(int), state["nonfinite_at"]
-    )
-    new["nonfinite"] = np.where(bad & (state["nonfinite_at"] < 0), block["nonfinite"], state["nonfinite"])
-    new["nonfinite_last"] = np.where(bad, start + block["nonfinite_last"].astype(int), state["nonfinite_last"])
-    new["first_step"] = np.where(opening, start + block["first_at"].astype(int), state["first_step"])
-    new["last_step"] = start + block["last_at"].astype(int)
-    new["first"] = np.where(opening, block["first"], state["first"])
-    new["last"] = block["last"]
-    size = np.fmax(np.abs(block["minimum"]), np.abs(block["maximum"]))
-    record = np.fmax(np.abs(state["minimum"]), np.abs(state["maximum"]))
-    larger = (size > record) | (np.isnan(record) & ~np.isnan(size))
-    new["maximum_at"] = np.where(larger, start + block["maximum_at"].astype(int), state["maximum_at"])
-    new["minimum"] = np.fmin(state["minimum"], block["minimum"])
-    new["maximum"] = np.fmax(state["maximum"], block["maximum"])
-    rows = np.arange(len(new))
-    early = np.minimum(state["blocks"], EARLY_BLOCKS - 1)
-    new["early"][rows, early] = np.where(state["blocks"] < EARLY_BLOCKS, block["log_median"], new["early"][rows, early])
-    new["blocks"] += 1
-    for name, source in (
-        ("recent", "log_median"),
-        ("recent_minimum", "minimum"),
-        ("recent_maximum", "maximum"),
-        ("recent_mean", "mean"),
-    ):
-        new[name][:, :-1] = state[name][:, 1:]
-        new[name][:, -1] = block[source]
-    return new
+    def _state_of(self, index: ChannelIndex) -> NDArray[np.void]:
+        """A copy of the state with room for the channels of an index that has at least those of this digest."""
+        state = np.empty(len(index.channels), STATE)
+        state[: len(self.state)] = self.state
+        state[len(self.state) :] = UNSEEN
+        return state
 
 
 def digest_run(run: Run) -> tuple[Digest, Digest]:
@@ -290,23 +361,15 @@ def digest_run(run: Run) -> tuple[Digest, Digest]:
     """
     end = run.last_step + 1
     tip = end if run.finished else block_start(end)
-    by_start: dict[int, list[Block]] = {}
-    rest: list[Block] = []
-    for stream in run.streams:
-        for block in _blocks(run, stream, end):
-            if block.stop <= tip:
-                by_start.setdefault(block.start, []).append(block)
-            else:
-                rest.append(block)
-    closed = Digest(run.segments, run.audit)
-    for start in sorted(by_start):
-        closed = closed.fold(*by_start[start])
-    return closed, closed.fold(*rest) if rest else closed
+    blocks = [block for stream in run.streams for block in complete_blocks(run, stream, run.source.blocks(stream), end)]
+    blocks.sort(key=lambda block: block.start)  # streams keep their order
+    closed = Digest(run.segments, run.audit, run.origins).fold_all(block for block in blocks if block.stop <= tip)
+    return closed, closed.fold(*(block for block in blocks if block.stop > tip))
 
 
-def _blocks(run: Run, stream: Stream, end: int) -> list[Block]:
-    """The blocks of one stream in order: stored ones, then the rows that no stored block covers yet."""
-    stored = [block for block in run.source.blocks(stream) if block.start + BLOCK_STEPS <= end]
+def complete_blocks(run: Run, stream: Stream, blocks: Sequence[Block], end: int) -> list[Block]:
+    """The stored blocks of one stream before a step, and after them the rows that none of these covers."""
+    stored = [block for block in blocks if block.start + BLOCK_STEPS <= end]
     covered = stored[-1].start + BLOCK_STEPS if stored else 0
     channels = run.source.channels(stream)
     steps, rows = run.source.rows(stream, covered, end)
@@ -315,3 +378,18 @@ def _blocks(run: Run, stream: Stream, end: int) -> list[Block]:
         stop = min(block_start(int(steps[part[0]])) + BLOCK_STEPS, end)
         stored.append(digest_rows(stream, channels, steps[part], np.ascontiguousarray(rows[part]), stop))
     return stored
+
+
+def block_values(blocks: Sequence[Block], positions: NDArray[np.intp]) -> NDArray[np.void]:
+    """The values of some channels of a stream `(B, K)` of dtype `BLOCK`; unobserved where a block does not have one.
+
+    Args:
+        blocks: Of one stream.
+        positions: Of the channels in the stream, `(K,)`; -1 for one that it does not have.
+    """
+    values = np.empty((len(blocks), len(positions)), BLOCK)
+    for into, block in zip(values, blocks):
+        known = (positions >= 0) & (positions < len(block.values))
+        into[~known] = _NOTHING
+        into[known] = block.values[positions[known]]
+    return values

@@ -6,6 +6,7 @@ Knows nothing of files: a `Source` hands out rows and blocks, a Run turns them i
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from auscult.core.catalogue import METRICS, unit_of
 from auscult.core.errors import UnknownName
 from auscult.core.finding import Finding
 from auscult.core.metric import Metric, Stream
+from auscult.core.origin import Origin
 from auscult.core.series import Series
 from auscult.core.sink import Channel, Values, observed
 
@@ -46,7 +48,7 @@ class Parameter:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape))
+        return prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +197,8 @@ class Run:
         info: Identity, configuration and environment.
         segments: The beginning and every resume, in order.
         source: Where rows come from.
-        events: What happened at a step, as stored: `segment`, `order`, `audit`, `schedule`, `finding`, `failure`,
-            `lost`, `end`.
+        events: What happened at a step, as stored: `segment`, `order`, `audit`, `schedule`, `origin`, `finding`,
+            `failure`, `lost`, `end`.
         damage: What is missing, as in the copy of a run that went on or after a full disk, and with
             `load(path, skip_damage=True)` what was left out because it is damaged.
         stop: Steps from here on are not part of this run: those after `until`, or after loading one that goes on.
@@ -249,6 +251,15 @@ class Run:
             if event["kind"] == "audit" and event["step"] < self.stop:
                 return Audit.from_dict(event)
         return None
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where non-finite numbers arose, as far as the monitor searched for it, in order."""
+        return tuple(
+            Origin.from_dict(event["origin"])
+            for event in self.events
+            if event["kind"] == "origin" and event["step"] < self.stop
+        )
 
     @property
     def findings(self) -> list[tuple[int, Finding]]:
@@ -354,13 +365,14 @@ class Run:
         carried = metric in METRICS and METRICS[metric].when_missing == "last"
         for some, columns in self.source.columns(stream, positions, self.stop):
             seen = observed(np.ascontiguousarray(columns))
-            exact = np.where(seen, columns.astype(np.float64), 0.0)
+            whole = bool(seen.all())
+            exact = columns.astype(np.float64) if whole else np.where(seen, columns.astype(np.float64), 0.0)
             if combine and carried:
-                exact = _carry_forward(exact, seen, last)
+                exact = exact if whole else _carry_forward(exact, seen, last)
                 last = exact[:, -1] if len(some) else last
-            keep = seen.any(0)
             with np.errstate(over="ignore", invalid="ignore"):
                 row = _root_sum_square(exact) if combine else exact[0]
+            keep = slice(None) if whole else seen.any(0)
             steps.append(some[keep])
             values.append(row[keep])
         if not steps:

@@ -48,6 +48,33 @@ class Record:
             yield self.channels[position], float(self.values[position])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Rows of one stream with the same columns, in order.
+
+    Attributes:
+        stream: The stream they belong to.
+        steps: int64 `(R,)`, increasing.
+        channels: The columns, `(C,)`.
+        values: `(R, C)`, as in `Record`.
+    """
+
+    stream: Stream
+    steps: NDArray[np.int64]
+    channels: tuple[Channel, ...]
+    values: Values
+
+    @classmethod
+    def of(cls, record: Record) -> "Rows":
+        """One row."""
+        return cls(record.stream, np.array([record.step], np.int64), record.channels, record.values[None])
+
+    def records(self) -> Iterator[Record]:
+        """One by one."""
+        for step, values in zip(self.steps.tolist(), self.values, strict=True):
+            yield Record(self.stream, step, self.channels, values)
+
+
 class Sink(Protocol):
     """Anything records and findings can be written to: the store, a tracker, a live ear."""
 
@@ -74,6 +101,11 @@ def empty_row(stream: Stream, width: int) -> Values:
     if row_dtype(stream) == np.float64:
         return np.full(width, NOT_OBSERVED_64).view(np.float64)
     return np.full(width, NOT_OBSERVED_32).view(np.float32)
+
+
+def empty_rows(stream: Stream, rows: int, width: int) -> Values:
+    """Rows `(rows, width)` in which nothing was observed yet."""
+    return empty_row(stream, rows * width).reshape(rows, width)
 
 
 def observed(values: Values) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Activations and their gradients: moments, saturation, dead units; measured by hooks that sleep on most steps.
+"""Activations and their gradients: moments, saturation, dead units; measured by hooks that are off on most steps.
 
 Knows nothing of steps or files. A forward hook plus a tensor hook on the output, never a module backward hook, because
 those break in-place modules; every hook returns None, so that no output and no gradient is replaced.
@@ -13,7 +13,6 @@ from weakref import ref
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from auscult.core.sink import Values, to_float32
 from auscult.metrics.examination import Examination
@@ -55,7 +54,7 @@ class Activations:
     Attributes:
         paths: The watched modules, in definition order.
         order: The modules seen so far in armed forward passes, in the order of their first calls.
-        armed: Whether the next passes are measured.
+        armed: Whether the next passes are measured; see `arm`.
         examination: Takes everything about the next passes, where they are armed; then moments are of all elements.
         touched: Whether a leaf module was called for training since the last `take`.
         spent: Seconds spent in the hooks since it was last set to 0.
@@ -82,10 +81,29 @@ class Activations:
         self._latest_axis: int | None = None
         self._outputs: dict[int, list[_Call]] = {}
         self._gradients: dict[int, list[_Call]] = {}
-        self._handles: list[RemovableHandle] = [
-            module.register_forward_hook(ModuleHook(module, partial(self._on_forward, number)))
-            for number, (_, module) in enumerate(leaves)
+        self._hooks = [
+            _PausableHook(module, partial(self._on_forward, number)) for number, (_, module) in enumerate(leaves)
         ]
+        self._off: set[int] = set()
+
+    def arm(self, armed: bool, examination: Examination | None, resting: bool) -> None:
+        """Decide about the next passes.
+
+        Args:
+            armed: Whether they are measured.
+            examination: Takes everything about them, where they are armed.
+            resting: Whether hooks may be taken off until they are armed again. Only those that have been called are: a
+                module that runs inside a compiled graph never calls its hook, and would be compiled anew.
+        """
+        self.armed, self.examination = armed, examination
+        if armed or not resting:
+            for number in self._off:
+                self._hooks[number].resume()
+            self._off.clear()
+        elif len(self._off) < len(self._called):
+            for number in self._called - self._off:
+                self._hooks[number].pause()
+            self._off |= self._called
 
     def take(self) -> "Taken":
         """Hand over what was seen since the last call; the next forward pass begins a new step."""
@@ -96,9 +114,8 @@ class Activations:
 
     def close(self) -> None:
         """Take the hooks off the model."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        for hook in self._hooks:
+            hook.close()
         self.take()
 
     def _on_forward(self, number: int, inputs: object, output: object) -> None:
@@ -165,6 +182,27 @@ class Activations:
         except Exception as error:
             self._failed("activations", error)
         self.spent += perf_counter() - begin
+
+
+class _PausableHook:
+    """A forward hook that costs nothing while it pauses; its key stays the same, so that it is one hook to torch."""
+
+    def __init__(self, module: nn.Module, call: Callable[..., None]) -> None:
+        self._hook = ModuleHook(module, call)
+        self._handle = module.register_forward_hook(self._hook)
+
+    def pause(self) -> None:
+        hooks = self._handle.hooks_dict_ref()
+        if hooks is not None:
+            hooks.pop(self._handle.id, None)
+
+    def resume(self) -> None:
+        hooks = self._handle.hooks_dict_ref()
+        if hooks is not None:
+            hooks[self._handle.id] = self._hook
+
+    def close(self) -> None:
+        self._handle.remove()
 
 
 class Taken:

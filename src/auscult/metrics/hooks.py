@@ -51,11 +51,20 @@ class SilentHook:
 
 
 class BackwardHook:
-    """Calls `began` whenever a backward pass has reached one of a few parameters."""
+    """Calls `began` whenever a backward pass has reached one of a few parameters, while it listens."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], began: Callable[[], None]) -> None:
         self._began = began
-        self._handles = [each.register_post_accumulate_grad_hook(self._on_gradient) for each in parameters]
+        self._parameters = list(parameters)
+        self._handles: list[RemovableHandle] = []
+        self.listen(True)
+
+    def listen(self, wanted: bool) -> None:
+        """Begin or cease to listen."""
+        if wanted and not self._handles:
+            self._handles = [each.register_post_accumulate_grad_hook(self._on_gradient) for each in self._parameters]
+        elif not wanted and self._handles:
+            self.close()
 
     def close(self) -> None:
         """Take the hooks off the parameters."""

@@ -3,6 +3,7 @@
 One snapshot of the parameters, copied right before the update, gives the update that was really applied.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -41,6 +42,8 @@ class Ledger:
         self._snapshot, self._scratch = Pack(shapes), Pack(shapes)
         self._snapshots: dict[int, Tensor] = {}
         self._held: set[int] = set()  # positions with a snapshot of this step
+        self._intact: set[int] = set()  # those whose snapshot outlives the update
+        self._collected = False
         self._norms: list[tuple[int, list[int], Taken]] = []  # kind, positions, values
         self._moments: list[tuple[int, list[int], Taken]] = []
         self._measured: set[int] = set()  # gradients already taken in this step
@@ -94,6 +97,16 @@ class Ledger:
             present = {position: grad / factor for position, grad in present.items()}
         self._examine("grad", present)
 
+    def flawed_gradients(self) -> dict[int, float]:
+        """Norms of this step's gradients that are not finite, by position, as far as the host knows them already."""
+        flawed: dict[int, float] = {}
+        for kind, positions, values in self._norms:
+            if kind == GRAD and (isinstance(values, np.ndarray) or values.device.type == "cpu"):
+                host = _to_host(values)
+                if not math.isfinite(host.sum()):  # of finite numbers only where their sum overflows as well
+                    flawed.update({positions[each]: float(host[each]) for each in np.flatnonzero(~np.isfinite(host))})
+        return flawed
+
     def forget_gradients(self, positions: Iterable[int]) -> None:
         """These gradients were taken too early: a backward pass came before their update."""
         stale = self._measured & set(positions)
@@ -113,10 +126,14 @@ class Ledger:
             for position in positions
             if self._parameters[position].requires_grad and measurable(self._parameters[position])
         }
+        if self._collected:
+            self._collected = False
+            self._intact.clear()
         self._held.update(tensors)
         packed = [position for position, tensor in tensors.items() if self._is_packed(position, tensor)]
         if packed:
             self._snapshot.load([self._place[each] for each in packed], [tensors[each] for each in packed])
+            self._intact.update(packed)
         for position in tensors.keys() - set(packed):
             snapshot, tensor = self._snapshots.get(position), tensors[position]
             if snapshot is None or _kind(snapshot) != _kind(tensor):
@@ -154,6 +171,10 @@ class Ledger:
         self._examine("param", tensors)
         self._examine("update", updates)
 
+    def before_update(self) -> dict[int, Tensor]:
+        """The parameters as they were before the last measured update, as far as kept; not to be written to."""
+        return {position: self._snapshot.places[self._place[position]] for position in sorted(self._intact)}
+
     def collect(self, norm_row: Values, moment_row: Values | None) -> None:
         """Bring everything taken since the last call to the host, into rows whose other entries are left alone.
 
@@ -174,10 +195,12 @@ class Ledger:
         self._moments.clear()
         self._measured.clear()
         self._held.clear()
+        self._collected = True
 
     def release(self) -> None:
         """Free the snapshots."""
         self._snapshots.clear()
+        self._intact.clear()
         self._snapshot = self._scratch = Pack([])
         self._place.clear()
 

@@ -1,8 +1,7 @@
 """Moment: what a training forward pass began with, so that it can be made again."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,11 @@ BATCH_NORMS = (
 
 Written = tuple[Tensor, int]
 """A tensor, and how often it had been written to in place."""
+Setting = tuple[dict[str, Any], str, Any]
+"""The attributes of a module, the name of one of them and its value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Moment(NamedTuple):
     """What a training forward pass began with: references, with a count of writes that tells whether they still hold.
 
     Attributes:
@@ -31,6 +31,7 @@ class Moment:
         device_rng: State of the accelerator's generator; None where there is none, or it cannot be read.
         autocast: The dtype of autocast by device type; None where it was not enabled.
         buffers: The buffers as they were, by path; those of batch norm in training are not read and so not kept.
+        settings: Numbers, strings and flags that the user's modules keep in plain attributes: where, name and value.
         calls: How many training forward passes the step has had, this one included.
     """
 
@@ -41,6 +42,7 @@ class Moment:
     device_rng: Tensor | None
     autocast: Mapping[str, torch.dtype | None]
     buffers: Mapping[str, Written]
+    settings: tuple[Setting, ...]
     calls: int
 
     def overwritten(self) -> bool:
@@ -49,7 +51,12 @@ class Moment:
 
 
 def take_moment(
-    args: tuple[Any, ...], kwargs: dict[str, Any], device: torch.device, buffers: Mapping[str, Written], calls: int
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    device: torch.device,
+    buffers: Mapping[str, Written],
+    settings: tuple[Setting, ...],
+    calls: int,
 ) -> Moment:
     """The moment that is now; waits for no accelerator.
 
@@ -58,18 +65,22 @@ def take_moment(
         kwargs: Its keyword arguments.
         device: Where the model is.
         buffers: The model's buffers as they are now, and their counts of writes.
+        settings: The plain attributes of the user's modules as they are now.
         calls: How many training forward passes the step has had, this one included.
     """
-    given = list(tensors((args, kwargs)))
-    for each in given:
-        if each.requires_grad:
-            args, kwargs = replace_tensors((args, kwargs), detached)
-            given = list(tensors((args, kwargs)))
-            break
+    given = args if not kwargs and all(map(_is_tensor, args)) else tuple(tensors((args, kwargs)))
+    if any(each.requires_grad for each in given):
+        args, kwargs = replace_tensors((args, kwargs), detached)
+        given = tuple(tensors((args, kwargs)))
     written = tuple([(each, version(each)) for each in given])
-    kinds = ("cpu",) if device.type == "cpu" else ("cpu", device.type)
-    autocast = {kind: _autocast(kind) for kind in kinds}
-    return Moment(args, kwargs, written, torch.get_rng_state(), _device_rng(device), autocast, buffers, calls)
+    kind = device.type
+    autocast = {each: _autocast(each) for each in (("cpu",) if kind == "cpu" else ("cpu", kind))}
+    device_rng = _device_rng(device) if kind == "cuda" else None
+    return Moment(args, kwargs, written, torch.get_rng_state(), device_rng, autocast, buffers, settings, calls)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
 
 
 def version(tensor: Tensor) -> int:
@@ -83,12 +94,10 @@ def detached(tensor: Tensor) -> Tensor:
 
 
 def _autocast(kind: str) -> torch.dtype | None:
-    enabled = kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
-    return torch.get_autocast_dtype(kind) if enabled and torch.is_autocast_enabled(kind) else None
+    known = kind in ("cpu", "cuda") or torch.amp.is_autocast_available(kind)
+    return torch.get_autocast_dtype(kind) if known and torch.is_autocast_enabled(kind) else None
 
 
 def _device_rng(device: torch.device) -> Tensor | None:
     """The generator's seed and offset are kept on the host, so that reading them does not wait for the device."""
-    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
-        return None
-    return torch.cuda.get_rng_state(device)
+    return None if torch.cuda.is_current_stream_capturing() else torch.cuda.get_rng_state(device)

@@ -17,6 +17,7 @@ from torch import Tensor
 ROW = 512
 # Outside of these bounds float32 squares may have under- or overflowed, so that the norm is taken again in float64.
 SAFE_LOW, SAFE_HIGH = 1e-13, 1e17
+_IS_WRAPPED = getattr(getattr(getattr(torch, "_C", None), "_functorch", None), "is_functorch_wrapped_tensor", None)
 
 
 def measurable(tensor: Tensor) -> bool:
@@ -26,9 +27,7 @@ def measurable(tensor: Tensor) -> bool:
 
 def is_transformed(tensor: Tensor) -> bool:
     """Whether a tensor stands for many, inside torch.func.vmap or grad, and has no values of its own."""
-    functorch = getattr(getattr(torch, "_C", None), "_functorch", None)
-    wrapped = getattr(functorch, "is_functorch_wrapped_tensor", None)
-    return wrapped is not None and bool(wrapped(tensor))
+    return _IS_WRAPPED is not None and bool(_IS_WRAPPED(tensor))
 
 
 def norms(tensors: Sequence[Tensor]) -> Tensor:

@@ -122,16 +122,21 @@ def _overflow(symptoms: Symptoms) -> Origin | None:
 
 
 def _update(model: nn.Module, step: int, before: Mapping[str, Tensor] | None) -> Origin | None:
-    """The first parameter that the update made non-finite."""
+    """The first parameter that the update made non-finite, or that had been so before it."""
     root = bare(model)
     bad = [(clean_path(name), each) for name, each in root.named_parameters() if flaw(each)]
-    bad = [(path, each) for path, each in bad if before is None or path not in before or not flaw(before[path])]
     if not bad:
         return None
-    path, tensor = bad[0]
+    known = before or {}
+    since = [(path, each) for path, each in bad if path not in known or not flaw(known[path])]
+    if not since:
+        path, tensor = bad[0]
+        return _parameter(step, path, _owner_type(root, path), tensor, "every gradient and the loss were finite")
+    path, tensor = since[0]
     found, dtype = worst(tensor)
-    others = f" and parts of {len(bad) - 1} more parameters" if len(bad) > 1 else ""
-    detail = f"{_extent(tensor)}{others}; every gradient was finite"
+    others = f" and parts of {len(since) - 1} more parameters" if len(since) > 1 else ""
+    unless = "" if path in known else ", unless it was changed by hand since the update before"
+    detail = f"{_extent(tensor)}{others}; every gradient was finite{unless}"
     return Origin(step, "update", "update", path, _owner_type(root, path), _kind(found), dtype, detail=detail)
 
 
@@ -239,7 +244,9 @@ def _after_forward(symptoms: Symptoms, again: Replay, doubts: list[str]) -> Orig
             doubts.append("the loss was finite when it was made again")
         if doubts:
             return Origin(step, kind=kind, reason="; ".join(doubts))
-        return Origin(step, "loss", "loss", "", kind=kind, detail="the output of the model was finite")
+        return Origin(
+            step, "loss", "loss", "", kind=kind, detail="the output of the model was finite when it was made again"
+        )
     if not symptoms.gradients:
         return Origin(step, kind=kind, reason="; ".join((*doubts, "it was not seen again in the forward pass")))
     found = _backward(step, symptoms.gradients, again, doubts)

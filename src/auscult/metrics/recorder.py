@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from auscult.core.errors import SetupError
 from auscult.core.origin import Origin
 from auscult.metrics.calls import flaw, tensors
-from auscult.metrics.moment import BATCH_NORMS, Moment, Written, take_moment, version
+from auscult.metrics.moment import BATCH_NORMS, Moment, Setting, Written, take_moment, version
 from auscult.metrics.norms import measurable
 from auscult.metrics.origin import Symptoms, search
 from auscult.metrics.parameters import clean_path
 from auscult.metrics.replay import CannotReplay, LossOf, bare
 
 BUFFER_BYTES = 64 * 2**20
+_SCALARS = (int, float, bool, str)
 
 
 class Recorder:
@@ -51,6 +52,7 @@ class Recorder:
         ]
         self._last: dict[str, Written] = {}  # buffers as the last pass began
         self._moving: set[str] = set()  # buffers that are written to in place and so have to be copied
+        self._plain: list[tuple[dict[str, Any], str]] | None = None
         self._replay = None if replay is None else _LateNames(replay)
         self._moment: Moment | str = "no training forward pass was seen"
         self._held: dict[str, Tensor] = {}
@@ -68,7 +70,7 @@ class Recorder:
         self._held, self._finite = {}, None
         try:
             device = torch.device("cpu") if self._first is None else self._first.device
-            self._moment = take_moment(args, kwargs, device, self._keep_buffers(), self._calls)
+            self._moment = take_moment(args, kwargs, device, self._keep_buffers(), self._settings(), self._calls)
         except Exception as error:
             self._moment = f"what the forward pass began with could not be kept ({type(error).__name__}: {error})"
 
@@ -151,6 +153,14 @@ class Recorder:
         flaws = None if bad is None else {path: flaw(torch.tensor(bad[path])) for path in bad if path not in overflowed}
         return Symptoms(step, loss, flaws, overflowed, total_norm, updated)
 
+    def _settings(self) -> tuple[Setting, ...]:
+        """What the training loop may set on the user's own modules between two steps: a temperature, a phase."""
+        if self._plain is None:
+            model = self._model()
+            own = [vars(each) for each in model.modules() if not _is_torch(each)] if model is not None else []
+            self._plain = [(held, name) for held in own for name, value in held.items() if type(value) in _SCALARS]
+        return tuple([(held, name, held.get(name)) for held, name in self._plain])
+
     def _keep_buffers(self) -> dict[str, Written]:
         """References to the buffers; copies of those that were once written to in place."""
         kept: dict[str, Written] = {}
@@ -172,6 +182,10 @@ class Recorder:
             else:
                 kept[path] = now
         return kept
+
+
+def _is_torch(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.")
 
 
 class _LateNames:

@@ -259,6 +259,8 @@ def _nothing_left_behind(root: nn.Module, moment: Moment, doubts: list[str]) -> 
                 stack.enter_context(torch.autocast(kind, dtype, enabled=dtype is not None))
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             stack.enter_context(_Alone())
+        for held, name, value in moment.settings:
+            held[name] = value
         torch.set_rng_state(moment.rng)
         if cuda and moment.device_rng is not None:
             torch.cuda.set_rng_state(moment.device_rng, device)

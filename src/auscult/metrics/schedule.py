@@ -13,6 +13,7 @@ from auscult.core.errors import SetupError
 REVIEW_STEPS = 256
 LONGEST = 1024
 FIRST_EXAMINED = 64
+CLOSER_STEPS, CLOSER_LOOKS = 16, 8
 _SAMPLING = 16  # samples per norms: they cost several times as much
 
 
@@ -28,7 +29,8 @@ class Schedule:
     """Decides by step number alone which steps are measured, and adapts the cadence to the budget.
 
     Besides, few steps are examined in full detail: the first, the last where it is known, and those whose number is a
-    power of two, 64 or more; of these, with an adapting cadence, only those that the budget has room for.
+    power of two, 64 or more; of these, with an adapting cadence, only those that the budget has room for. Where
+    something is found, an adapting cadence looks closer for a while; a fixed one stays as given.
 
     Args:
         every: A fixed cadence: norms at every k-th step and samples at every 16 k-th, or the pair (norms, samples);
@@ -59,21 +61,33 @@ class Schedule:
         self._last = last
         self._examining = 0.0  # seconds that the last examined step took
         self._trained = 0.0  # seconds of training so far
+        self._looked_at: set[object] = set()
+        self._closer = range(0)  # steps in which everything is measured, the first in full detail
 
     def norms(self, step: int) -> bool:
         """Whether norms are taken at this step."""
-        return step % self.cadence.norms == 0
+        return step % self.cadence.norms == 0 or step in self._closer
 
     def samples(self, step: int) -> bool:
         """Whether moments and activations are taken at this step."""
-        return step % self.cadence.samples == 0
+        return step % self.cadence.samples == 0 or step in self._closer
 
     def examines(self, step: int) -> bool:
         """Whether this step is examined in full detail."""
         if step in (0, self._last):
             return True
-        wanted = step >= FIRST_EXAMINED and step & (step - 1) == 0
+        wanted = (step >= FIRST_EXAMINED and step & (step - 1) == 0) or step in self._closer[:1]
         return wanted and (self.fixed or self._examining <= self._budget / 4 * self._trained)
+
+    def look_closer(self, step: int, cause: object) -> None:
+        """Something was found while a step was in progress: the next one is examined, and 16 are measured completely.
+
+        Once for each cause, and for eight causes at most; not with a fixed cadence.
+        """
+        if self.fixed or cause in self._looked_at or len(self._looked_at) == CLOSER_LOOKS:
+            return
+        self._looked_at.add(cause)
+        self._closer = range(step + 1, step + 1 + CLOSER_STEPS)
 
     def spent(self, step: int, inside: float, whole: float | None, examined: bool = False) -> Cadence | None:
         """Note what a step took.

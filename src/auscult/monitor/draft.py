@@ -4,15 +4,17 @@ A step stays open after its update, because what users log then still belongs to
 forward pass begins.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
 
 import numpy as np
 from torch import Tensor
 
 from auscult.core.catalogue import METRICS
 from auscult.core.metric import Stream
-from auscult.core.sink import Channel, Record, empty_row, observed
+from auscult.core.sink import Channel, Record, Rows, empty_rows, observed
 from auscult.metrics.activations import Taken
 from auscult.metrics.examination import Examination
 
@@ -49,6 +51,12 @@ class Draft:
     examination: Examination | None = None
 
     @property
+    def sound(self) -> bool:
+        """Whether every logged number that is known to the host is finite."""
+        logged = (value for values in self.logged.values() for value in values)
+        return all(isinstance(value, Tensor) or value - value == 0 for value in logged)
+
+    @property
     def told(self) -> bool:
         """Whether the user logged anything."""
         return bool(self.logged or self.evaluated or self.sums)
@@ -56,7 +64,7 @@ class Draft:
     def add_logged(self, values: Mapping[str, float | Tensor]) -> None:
         """Take what the user logged; repeats of a name are averaged when the row is made."""
         for name, value in values.items():
-            self.logged.setdefault(Channel(user_name(name), ""), []).append(value)
+            self.logged.setdefault(user_channel(name), []).append(value)
 
     def add_evaluated(self, name: str, values: Mapping[str, float | Tensor]) -> None:
         """Take one evaluation, under `name/metric`."""
@@ -88,34 +96,36 @@ class Columns:
         self.stream: Stream = stream
         self.channels = channels
         self._index = {channel: position for position, channel in enumerate(channels)}
+        self._latest: tuple[Channel, ...] = ()  # of the last rows, and where they are
+        self._places: list[int] = []
 
     def __contains__(self, channel: Channel) -> bool:
         return channel in self._index
 
-    def record(self, step: int, values: Mapping[Channel, float]) -> Record:
-        """A row with these values; channels not seen before become columns."""
-        new = [channel for channel in values if channel not in self._index]
-        for channel in new:
-            self._index[channel] = len(self._index)
-        if new:
-            self.channels = (*self.channels, *new)
-        row = empty_row(self.stream, len(self.channels))
-        for channel, value in values.items():
-            row[self._index[channel]] = value
-        return Record(self.stream, step, self.channels, row)
+    def rows(self, told: Sequence[tuple[int, Mapping[Channel, float]]]) -> Iterator[Rows]:
+        """Rows with these values by step; channels not seen before become columns."""
+        for latest, group in groupby(told, key=lambda each: tuple(each[1])):
+            if latest != self._latest:
+                self._latest, self._places = latest, self.positions(latest)
+            steps, values = zip(*group, strict=True)
+            table = empty_rows(self.stream, len(steps), len(self.channels))
+            table[:, self._places] = [list(each.values()) for each in values]
+            yield Rows(self.stream, np.array(steps, np.int64), self.channels, table)
 
-    def positions(self, channels: list[Channel]) -> list[int]:
+    def positions(self, channels: Sequence[Channel]) -> list[int]:
         """Positions of channels, which become columns where they are new."""
         new = tuple(channel for channel in channels if channel not in self._index)
         for channel in new:
             self._index[channel] = len(self._index)
-        self.channels = (*self.channels, *new)
+        if new:
+            self.channels = (*self.channels, *new)
         return [self._index[channel] for channel in channels]
 
 
-def user_name(name: str) -> str:
-    """The name under which a user's number is kept: its own, or `user/name` where auscult records that name itself."""
-    return f"user/{name}" if name in _TAKEN else name
+@cache
+def user_channel(name: str) -> Channel:
+    """Where a user's number is kept: under its own name, or `user/name` where auscult records that name itself."""
+    return Channel(f"user/{name}" if name in _TAKEN else name, "")
 
 
 def is_finite(record: Record) -> bool:

@@ -3,7 +3,7 @@
 Knows neither optimizers nor the order of events in a step; the Monitor says when.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from torch import nn
 from auscult.core.detail import Detail
 from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run
-from auscult.core.sink import Channel, Record, Values, empty_row
+from auscult.core.sink import Channel, Record, Rows, Values, empty_row
 from auscult.metrics.activations import METRICS as ACTIVATIONS
 from auscult.metrics.activations import Activations, Taken
 from auscult.metrics.environment import resident_bytes
@@ -19,6 +19,7 @@ from auscult.metrics.examination import Examination, fan_ins_of
 from auscult.metrics.ledger import Ledger
 from auscult.monitor.draft import Columns, Draft, is_finite
 
+FINITE = Channel("finite", "")
 NORMS = ("grad_norm", "param_norm", "update_norm")
 MOMENTS = ("grad_mean", "grad_std", "param_mean", "param_std", "update_mean", "update_std")
 _STREAMS: tuple[Stream, ...] = ("steps", "norms", "sampled", "user", "evaluation")
@@ -59,12 +60,16 @@ class Gauges:
             + [Channel("memory", "")]
         )
 
-    def arm(self, draft: Draft) -> None:
-        """Let the instruments measure what is wanted of a step, or sleep."""
+    def arm(self, draft: Draft, resting: bool) -> None:
+        """Let the instruments measure what is wanted of a step, or sleep.
+
+        Args:
+            draft: The step.
+            resting: Whether the hooks of those that sleep may be taken off.
+        """
         self.ledger.examination = draft.examination
         if self.activations is not None:
-            self.activations.armed = draft.sampled
-            self.activations.examination = draft.examination
+            self.activations.arm(draft.sampled, draft.examination, resting)
 
     def examine(self, step: int) -> Examination:
         """What will take everything about a step."""
@@ -102,31 +107,49 @@ class Gauges:
             self._failed("examination", error)
             return None
 
-    def records(self, draft: Draft) -> list[Record]:
-        """The rows of a finished step, one per stream that has something to tell; brings everything to the host."""
+    def measured(self, draft: Draft) -> list[Record]:
+        """The rows of norms and samples of a finished step, where they were taken; brings them to the host."""
+        if not draft.norms_taken and not draft.sampled:
+            return []
         try:
-            rows = self._measured(draft)
+            return self._measured(draft)
         except Exception as error:  # what the user logged is not lost with it
             self._failed("measuring", error)
-            rows = []
-        rows += self.user_records(draft)
-        steps = {channel: float(value) for channel, value in draft.steps.items()}
-        told = all(value - value == 0 for value in steps.values()) and all(is_finite(row) for row in rows)
-        steps[Channel("finite", "")] = float(told)
-        return [self._columns["steps"].record(draft.step, steps), *rows]
+            return []
 
-    def user_records(self, draft: Draft) -> list[Record]:
-        """The rows of what the user logged in a step, finished or not."""
-        told: dict[Stream, dict[Channel, float]] = {
-            "user": draft.user_values(),
-            "evaluation": draft.evaluation_values(),
-        }
-        rows: list[Record] = []
+    def rows(self, finished: Sequence[tuple[Draft, Sequence[Record]]]) -> list[Rows]:
+        """All rows of finished steps, given those of norms and samples, stream by stream."""
+        told: dict[Stream, list[tuple[int, dict[Channel, float]]]] = {"steps": [], "user": [], "evaluation": []}
+        rows: list[Rows] = []
+        for draft, measured in finished:
+            steps = {channel: float(value) for channel, value in draft.steps.items()}
+            sound = all(value - value == 0 for value in steps.values()) and all(map(is_finite, measured))
+            for stream, values in self._user_values(draft):
+                sound = sound and all(value - value == 0 for value in values.values())
+                told[stream].append((draft.step, values))
+            steps[FINITE] = float(sound)
+            told["steps"].append((draft.step, steps))
+            rows += map(Rows.of, measured)
         for stream, values in told.items():
-            if values:
-                apart = {self._own_channel(stream, channel): value for channel, value in values.items()}
-                rows.append(self._columns[stream].record(draft.step, apart))
+            rows += self._columns[stream].rows(values)
         return rows
+
+    def user_rows(self, draft: Draft) -> list[Rows]:
+        """The rows of what the user logged in a step that was never finished."""
+        told = self._user_values(draft)
+        return [rows for stream, values in told for rows in self._columns[stream].rows([(draft.step, values)])]
+
+    def _user_values(self, draft: Draft) -> Iterator[tuple[Stream, dict[Channel, float]]]:
+        """What the user logged, stream by stream, where it was anything."""
+        if draft.logged or draft.sums:
+            yield "user", self._apart("user", draft.user_values())
+        if draft.evaluated:
+            yield "evaluation", self._apart("evaluation", draft.evaluation_values())
+
+    def _apart(self, stream: Stream, values: dict[Channel, float]) -> dict[Channel, float]:
+        apart = {self._own_channel(stream, channel): value for channel, value in values.items()}
+        self._columns[stream].positions(tuple(apart))
+        return apart
 
     def _own_channel(self, stream: Stream, channel: Channel) -> Channel:
         """The channel, or `stream/name` where the other of the user's two streams has had that name before."""
@@ -136,9 +159,6 @@ class Gauges:
         return Channel(f"{stream}/{channel.metric}", channel.path)
 
     def _measured(self, draft: Draft) -> list[Record]:
-        """The rows of norms and samples, where they were taken."""
-        if not draft.norms_taken and not draft.sampled:
-            return []
         norms = empty_row("norms", 3 * self._parameters)
         sampled = empty_row("sampled", 6 * (self._parameters + self._modules) + 1) if draft.sampled else None
         moments = None if sampled is None else sampled[: 6 * self._parameters].reshape(3, 2, self._parameters)

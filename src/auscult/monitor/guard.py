@@ -23,26 +23,32 @@ class Guard:
         self.failed = failed
         self.lock = RLock()
         self.depth = 0
+        self.begin = 0.0
+        self._blocks: dict[str, GuardedBlock] = {}
 
     def __call__(self, part: str) -> "GuardedBlock":
         """A block that belongs to a part of the monitor."""
-        return GuardedBlock(self, part)
+        block = self._blocks.get(part)
+        if block is None:
+            block = self._blocks[part] = GuardedBlock(self, part)
+        return block
 
 
 class GuardedBlock:
-    """One `with` block of a Guard."""
+    """The `with` blocks of one part."""
 
-    __slots__ = ("_begin", "_guard", "_part")
+    __slots__ = ("_guard", "_part")
 
     def __init__(self, guard: Guard, part: str) -> None:
         self._guard = guard
         self._part = part
-        self._begin = 0.0
 
     def __enter__(self) -> None:
-        self._guard.lock.acquire()
-        self._guard.depth += 1
-        self._begin = time.perf_counter()
+        guard = self._guard
+        guard.lock.acquire()
+        if guard.depth == 0:
+            guard.begin = time.perf_counter()
+        guard.depth += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -50,7 +56,7 @@ class GuardedBlock:
         guard = self._guard
         guard.depth -= 1
         if guard.depth == 0:
-            guard.seconds += time.perf_counter() - self._begin
+            guard.seconds += time.perf_counter() - guard.begin
         try:
             if not isinstance(error, Exception) or isinstance(error, StopTraining):
                 return False

@@ -7,7 +7,7 @@ never reaches the training loop.
 import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy as np
 from auscult.core.detail import Detail
 from auscult.core.errors import StopTraining
 from auscult.core.finding import SEVERITIES, Finding, Severity
+from auscult.core.origin import Origin
 from auscult.core.run import Audit, Run, Segment
-from auscult.core.sink import Record, Sink
+from auscult.core.sink import Record, Rows, Sink
 from auscult.pages.terminal import finding_line
 from auscult.rules.live import LiveDiagnosis
 from auscult.store.sealer import SealingError
@@ -100,8 +101,17 @@ class Journal:
             target_shape=list(audit.target_shape),
         )
 
-    def record(self, step: int, records: Sequence[Record]) -> None:
-        """Take the rows of one finished step.
+    def observe_origin(self, origin: Origin) -> None:
+        """The origin of non-finite numbers was searched for; their rows are still to come."""
+        self._live.observe_origin(origin)
+        self.event("origin", origin.step, origin=origin.to_dict())
+
+    def record(self, steps: Sequence[int], rows: Sequence[Rows]) -> None:
+        """Take the rows of finished steps.
+
+        Args:
+            steps: The steps, in order.
+            rows: Their rows, those of one stream in order.
 
         Raises:
             StopTraining: if a new finding is as severe as `stop_on`.
@@ -109,21 +119,28 @@ class Journal:
         if self._foreign():
             return
         with np.errstate(all="ignore"):  # NaN and infinities are what this is about
-            self._record(step, records)
+            self._record(steps, rows)
 
-    def _record(self, step: int, records: Sequence[Record]) -> None:
+    def _record(self, steps: Sequence[int], rows: Sequence[Rows]) -> None:
         self._try("store", self._write_segment)
-        for record in records:
-            self._try("store", self._writer.write, record)
-            for sink in tuple(self._sinks):
-                if not self._try(f"sink {type(sink).__name__}", sink.write, record):
-                    self._sinks.remove(sink)
+        for each in rows:
+            self._try("store", self._writer.write_rows, each)
         if self._complete:
-            self.saved_step = step
-        found: list[Finding] = []
+            self.saved_step = steps[-1]
+        by_step: dict[int, list[Record]] = {step: [] for step in steps}
+        for each in rows:
+            for record in each.records():
+                by_step[record.step].append(record)
+        for sink in tuple(self._sinks):
+            every = (record for records in by_step.values() for record in records)
+            if not all(self._try(f"sink {type(sink).__name__}", sink.write, record) for record in every):
+                self._sinks.remove(sink)
+        found: list[tuple[int, list[Finding]]] = []
         if self._judging:
-            self._judging = self._try("rules", lambda: found.extend(self._judge(step, records)))
-        self._announce(step, found)
+            self._judging = self._try("rules", self._judge, by_step, rows, found)
+        for step, findings in found:
+            self._announce(step, findings)
+        self._stop_at_worst(found)
 
     def keep(self, detail: Detail) -> None:
         """Take everything about a finished step."""
@@ -180,11 +197,19 @@ class Journal:
         for sink in self._sinks:
             self._try(f"sink {type(sink).__name__}", sink.close)
 
-    def _judge(self, step: int, records: Sequence[Record]) -> list[Finding]:
-        blocks, found = self._live.add(step, records)
-        for block in blocks:
-            self._try("store", self._writer.write_block, block)
-        return found
+    def _judge(
+        self,
+        by_step: Mapping[int, Sequence[Record]],
+        rows: Sequence[Rows],
+        found: list[tuple[int, list[Finding]]],
+    ) -> None:
+        steady = self._live.steady(rows)
+        for step, records in by_step.items():
+            blocks, findings = self._live.add(step, records, steady)
+            if findings:
+                found.append((step, findings))
+            for block in blocks:
+                self._try("store", self._writer.write_block, block)
 
     def _announce(self, step: int, found: Sequence[Finding]) -> None:
         for finding in found:
@@ -194,9 +219,12 @@ class Journal:
                 self._try(f"sink {type(sink).__name__}", sink.write_finding, step, finding)
             if self._on_finding is not None:
                 self._try("on_finding", self._on_finding, finding)
-        for finding in found:
-            if SEVERITIES.index(finding.severity) >= self._stop_at and finding.status == "active":
-                raise StopTraining(f"Stopped at step {step} as `stop_on` asked. {finding}")
+
+    def _stop_at_worst(self, found: Sequence[tuple[int, Sequence[Finding]]]) -> None:
+        for step, findings in found:
+            for finding in findings:
+                if SEVERITIES.index(finding.severity) >= self._stop_at and finding.status == "active":
+                    raise StopTraining(f"Stopped at step {step} as `stop_on` asked. {finding}")
 
     def _try(self, part: str, call: Callable[..., object], *arguments: object) -> bool:
         try:

@@ -7,7 +7,6 @@ writes nothing itself (`auscult.monitor.journal`). Once training runs, nothing i
 import atexit
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -32,7 +31,8 @@ from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inne
 from auscult.metrics.losses import LossAudit, by_category
 from auscult.metrics.marks import Marks, at_end_of_backward, running_backward
 from auscult.metrics.norms import is_transformed
-from auscult.metrics.parameters import Places, group_path, module_table, parameter_table, unwrap
+from auscult.metrics.parameters import module_table, parameter_table, unwrap
+from auscult.metrics.replay import LossOf
 from auscult.metrics.scaling import ScalerStep, ScaleTap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
 from auscult.monitor.arguments import (
@@ -42,12 +42,29 @@ from auscult.monitor.arguments import (
     is_compiled,
     step_number,
 )
+from auscult.monitor.backlog import Backlog
 from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
+from auscult.monitor.holdings import Holdings, ends
 from auscult.monitor.journal import Journal
+from auscult.monitor.tracer import Tracer
 from auscult.store.reader import load
 from auscult.store.writer import IfExists, StoreWriter
+
+OVERHEAD, STEP_TIME, THROUGHPUT, RATIO, COEFFICIENT, SCALE, SKIPPED, CHANGED = (
+    Channel(name, "")
+    for name in (
+        "overhead_time",
+        "step_time",
+        "throughput",
+        "clip_ratio",
+        "clip_coefficient",
+        "loss_scale",
+        "skipped_updates",
+        "grad_changed",
+    )
+)
 
 
 class Monitor:
@@ -75,6 +92,7 @@ class Monitor:
         sinks: Sequence[Sink],
         on_finding: Callable[[Finding], object] | None,
         stop_on: Severity | None,
+        replay: LossOf | None,
     ) -> None:
         tensors, table = parameter_table(model, optimizers, include, exclude)
         for each in optimizers.values():
@@ -83,14 +101,17 @@ class Monitor:
         past = load(writer.path) if writer.resumed else None
         self.path: Path = writer.path
         self.step = step if step is not None else (past.last_step + 1 if past is not None else 0)
-        self._journal = Journal(writer, sinks, on_finding, stop_on)
+        self._journal = Journal(writer, sinks, self._on_found, stop_on)
+        self._on_finding = on_finding
+        self._tracer = Tracer(model, [each.path for each in table], replay)
         self._gauges = Gauges(model, tensors, table, past, activations and not is_compiled(model), self._failed)
+        self._backlog = Backlog(self._gauges, self._tracer, self._journal)
         self._segment = Segment(self.step, time.time(), table, module_table(model), versions())
         self._journal.begin_segment(self._segment, past)
 
         self._model = ref(unwrap(model))
-        self._places = Places(model, tensors)
         self._optimizers = dict(optimizers)
+        self._holdings = Holdings(optimizers, self._gauges.ledger, unwrap(model), tensors)
         self._schedule = schedule
         self._draft = Draft(self.step)
         self._done: Draft | None = None
@@ -98,13 +119,13 @@ class Monitor:
         self._updated: set[str] = set()
         self._settled: set[int] = set()  # positions of their parameters
         self._shared: set[int] = set()  # positions of parameters that several optimizers hold
+        self._updated_within = -1  # the backward pass inside of which the last update was made
         self._measuring = True
         self._clipped = False
         self._backward_began = False
         self._examine_next = False
         self._guard = Guard(self._failed)
         self._last_update: float | None = None
-        self._updated_within = -1  # the backward pass inside of which the last update was made
         self._order_known = False
         self._audit = LossAudit() if past is None or past.until(self.step - 1).last_step < 0 else None
         self._audit_forward: bool | None = loss_fn is None and not is_compiled(model)  # None: it is over
@@ -115,24 +136,27 @@ class Monitor:
         self._marks = Marks(tensors)
         self._marked = self._end_awaited = False
         self._one_coefficient = True
+        self._rootless = False  # a step has been made without a call of the model as a whole
         self._clip_tap = ClipTap(tensors, self._before_clip, self._after_clip)
         self._scale_tap = ScaleTap(optimizers.values(), self._on_scaler_step)  # its hook comes before OptimizerHooks
-        self._hooks: list[OptimizerHooks | BackwardHook] = [
+        self._hooks = [
             OptimizerHooks(each, partial(self._before_update, name), partial(self._after_update, name))
             for name, each in optimizers.items()
         ]
-        self._hooks.append(BackwardHook(_ends(tensors, optimizers), self._on_backward))
+        self._backward_hook = BackwardHook(ends(tensors, optimizers), self._on_backward)
         self._begin_step()
         _OPEN.add(self)
 
     @property
     def saved_step(self) -> int:
-        """The last step that survives the death of this process; -1 before the first."""
+        """The last step that survives the death of this process; -1 before the first. Asking writes what waits."""
+        self._write_backlog()
         return self._journal.saved_step
 
     @property
     def findings(self) -> list[Finding]:
         """The findings as they stand, worst first."""
+        self._write_backlog()
         return list(self._journal.findings)
 
     @property
@@ -194,7 +218,7 @@ class Monitor:
         """
         self._examine_next = True
         with self._guard("measuring"):
-            if not (self._forward_began or self._backward_began or self._gauges.touched()):
+            if not self._begun():
                 self._begin_examination()
 
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Tensor:
@@ -254,17 +278,16 @@ class Monitor:
                 self._finish_step()
         with self._guard("closing"):
             self._flush()
+            self._write_backlog()
         with self._guard("recording"):
             if self._draft.told:  # a step that was begun and never made
-                self._journal.record(self._draft.step, self._gauges.user_records(self._draft))
-        with self._guard("closing"):
-            for handle in self._handles:
-                handle.remove()
-            for hooks in (*self._hooks, self._clip_tap, self._scale_tap):
-                hooks.close()
-            if self._audit is not None:
-                self._audit.end()
-            self._gauges.close()
+                self._journal.record([self._draft.step], self._gauges.user_rows(self._draft))
+        taken_off = [each.remove for each in self._handles]
+        taken_off += [each.close for each in (*self._hooks, self._backward_hook, self._clip_tap, self._scale_tap)]
+        taken_off += [self._audit.end] if self._audit is not None else []
+        for take_off in (*taken_off, self._gauges.close, self._tracer.release):
+            with self._guard("closing"):  # each by itself, so that one that fails leaves no other behind
+                take_off()
         with self._guard("closing"):
             self._journal.close(self.step - 1, reason)
 
@@ -295,12 +318,11 @@ class Monitor:
         if self._measuring:
             self._draft.norms_taken = self._schedule.norms(self.step)
             self._draft.sampled = self._schedule.samples(self.step)
-        if len(self._optimizers) > 1:
-            held = [position for name in self._optimizers for position in set(self._held(name))]
-            self._shared = {position for position, count in Counter(held).items() if count > 1}
+        self._shared = self._holdings.shared()
         if self._examine_next or self._schedule.examines(self.step):
             self._begin_examination()
-        self._gauges.arm(self._draft)
+        self._gauges.arm(self._draft, self._resting)
+        self._backward_hook.listen(self._draft.norms_taken or not self._resting)
         self._clip_tap.sharing = self._draft.norms_taken and not self._draft.sampled
 
     def _begin_examination(self) -> None:
@@ -309,7 +331,7 @@ class Monitor:
         if self._measuring:
             self._draft.norms_taken = self._draft.sampled = True
             self._draft.examination = self._gauges.examine(self.step)
-            self._gauges.arm(self._draft)
+            self._gauges.arm(self._draft, self._resting)
 
     def _on_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model is about to be called."""
@@ -317,14 +339,20 @@ class Monitor:
         if model is None or not model.training or not torch.is_grad_enabled():
             return
         with self._guard("measuring"):
-            if any(isinstance(each, Tensor) and is_transformed(each) for each in (*args, *kwargs.values())):
-                return  # not a training pass, and no place to read tensors in
+            given = (*args, *kwargs.values()) if kwargs else args
+            for each in given:
+                if isinstance(each, Tensor) and is_transformed(each):
+                    return  # not a training pass, and no place to read tensors in
             recomputed = running_backward() != -1  # by activation checkpointing, around the model as a whole
             if recomputed and self._forward_began:
                 return
             self._forward_began = not recomputed
             self._flush()
-            self._draft.samples += batch_size((*args, *kwargs.values()))
+            if self._clipped and not self._settled and not self._reevaluating():
+                self._forget_clipping()
+            if self._draft.norms_taken:  # only then the parameters before the update are known later
+                self._tracer.forward_began(self.step, args, kwargs)
+            self._draft.samples += batch_size(given)
         if self._audit is not None and self._audit_forward:
             with self._guard("loss audit"):
                 self._audit.begin()
@@ -341,9 +369,7 @@ class Monitor:
                 self._clipped = False
                 self._gauges.ledger.forget_gradients(set(self._gauges.ledger.everything()) - self._settled)
                 if not self._settled:
-                    self._one_coefficient = True
-                    for metric in ("clip_ratio", "clip_coefficient"):
-                        self._draft.steps.pop(Channel(metric, ""), None)
+                    self._forget_clipping()
 
     def _on_backward_end(self, step: int) -> None:
         """All gradients are there, or gone where the update of this step was made inside the backward pass."""
@@ -361,6 +387,7 @@ class Monitor:
                 return  # the first evaluation is what is recorded of this step
             self._flush()
             self._clipped = True
+            self._tracer.clipped(clip.total)
             if self._draft.norms_taken:
                 ledger = self._gauges.ledger
                 positions = ledger.positions(clip.parameters())
@@ -369,9 +396,8 @@ class Monitor:
                 shared = dict(zip(ledger.positions(known), norms.tolist(), strict=True))
                 self._take_gradients(positions, self._optimizers, shared)
             if clip.total is not None and clip.coefficient is not None and self._gauges.ledger.cover(clip.parameters()):
-                self._draft.steps[Channel("clip_ratio", "")] = clip.total.detach() / clip.bound
-                coefficient = Channel("clip_coefficient", "")
-                self._draft.steps[coefficient] = self._draft.steps.get(coefficient, 1.0) * clip.coefficient
+                self._draft.steps[RATIO] = clip.total.detach() / clip.bound
+                self._draft.steps[COEFFICIENT] = self._draft.steps.get(COEFFICIENT, 1.0) * clip.coefficient
             else:
                 self._one_coefficient = False
 
@@ -385,9 +411,8 @@ class Monitor:
         """A gradient scaler has let an update happen, or not; a fused optimizer is called all the same."""
         with self._guard("measuring"):
             draft = self._draft if told.skipped is True or self._done is None else self._done
-            draft.steps[Channel("loss_scale", "")] = told.scale
-            skipped = Channel("skipped_updates", "")
-            draft.steps[skipped] = draft.steps.get(skipped, 0.0) + told.skipped
+            draft.steps[SCALE] = told.scale
+            draft.steps[SKIPPED] = draft.steps.get(SKIPPED, 0.0) + told.skipped
 
     def _on_loss(self, args: tuple[Any, ...]) -> None:
         """The loss module the user named is about to be called."""
@@ -400,31 +425,29 @@ class Monitor:
             if name in self._updated:
                 self._finish_step()
             self._flush()
-            self._observe_first_pass()
+            if self._audit is not None or not self._order_known:
+                self._observe_first_pass()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails
-            for number, group in enumerate(self._optimizers[name].param_groups):
-                rate = group.get("lr")
-                if isinstance(rate, (int, float, Tensor)):
-                    plain = rate.detach() if isinstance(rate, Tensor) else rate  # it may be learned itself
-                    self._draft.steps[Channel("lr", group_path(name, number))] = float(plain)
+            self._draft.steps.update(self._holdings.rates(name))
             if self._draft.norms_taken:
-                held = self._places.still_there(self._held(name))
+                held = self._holdings.still_in_model(name)
                 if self._marked:
-                    changed = Channel("grad_changed", "")
-                    before = self._draft.steps.get(changed, 0.0)
-                    self._draft.steps[changed] = before + len(self._marks.changed(held))
-                self._take_gradients(held if self._updated else [*held, *self._orphans()], (name,))
+                    before = self._draft.steps.get(CHANGED, 0.0)
+                    self._draft.steps[CHANGED] = before + len(self._marks.changed(held))
+                self._take_gradients(held if self._updated else [*held, *self._holdings.orphans()], (name,))
                 earlier = self._shared & self._settled
-                self._gauges.ledger.before([each for each in held if each not in earlier])
+                self._gauges.ledger.before([each for each in held if each not in earlier] if earlier else held)
+                self._tracer.update_began()
 
     def _after_update(self, name: str) -> None:
         """Parameters are changed."""
         with self._guard("measuring"):
+            held = self._holdings.held(name)
             if self._draft.norms_taken:
                 later = self._waiting_beside(name)
-                held = [each for each in self._held(name) if each not in later]
-                self._gauges.ledger.after(held, self._draft.sampled)
-            self._settled.update(self._held(name))
+                now = [each for each in held if each not in later] if later else held
+                self._gauges.ledger.after(now, self._draft.sampled)
+            self._settled.update(held)
         self._updated.add(name)
         if len(self._updated) == len(self._optimizers):
             self._finish_step()
@@ -436,12 +459,14 @@ class Monitor:
             with self._guard("measuring"):  # those that waited for an optimizer that made no update
                 self._gauges.ledger.after(list(self._shared & self._settled), draft.sampled)
         self._done = draft
+        self._rootless |= not self._forward_began
         self._updated.clear()
         self._settled.clear()
         self.step += 1
         with self._guard("measuring"):
             self._updated_within = running_backward()
-            self._gauges.take_activations(draft)
+            if draft.sampled or self._gauges.touched():
+                self._gauges.take_activations(draft)
         with self._guard("schedule"):
             self._note_times(draft, step)
         with self._guard("measuring"):
@@ -454,35 +479,31 @@ class Monitor:
         inside = self._guard.seconds + self._gauges.spent()
         self._guard.seconds = 0.0
         self._guard.strict = False
-        draft.steps[Channel("overhead_time", "")] = inside
+        draft.steps[OVERHEAD] = inside
         if self._one_coefficient:
-            draft.steps.setdefault(Channel("clip_coefficient", ""), 1.0)
+            draft.steps.setdefault(COEFFICIENT, 1.0)
         else:
-            draft.steps.pop(Channel("clip_coefficient", ""), None)
+            draft.steps.pop(COEFFICIENT, None)
         if whole is not None:
-            draft.steps[Channel("step_time", "")] = whole
+            draft.steps[STEP_TIME] = whole
             if draft.samples:
-                draft.steps[Channel("throughput", "")] = draft.samples / whole
+                draft.steps[THROUGHPUT] = draft.samples / whole
         cadence = self._schedule.spent(step, inside, whole, draft.examination is not None)
         if cadence is not None:
             self._journal.event("schedule", step + 1, norms=cadence.norms, samples=cadence.samples)
 
     def _flush(self) -> None:
-        """Make the rows of the step whose update has been made; nothing can be added to it any more."""
+        """Nothing can be added any more to the step whose update has been made."""
         if self._done is None:
             return
         done, self._done = self._done, None
-        recorded = False
-        try:
-            with self._guard("recording"):
-                self._journal.record(done.step, self._gauges.records(done))
-                recorded = True
-        finally:
-            if not recorded:  # an interrupt counts as well
-                self._journal.lose_row()
-        detail = self._gauges.detail(done)
-        if detail is not None:
-            self._journal.keep(detail)
+        with self._guard("recording"):
+            self._backlog.add(done)
+
+    def _write_backlog(self) -> None:
+        """Write the rows of the steps to which nothing can be added any more."""
+        with self._guard("recording"):
+            self._backlog.write()
 
     def _observe_first_pass(self) -> None:
         """After the first backward pass: what the loss call looked like, and the order of the modules."""
@@ -500,6 +521,28 @@ class Monitor:
             self._order_known = True
             self._journal.order_modules(self.step, self._segment.in_forward_order(order), order)
 
+    def _on_found(self, finding: Finding) -> None:
+        """A finding is new or has changed."""
+        if finding.status == "active" and finding.severity != "info":
+            self._schedule.look_closer(self.step, finding.key)
+        if self._on_finding is not None:
+            self._on_finding(finding)
+
+    def _forget_clipping(self) -> None:
+        """No update has followed it, and the gradients are made anew."""
+        self._one_coefficient = True
+        self._draft.steps.pop(RATIO, None)
+        self._draft.steps.pop(COEFFICIENT, None)
+
+    def _reevaluating(self) -> bool:
+        """Whether an optimizer is calling its closure again, within one update."""
+        return any(each.reevaluating for each in self._hooks)
+
+    def _waiting_beside(self, name: str) -> set[int]:
+        """Positions of the shared parameters that an optimizer will update which has not made its update yet."""
+        waiting = self._optimizers.keys() - self._updated - {name} if self._shared else set[str]()
+        return self._shared.intersection(position for each in waiting for position in self._holdings.held(each))
+
     def _take_gradients(
         self, positions: Sequence[int], names: Iterable[str], shared: Mapping[int, float] | None = None
     ) -> None:
@@ -510,7 +553,7 @@ class Monitor:
         for name in names:
             factor = self._scale_tap.factor(self._optimizers[name])
             if factor is not None:
-                factors.update(dict.fromkeys(self._held(name), factor))
+                factors.update(dict.fromkeys(self._holdings.held(name), factor))
         groups: dict[int, list[int]] = {}
         for position in positions:
             groups.setdefault(id(factors.get(position)), []).append(position)
@@ -520,34 +563,21 @@ class Monitor:
             if shared and known:
                 ledger.take_over(known, np.array([shared[position] for position in known]), factor)
             ledger.gradients(some, self._draft.sampled, factor)
+        self._tracer.gradients_taken(ledger)
 
-    def _reevaluating(self) -> bool:
-        """Whether an optimizer is calling its closure again, within one update."""
-        return any(isinstance(each, OptimizerHooks) and each.reevaluating for each in self._hooks)
-
-    def _held(self, name: str) -> list[int]:
-        """Positions of the parameters that an optimizer holds."""
-        groups = self._optimizers[name].param_groups
-        return self._gauges.ledger.positions(tensor for group in groups for tensor in group["params"])
-
-    def _waiting_beside(self, name: str) -> set[int]:
-        """Positions of the shared parameters that an optimizer will update which has not made its update yet."""
-        waiting = self._optimizers.keys() - self._updated - {name} if self._shared else set[str]()
-        return self._shared.intersection(position for each in waiting for position in self._held(each))
-
-    def _orphans(self) -> list[int]:
-        """Positions of the parameters that no optimizer holds."""
-        held = {position for name in self._optimizers for position in self._held(name)}
-        free = [position for position in self._gauges.ledger.everything() if position not in held]
-        model = self._model() if free else None
-        present = set(self._gauges.ledger.positions(model.parameters())) if model is not None else set[int]()
-        return [position for position in free if position in present]
+    @property
+    def _resting(self) -> bool:
+        """Whether hooks of instruments that sleep may be off: the call of the model tells that a step has begun."""
+        return self._last_update is not None and not self._rootless
 
     def _open_draft(self) -> Draft:
         """The step that what is logged now belongs to."""
         done = self._done
-        begun = self._forward_began or self._backward_began or self._gauges.touched()
-        return self._draft if done is None or begun else done
+        return self._draft if done is None or self._begun() else done
+
+    def _begun(self) -> bool:
+        """Whether the forward or backward pass of the step in progress has begun."""
+        return self._forward_began or self._backward_began or self._gauges.touched()
 
     def _failed(self, part: str, error: Exception) -> None:
         """Go on without the part that failed."""
@@ -557,7 +587,7 @@ class Monitor:
             self._draft.examination = None
             with suppress(Exception):  # whatever it is, it failed once already
                 self._gauges.ledger.discard()
-                self._gauges.arm(self._draft)
+                self._gauges.arm(self._draft, False)
         with suppress(Exception):  # not even telling of a failure may end the training
             self._journal.fail(part, error)
 
@@ -569,16 +599,6 @@ _OPEN: "WeakSet[Monitor]" = WeakSet()
 def _close_all() -> None:
     for monitor in list(_OPEN):
         monitor.close("exit")
-
-
-def _ends(tensors: Sequence[nn.Parameter], optimizers: Mapping[str, Optimizer]) -> list[nn.Parameter]:
-    """The first and the last trainable parameter of each optimizer: nearly every backward pass reaches one of them."""
-    known = {id(tensor) for tensor in tensors if tensor.requires_grad}
-    ends: dict[int, nn.Parameter] = {}
-    for optimizer in optimizers.values():
-        held = [each for group in optimizer.param_groups for each in group["params"] if id(each) in known]
-        ends.update({id(each): each for each in (*held[:1], *held[-1:])})
-    return list(ends.values())
 
 
 def _text_of(error: BaseException | None) -> str:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from auscult.core.errors import SetupError
@@ -35,6 +35,7 @@ def watch(
     sinks: Sequence[Sink] = (),
     on_finding: Callable[[Finding], object] | None = None,
     stop_on: Severity | None = None,
+    replay: Callable[[nn.Module], Tensor] | None = None,
 ) -> "Monitor | SilentMonitor":
     """Watch a model train.
 
@@ -60,6 +61,9 @@ def watch(
         sinks: Where else rows and findings go.
         on_finding: Called with every finding that is new or changed.
         stop_on: Severity from which on a finding raises `StopTraining`; None never does.
+        replay: Makes the loss of the step in progress again, given the model: `lambda model: loss_fn(model(inputs),
+            targets)` inside the loop's scope. Called only after a number was not finite, on copies, to find where that
+            began; without it, only the model itself is called again.
 
     Returns:
         The monitor.
@@ -95,4 +99,5 @@ def watch(
         sinks=sinks,
         on_finding=on_finding,
         stop_on=stop_on,
+        replay=replay,
     )

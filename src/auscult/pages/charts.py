@@ -32,6 +32,9 @@ MAPPED = (
 )
 """Metrics with a heat map, in the order offered."""
 
+SPREAD = ("update_ratio", "activation_std", "saturated_fraction", "dead_fraction")
+"""Those of them of which a chart shows the lowest and the highest value at every step."""
+
 MAX_CURVES = 6
 GIBIBYTE = 2**30
 MAX_LOGGED = 24
@@ -106,7 +109,8 @@ class Pictures:
 
 def pictures(run: Run, findings: Sequence[Finding]) -> Pictures:
     """Choose and read what is drawn: every heat map that was observed, every chart that has a value."""
-    sweeps = {name: swept for name in MAPPED if (swept := sweep(run, name, model_order(run, name))) is not None}
+    found = {name: sweep(run, name, model_order(run, name), every_step=name in SPREAD) for name in MAPPED}
+    sweeps = {name: swept for name, swept in found.items() if swept is not None}
     evidence = [each for finding in findings for each in finding.evidence]
     drawn = [chart for chart in _charts(run, sweeps, evidence) if chart.curves]
     mapped = {(name, path) for name, swept in sweeps.items() for path in swept.paths}

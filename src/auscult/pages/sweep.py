@@ -1,28 +1,27 @@
 """Sweep: one metric of many paths, read in a single pass and summed up by column of steps.
 
+Of a long run it reads the digests of 64 steps, and the rows of those paths alone of which these do not tell enough.
 Memory depends on the number of paths, not on the length of the run. Knows nothing of colours.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.catalogue import METRICS, unit_of
+from auscult.core.digest import BLOCK_STEPS, block_values, complete_blocks
 from auscult.core.metric import Stream
 from auscult.core.run import Run
 from auscult.core.series import Series
-from auscult.core.sink import Channel, observed
-
-Steps = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from auscult.core.sink import Channel, observed, row_dtype
+from auscult.pages.tally import Counts, Floats, Mask, Steps, Tally
 
 MAX_COLUMNS = 600
 MAX_CELLS = 400_000
 SAMPLE_ROWS = 8192
+BLOCKS_AT_ONCE = 2**19  # times paths
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,13 +39,13 @@ class Sweep:
         bad: Whether a NaN or an infinity was observed `(P, C)`.
         seen: Whether anything was observed `(P, C)`.
         centres: Median of the finite positive values per path `(P,)`, of evenly spaced ones where there are more than
-            8,192 rows; NaN where there is none.
+            8,192 rows, of the medians of 64 steps each where these were read; NaN where there is none.
         count: Values observed per path `(P,)`.
         nonfinite: NaN and infinite values per path `(P,)`.
         nonfinite_at: Step of the first of them `(P,)`; -1.
         last: Last observed value per path `(P,)`; NaN where there is none.
-        lowest: Smallest finite value over the paths at every step.
-        highest: Largest value over the paths; NaN at a step at which a path was not finite.
+        lowest: Smallest finite value over the paths at every step; empty where the rows were not read.
+        highest: Largest value over the paths; NaN at a step at which a path was not finite; likewise.
     """
 
     metric: str
@@ -67,7 +66,9 @@ class Sweep:
     highest: Series
 
 
-def sweep(run: Run, metric: str, paths: Sequence[str], max_columns: int = MAX_COLUMNS) -> Sweep | None:
+def sweep(
+    run: Run, metric: str, paths: Sequence[str], max_columns: int = MAX_COLUMNS, every_step: bool = False
+) -> Sweep | None:
     """Read one metric of many paths once.
 
     Args:
@@ -75,6 +76,7 @@ def sweep(run: Run, metric: str, paths: Sequence[str], max_columns: int = MAX_CO
         metric: A metric recorded per parameter or module, or derived from such in one stream.
         paths: The rows wanted.
         max_columns: Columns at most.
+        every_step: Whether `lowest` and `highest` are wanted, for which every row is read.
 
     Returns:
         None if the metric was not observed at all.
@@ -86,10 +88,83 @@ def sweep(run: Run, metric: str, paths: Sequence[str], max_columns: int = MAX_CO
     if not len(steps):
         return None
     columns = max(100, min(max_columns, MAX_CELLS // len(paths)))
-    fold = _Fold(len(paths), _edges(steps, columns), -(-len(steps) // SAMPLE_ROWS))
+    tally = None
+    if (
+        not every_step
+        and METRICS[metric].derive is None
+        and _is_long(steps, columns)
+        and row_dtype(stream) == np.float32
+    ):
+        tally = _tally_blocks(run, stream, metric, paths, steps, columns)
+    if tally is None:
+        tally = _tally_rows(run, stream, metric, paths, _edges(steps, columns), len(steps))
+    binned = len(tally.edges) < len(steps)
+    return _close(tally, metric, tuple(paths), int(steps[-1]), binned) if tally.seen.any() else None
+
+
+def _is_long(steps: Steps, columns: int) -> bool:
+    """Whether there are more blocks than columns."""
+    return int(steps[-1] - steps[0]) // BLOCK_STEPS >= columns
+
+
+def _tally_rows(run: Run, stream: Stream, metric: str, paths: Sequence[str], edges: Steps, rows: int) -> Tally:
+    tally = Tally(len(paths), edges, -(-rows // SAMPLE_ROWS))
     for some, values, seen in _pieces(run, stream, metric, paths):
-        fold.add(some, values, seen)
-    return fold.close(metric, tuple(paths), int(steps[-1])) if fold.seen.any() else None
+        tally.add(some, values, seen)
+    tally.close()
+    return tally
+
+
+def _tally_blocks(
+    run: Run, stream: Stream, metric: str, paths: Sequence[str], steps: Steps, columns: int
+) -> Tally | None:
+    """From blocks, and of paths with values that are not positive from rows; None if no block is stored."""
+    stored = run.source.blocks(stream)
+    if not stored:
+        return None
+    blocks = complete_blocks(run, stream, stored, int(steps[-1]) + 1)
+    first = blocks[0].start
+    width = -(-(blocks[-1].start - first + BLOCK_STEPS) // (BLOCK_STEPS * columns)) * BLOCK_STEPS
+    edges = np.arange(first, blocks[-1].start + 1, width, dtype=np.int64)
+    edges[0] = steps[0]
+    tally = Tally(len(paths), edges, -(-len(steps) // SAMPLE_ROWS))
+    starts = np.array([block.start for block in blocks], np.int64)
+    index = {channel: position for position, channel in enumerate(run.source.channels(stream))}
+    positions = np.array([index.get(Channel(metric, path), -1) for path in paths])
+    at_once = max(1, BLOCKS_AT_ONCE // len(blocks))
+    mixed: list[int] = []
+    for begin in range(0, len(paths), at_once):
+        rows = slice(begin, min(begin + at_once, len(paths)))
+        mixed += tally.take_blocks(starts, block_values(blocks, positions[rows]), rows).tolist()
+    if mixed:
+        some = [paths[row] for row in mixed]
+        tally.put(np.array(mixed), _tally_rows(run, stream, metric, some, edges, len(steps)))
+    return tally
+
+
+def _close(tally: Tally, metric: str, paths: tuple[str, ...], last_step: int, binned: bool) -> Sweep:
+    kept = tally.seen.any(0)
+    starts = tally.edges[kept]
+    nothing = np.empty(0, np.int64), np.empty(0), np.empty(0)
+    steps, lowest, highest = (np.concatenate(parts) for parts in zip(nothing, *tally.spread))
+    return Sweep(
+        metric=metric,
+        paths=paths,
+        starts=starts,
+        stops=_stops(starts, last_step, binned),
+        low=tally.low[:, kept],
+        high=tally.high[:, kept],
+        zero=tally.zero[:, kept],
+        bad=tally.bad[:, kept],
+        seen=tally.seen[:, kept],
+        centres=tally.centres,
+        count=tally.count,
+        nonfinite=tally.nonfinite,
+        nonfinite_at=tally.nonfinite_at,
+        last=tally.last,
+        lowest=Series(metric, "", steps, lowest, unit_of(metric)),
+        highest=Series(metric, "", steps, highest, unit_of(metric)),
+    )
 
 
 def _inputs(metric: str) -> tuple[str, ...]:
@@ -128,114 +203,19 @@ def _pieces(
     positions = found[found >= 0].tolist()
     derive = METRICS[metric].derive
     for steps, columns in run.source.columns(stream, positions, run.stop):
-        values = np.full((*found.shape, len(steps)), np.nan)
-        seen = np.zeros(values.shape, bool)
-        values[found >= 0] = columns
-        seen[found >= 0] = observed(np.ascontiguousarray(columns))
+        known = observed(np.ascontiguousarray(columns))
+        if len(positions) == found.size:
+            values, seen = columns.astype(np.float64).reshape(*found.shape, -1), known.reshape(*found.shape, -1)
+        else:
+            values, seen = np.full((*found.shape, len(steps)), np.nan), np.zeros((*found.shape, len(steps)), bool)
+            values[found >= 0], seen[found >= 0] = columns, known
         yield steps, values[0] if derive is None else derive(*values), np.logical_and.reduce(seen, axis=0)
 
 
-@dataclass(slots=True, eq=False)
-class _Fold:
-    """The sums of a sweep while it goes on."""
-
-    rows: int
-    edges: Steps
-    stride: int
-    low: Floats = field(init=False)
-    high: Floats = field(init=False)
-    zero: Mask = field(init=False)
-    bad: Mask = field(init=False)
-    seen: Mask = field(init=False)
-    count: Counts = field(init=False)
-    nonfinite: Counts = field(init=False)
-    nonfinite_at: Counts = field(init=False)
-    last: Floats = field(init=False)
-    read: int = 0
-    sample: list[Floats] = field(default_factory=list[Floats])
-    spread: list[tuple[Steps, Floats, Floats]] = field(default_factory=list[tuple[Steps, Floats, Floats]])
-
-    def __post_init__(self) -> None:
-        shape = self.rows, len(self.edges)
-        self.low, self.high = np.full(shape, np.inf), np.full(shape, -np.inf)
-        self.zero, self.bad, self.seen = (np.zeros(shape, bool) for _ in range(3))
-        self.count, self.nonfinite = np.zeros(self.rows, np.int64), np.zeros(self.rows, np.int64)
-        self.nonfinite_at, self.last = np.full(self.rows, -1), np.full(self.rows, np.nan)
-
-    def add(self, steps: Steps, values: Floats, seen: Mask) -> None:
-        if not len(steps):
-            return
-        finite = seen & np.isfinite(values)
-        positive = finite & (values > 0)
-        bad = seen & ~finite
-        column = np.searchsorted(self.edges, steps, "right") - 1
-        starts = np.flatnonzero(np.diff(column, prepend=-1))
-        at = column[starts]
-        least = np.where(positive, values, np.inf)
-        most = np.where(positive, values, -np.inf)
-        self.low[:, at] = np.minimum(self.low[:, at], np.minimum.reduceat(least, starts, axis=1))
-        self.high[:, at] = np.maximum(self.high[:, at], np.maximum.reduceat(most, starts, axis=1))
-        for total, mask in ((self.zero, finite & ~positive), (self.bad, bad), (self.seen, seen)):
-            total[:, at] |= np.logical_or.reduceat(mask, starts, axis=1)
-        self._add_rows(steps, values, seen, bad)
-        self._add_spread(steps, np.where(finite, values, np.inf), np.where(finite, values, -np.inf), seen, bad)
-        taken = slice(-self.read % self.stride, None, self.stride)
-        self.sample.append(np.where(positive[:, taken], values[:, taken], np.nan))
-        self.read += len(steps)
-
-    def _add_rows(self, steps: Steps, values: Floats, seen: Mask, bad: Mask) -> None:
-        self.count += seen.sum(1)
-        self.nonfinite += bad.sum(1)
-        new = (self.nonfinite_at < 0) & bad.any(1)
-        self.nonfinite_at = np.where(new, steps[bad.argmax(1)], self.nonfinite_at)
-        newest = len(steps) - 1 - seen[:, ::-1].argmax(1)
-        self.last = np.where(seen.any(1), values[np.arange(self.rows), newest], self.last)
-
-    def _add_spread(self, steps: Steps, least: Floats, most: Floats, seen: Mask, bad: Mask) -> None:
-        used = seen.any(0)
-        lowest, highest = least.min(0), most.max(0)
-        lowest[np.isinf(lowest)] = np.nan
-        highest[bad.any(0) | np.isinf(highest)] = np.nan
-        self.spread.append((steps[used], lowest[used], highest[used]))
-
-    def close(self, metric: str, paths: tuple[str, ...], last_step: int) -> Sweep:
-        kept = self.seen.any(0)
-        starts = self.edges[kept]
-        steps, lowest, highest = (np.concatenate(parts) for parts in zip(*self.spread))
-        return Sweep(
-            metric=metric,
-            paths=paths,
-            starts=starts,
-            stops=_stops(starts, last_step),
-            low=self.low[:, kept],
-            high=self.high[:, kept],
-            zero=self.zero[:, kept],
-            bad=self.bad[:, kept],
-            seen=self.seen[:, kept],
-            centres=_medians(np.concatenate(self.sample, axis=1)),
-            count=self.count,
-            nonfinite=self.nonfinite,
-            nonfinite_at=self.nonfinite_at,
-            last=self.last,
-            lowest=Series(metric, "", steps, lowest, unit_of(metric)),
-            highest=Series(metric, "", steps, highest, unit_of(metric)),
-        )
-
-
-def _stops(starts: Steps, last_step: int) -> Steps:
+def _stops(starts: Steps, last_step: int, binned: bool) -> Steps:
     """Ends of the columns: the next start, but never more than twice the usual width after the own start."""
     if len(starts) == 1:
         return np.array([max(int(starts[0]), last_step) + 1])
     width = max(1, int(np.median(np.diff(starts))))
-    return np.minimum(np.append(starts[1:], max(int(starts[-1]) + width, last_step + 1)), starts + 2 * width)
-
-
-def _medians(values: Floats) -> Floats:
-    """Median over axis 1 of `(P, N)` without the NaNs; NaN where a row has no number."""
-    count = np.count_nonzero(~np.isnan(values), axis=1)
-    ordered = np.sort(values, axis=1)  # NaN sorts to the end
-    rows = np.arange(len(values))
-    low = ordered[rows, np.maximum((count - 1) // 2, 0)]
-    high = ordered[rows, np.minimum(count // 2, values.shape[1] - 1)]
-    middle = (low + high) / 2
-    return np.where(count > 0, middle, np.nan)
+    end = last_step + 1 if binned else max(int(starts[-1]) + width, last_step + 1)
+    return np.minimum(np.append(starts[1:], end), starts + 2 * width)

@@ -11,7 +11,16 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Module
-from auscult.rules.channels import death, finite_tail, listing, loss_has_fallen, recent_start, training_loss
+from auscult.rules.channels import (
+    death,
+    finite_tails,
+    leaves,
+    listing,
+    loss_has_fallen,
+    recent_start,
+    state_of,
+    training_loss,
+)
 from auscult.rules.rule import Rule
 
 BLOCKS = 2
@@ -57,14 +66,10 @@ class DeadUnits(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding."""
-        if death(digest) is not None:
-            return  # the whole network is dead: zero-gradient says so, with the cause
-        dead = [
-            (module, state, share) for module, state, share in _lasting(digest, "dead_fraction") if share >= DEAD_INFO
-        ]
+        dead = list(_lasting(digest, "dead_fraction", DEAD_INFO))
+        if not dead or death(digest) is not None:
+            return  # where the whole network is dead, zero-gradient says so, with the cause
         worst = [each for each in dead if each[2] >= DEAD_ALARM] or dead
-        if not worst:
-            return
         module, state, share = worst[0]
         bound = DEAD_ALARM if share >= DEAD_ALARM else DEAD_INFO
         begin, value = _since(state, bound)
@@ -134,8 +139,8 @@ class Saturated(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the first module concerned."""
-        last = [each for each in digest.segments[-1].modules if each.leaf][-1:]
-        for module, state, share in _lasting(digest, "saturated_fraction"):
+        last = list(leaves(digest).values())[-1:]
+        for module, state, share in _lasting(digest, "saturated_fraction", SATURATED_START):
             if "tanh" not in module.type.lower() or (module in last and state["first"] < SATURATED_START):
                 continue
             from_start = bool(state["first"] >= SATURATED_START)
@@ -168,14 +173,16 @@ class Saturated(Rule):
         )
 
 
-def _lasting(digest: Digest, metric: str) -> Iterator[tuple[Module, Any, float]]:
-    """Leaf modules in forward order with their state and the lowest value over the last blocks."""
-    leaves = {each.path: each for each in digest.segments[-1].modules if each.leaf}
-    paths, states = digest.select(metric, list(leaves))
-    for path, state in zip(paths, states, strict=True):
-        lowest = finite_tail(state["recent_minimum"], BLOCKS)
-        if len(lowest) == BLOCKS:
-            yield leaves[path], state, float(lowest.min())
+def _lasting(digest: Digest, metric: str, bound: float) -> Iterator[tuple[Module, Any, float]]:
+    """Leaf modules in forward order with their state and the lowest value over the last blocks, at least `bound`."""
+    if not len(digest.index.rows(metric, None)[0]):
+        return
+    modules = leaves(digest)
+    shares = finite_tails(digest.take("recent_minimum", metric, tuple(modules)), BLOCKS).min(1)
+    several = list(modules.values())
+    for number in np.flatnonzero(shares >= bound).tolist():
+        module = several[number]
+        yield module, state_of(digest, metric, module.path), float(shares[number])
 
 
 def _since(state: Any, bound: float) -> tuple[int, float]:

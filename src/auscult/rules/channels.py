@@ -4,14 +4,15 @@ Knows no bounds and passes no judgement.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auscult.core.digest import BLOCK_STEPS, Digest, block_start
-from auscult.core.run import Parameter
+from auscult.core.digest import BLOCK_STEPS, ChannelIndex, Digest, block_start
+from auscult.core.run import Module, Parameter
 from auscult.core.sink import Channel
 from auscult.rules.rule import ZERO_ROWS
 
@@ -50,21 +51,30 @@ class Death(NamedTuple):
 
 def state_of(digest: Digest, metric: str, path: str = "") -> Any | None:
     """The state of one channel; None if it was never observed."""
-    position = digest.index.get(Channel(metric, path))
-    return None if position is None or digest.state["rows"][position] == 0 else digest.state[position]
+    position = digest.index.positions.get(Channel(metric, path))
+    if position is None:
+        return None
+    state = digest.state[position]
+    return state if state["rows"] else None
 
 
 def training_loss(digest: Digest) -> Loss | None:
     """The loss that the user logs: `loss`, or a name such as `train/loss` that does not name an evaluation."""
-    names = [channel.metric for channel in digest.channels if not channel.path and _names_loss(channel.metric)]
-    for name in sorted(names, key=lambda name: name != "loss"):
+    for name in _loss_names(digest.index):
         state = state_of(digest, name)
         if state is not None:
             return Loss(name, state)
     return None
 
 
-def _names_loss(metric: str) -> bool:
+@lru_cache(maxsize=8)
+def _loss_names(index: ChannelIndex) -> list[str]:
+    names = [channel.metric for channel in index.channels if not channel.path and names_loss(channel.metric)]
+    return sorted(names, key=lambda name: name != "loss")
+
+
+def names_loss(metric: str) -> bool:
+    """Whether a name such as `loss` or `train/loss` is that of a training loss."""
     parts = metric.lower().replace(".", "/").split("/")
     return parts[-1] in LOSSES and EVALUATIONS.isdisjoint(parts)
 
@@ -83,14 +93,82 @@ def loss_has_risen(loss: Loss | None) -> bool:
     return bool(loss.state["recent_mean"][-1] > loss.state["first"] or np.isnan(loss.state["recent_mean"][-1]))
 
 
-def trainable(digest: Digest) -> list[Parameter]:
+class Group(tuple[Parameter, ...]):
+    """Some parameters of a model, in model order.
+
+    Attributes:
+        paths: Their paths.
+        sizes: Their numbers of elements, float64 `(P,)`.
+    """
+
+    paths: tuple[str, ...]
+    sizes: NDArray[np.float64]
+
+    def __new__(cls, parameters: Iterable[Parameter]) -> "Group":
+        """A group of these parameters."""
+        group = super().__new__(cls, parameters)
+        group.paths = tuple(each.path for each in group)
+        group.sizes = np.array([each.size for each in group], np.float64)
+        return group
+
+
+class Roster:
+    """The parameters of a model, sorted out.
+
+    Attributes:
+        all: Every one.
+        trainable: Those that require a gradient.
+        held: Those of the trainable that an optimizer holds.
+        weights: The matrices and kernels among the held.
+    """
+
+    __slots__ = ("all", "held", "trainable", "weights")
+
+    def __init__(self, parameters: tuple[Parameter, ...]) -> None:
+        self.all = Group(parameters)
+        self.trainable = Group(each for each in parameters if each.trainable)
+        self.held = Group(each for each in self.trainable if each.group is not None)
+        self.weights = Group(each for each in self.held if len(each.shape) >= 2)
+
+
+class _Same:
+    """Something as a key that only the very same object is equal to."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.thing is other.thing
+
+
+@lru_cache(maxsize=8)
+def _roster(parameters: _Same) -> Roster:
+    return Roster(parameters.thing)
+
+
+@lru_cache(maxsize=8)
+def _leaves(modules: _Same) -> dict[str, Module]:
+    return {each.path: each for each in modules.thing if each.leaf}
+
+
+def roster(digest: Digest) -> Roster:
+    """The parameters, sorted out once for all digests that have the same."""
+    return _roster(_Same(digest.parameters))
+
+
+def leaves(digest: Digest) -> dict[str, Module]:
+    """The leaf modules by path, in forward order; found once for all digests that have the same."""
+    return _leaves(_Same(digest.segments[-1].modules))
+
+
+def trainable(digest: Digest) -> Group:
     """The parameters that require a gradient, in model order."""
-    return [parameter for parameter in digest.parameters if parameter.trainable]
-
-
-def weights(digest: Digest) -> list[Parameter]:
-    """The trainable matrices and kernels that an optimizer holds, in model order."""
-    return [each for each in trainable(digest) if len(each.shape) >= 2 and each.group is not None]
+    return roster(digest).trainable
 
 
 def is_dense(state: Any) -> bool:
@@ -107,15 +185,14 @@ def recent_start(state: Any, position: int) -> int:
     return max(int(state["first_step"]), block_start(round(last - back * between)))
 
 
+@lru_cache(maxsize=1)
 def update_ratios(digest: Digest) -> tuple[list[Parameter], Logs]:
     """log10 of ||d||/||theta|| of every weight `(P, RECENT_BLOCKS)`, from block medians; NaN where nothing moved."""
-    found = [
-        (each, update["recent"] - norm["recent"])
-        for each in weights(digest)
-        if (update := state_of(digest, "update_norm", each.path)) is not None
-        and (norm := state_of(digest, "param_norm", each.path)) is not None
-    ]
-    return [each for each, _ in found], np.array([ratio for _, ratio in found], np.float64)
+    weights = roster(digest).weights
+    rows = (digest.take("rows", name, weights.paths) for name in ("update_norm", "param_norm"))
+    seen = np.logical_and(*rows)
+    ratios = digest.take("recent", "update_norm", weights.paths) - digest.take("recent", "param_norm", weights.paths)
+    return [each for each, known in zip(weights, seen.tolist()) if known], ratios[seen]
 
 
 def finite_tail(values: Logs, count: int) -> Logs:
@@ -123,12 +200,27 @@ def finite_tail(values: Logs, count: int) -> Logs:
     return values[~np.isnan(values)][-count:]
 
 
+def finite_tails(values: Logs, count: int) -> Logs:
+    """The last `count` numbers of each row of `(P, B)` that are not NaN; NaN in front where there are fewer."""
+    tails = values[:, -count:]
+    if np.isnan(tails).any():
+        order = np.argsort(~np.isnan(values), axis=1, kind="stable")  # NaN first
+        tails = np.take_along_axis(values, order[:, -count:], axis=1)
+    return tails
+
+
 def median_over_parameters(logs: Logs) -> Logs:
     """Median over axis 0 of `(P, B)`, NaN for a block in which no parameter has a number."""
-    medians = np.full(logs.shape[1] if logs.ndim == 2 else 0, np.nan)
-    for block in np.flatnonzero(~np.isnan(logs).all(0)) if logs.size else ():
-        medians[block] = np.nanmedian(logs[:, block])
-    return medians
+    if not len(logs):
+        return np.full(logs.shape[1], np.nan)
+    ordered = np.sort(logs, axis=0)  # NaN sorts to the end
+    count = np.count_nonzero(~np.isnan(logs), axis=0)
+    columns = np.arange(logs.shape[1])
+    low, high = (
+        ordered[np.maximum((count - 1) // 2, 0), columns],
+        ordered[np.minimum(count // 2, len(logs) - 1), columns],
+    )
+    return np.where(count > 0, (low + high) / 2, np.nan)
 
 
 def norm_of_all(logs: Logs) -> Logs:
@@ -154,15 +246,20 @@ def lr_of(digest: Digest, parameters: Sequence[Parameter]) -> float | None:
 
 def without_gradient(digest: Digest) -> tuple[list[str], NDArray[np.void], NDArray[np.bool_]]:
     """Trainable paths with an observed gradient, their states, and which of them have had none for `ZERO_ROWS` rows."""
-    paths, states = digest.select("grad_norm", [each.path for each in trainable(digest)])
+    paths, states = digest.select("grad_norm", trainable(digest).paths)
     return paths, states, states["zero_rows"] >= ZERO_ROWS
+
+
+def any_without_gradient(digest: Digest) -> bool:
+    """Whether `without_gradient` has one."""
+    return bool((digest.take("zero_rows", "grad_norm", trainable(digest).paths) >= ZERO_ROWS).any())
 
 
 def death(digest: Digest) -> Death | None:
     """Whether most of the network has no gradient: half of the observed parameters with half of their elements."""
-    paths, states, zero = without_gradient(digest)
-    if not zero.any():
+    if not any_without_gradient(digest):
         return None
+    paths, states, zero = without_gradient(digest)
     size = {each.path: each.size for each in digest.parameters}
     sizes = np.array([size[path] for path in paths], np.float64)
     order = [int(each) for each in np.argsort(states["zeros_from"], kind="stable") if zero[each]]
@@ -179,11 +276,13 @@ def death(digest: Digest) -> Death | None:
     return Death(int(lost["zeros_from"][last]), [paths[each] for each in order], lost, alive, always, solved)
 
 
+@lru_cache(maxsize=1)
 def is_broken(digest: Digest) -> bool:
     """Whether a parameter became non-finite, or most of the network lost its gradient before it was done."""
-    _, states = digest.select("param_norm", [each.path for each in digest.parameters])
+    if (digest.take("nonfinite_at", "param_norm", roster(digest).all.paths) >= 0).any():
+        return True
     dead = death(digest)
-    return bool((states["nonfinite_at"] >= 0).any()) or (dead is not None and not dead.solved)
+    return dead is not None and not dead.solved
 
 
 def common_module(paths: Sequence[str]) -> str:

@@ -13,24 +13,28 @@ from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Parameter
 from auscult.rules.channels import (
     Death,
+    Group,
     Logs,
+    any_without_gradient,
     death,
     finite_tail,
+    finite_tails,
     is_broken,
     listing,
     loss_has_risen,
     lr_of,
     norm_of_all,
     recent_start,
+    roster,
     state_of,
     trainable,
     training_loss,
-    weights,
     without_gradient,
 )
 from auscult.rules.rule import ZERO_ROWS, Rule
 
 RISE, DEPARTURE = 3.0, 1.0  # decades
+ROUNDING = 1e-6  # decades
 DEPTH_FALL, DEPTH_RATIO, DEPTH_WEIGHTS, STALLED = 3.0, 2.0, 4, -5.0  # decades, decades, number, log10
 CLIP_BLOCKS, CLIP_HEAVY, CLIP_SHARE, CLIP_SIZE = 4, 1.0, 0.9, 0.1  # 256 steps, decades, share of squares, of elements
 
@@ -87,8 +91,8 @@ class ZeroGradient(Rule):
         if dead is not None:
             yield self._dead(digest, dead)
             return
-        paths, states, zero = without_gradient(digest)
-        if zero.any():
+        if any_without_gradient(digest):
+            paths, states, zero = without_gradient(digest)
             yield self._some([path for path, each in zip(paths, zero, strict=True) if each], states[zero])
 
     def _dead(self, digest: Digest, dead: Death) -> Finding:
@@ -211,10 +215,12 @@ class ExplodingGradient(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding."""
-        paths, states = digest.select("grad_norm", [each.path for each in trainable(digest)])
+        fatal = is_broken(digest)
+        if not fatal and not _has_risen(digest):
+            return
+        paths, states = digest.select("grad_norm", trainable(digest).paths)
         if not paths:
             return
-        fatal = is_broken(digest)
         found = _peak(paths, states) if fatal else _lasting_rise(paths, states)
         if found is None:
             return
@@ -260,6 +266,21 @@ def _baseline(early: Logs, blocks: int) -> float:
     usable = early[: max(1, min(len(early), blocks - 2))]
     usable = usable[~np.isnan(usable)]
     return float(np.median(usable)) if len(usable) else float("nan")
+
+
+def _has_risen(digest: Digest) -> bool:
+    """Whether the total norm of the last two blocks lies three decades above where it began."""
+    paths = trainable(digest).paths
+    blocks = int(digest.take("blocks", "grad_norm", paths).max(initial=0))
+    if blocks < 3:
+        return False
+    recent, early = digest.take("recent", "grad_norm", paths), digest.take("early", "grad_norm", paths)
+    loudest = np.fmax.reduce(recent[:, -1]) + 0.5 * np.log10(len(paths))  # the total of the last block is no higher
+    if loudest < np.fmin.reduce(np.fmax.reduce(early, axis=0)) + RISE - ROUNDING:
+        return False
+    last = np.flatnonzero(~np.isnan(recent).all(0))[-2:]
+    now = norm_of_all(np.take(recent, last, axis=1))
+    return len(now) == 2 and bool(now.min() >= _baseline(norm_of_all(early), blocks) + RISE)
 
 
 def _lasting_rise(paths: list[str], states: Any) -> Explosion | None:
@@ -311,11 +332,13 @@ class VanishingGradient(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, at the first weight."""
-        layers = weights(digest)
-        gradients = _lowest_recent(digest, "grad_norm", layers) - 0.5 * np.log10([max(each.size, 1) for each in layers])
-        updates = _lowest_recent(digest, "update_norm", layers) - _lowest_recent(digest, "param_norm", layers)
+        weights = roster(digest).weights
+        if len(weights) < DEPTH_WEIGHTS:
+            return
+        gradients = _lowest_recent(digest, "grad_norm", weights) - 0.5 * np.log10(np.maximum(weights.sizes, 1))
+        updates = _lowest_recent(digest, "update_norm", weights) - _lowest_recent(digest, "param_norm", weights)
         seen = ~(np.isnan(gradients) | np.isnan(updates))
-        layers = [layer for layer, each in zip(layers, seen, strict=True) if each]
+        layers = [layer for layer, each in zip(weights, seen.tolist(), strict=True) if each]
         gradients, updates = gradients[seen], updates[seen]
         if len(layers) < DEPTH_WEIGHTS or not _falls_towards_front(gradients):
             return
@@ -359,14 +382,10 @@ class VanishingGradient(Rule):
         )
 
 
-def _lowest_recent(digest: Digest, metric: str, layers: list[Parameter]) -> Logs:
+def _lowest_recent(digest: Digest, metric: str, layers: Group) -> Logs:
     """Mean of the last two block medians per parameter `(P,)`; NaN with fewer than two."""
-    found: list[float] = []
-    for layer in layers:
-        state = state_of(digest, metric, layer.path)
-        tail = finite_tail(state["recent"], 2) if state is not None else np.empty(0)
-        found.append(float(tail.mean()) if len(tail) == 2 else float("nan"))
-    return np.array(found, np.float64)
+    tails = finite_tails(digest.take("recent", metric, layers.paths), 2)
+    return (tails[:, 0] + tails[:, 1]) / 2
 
 
 def _falls_towards_front(gradients: Logs) -> bool:
@@ -443,7 +462,7 @@ class ClippingAlways(Rule):
 
 def _loudest(digest: Digest) -> tuple[str, float] | None:
     """The small parameter that holds nearly all of the squared gradient over the last blocks, with its share."""
-    paths, states = digest.select("grad_norm", [each.path for each in trainable(digest)])
+    paths, states = digest.select("grad_norm", trainable(digest).paths)
     if len(paths) < 2:
         return None
     recent = states["recent"][:, -CLIP_BLOCKS:]

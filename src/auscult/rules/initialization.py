@@ -4,12 +4,14 @@ Know the first loss call and the first step; of what came after, only whether th
 """
 
 from collections.abc import Iterator
-from math import isfinite, prod
+from math import isfinite, nan, prod
 from typing import ClassVar, NamedTuple
+
+import numpy as np
 
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
-from auscult.core.run import Audit, Module, Parameter
+from auscult.core.run import Audit, Parameter
 from auscult.rules.channels import common_module, is_broken, listing, state_of, trainable
 from auscult.rules.rule import Rule
 
@@ -116,6 +118,7 @@ class RandomVector(NamedTuple):
         std: Its standard deviation right after the first update.
         module: The module behind it, where that gave loud outputs at its first step; None otherwise.
         output: The standard deviation of these outputs.
+        bound: The one from which on they count as loud.
     """
 
     path: str
@@ -124,6 +127,7 @@ class RandomVector(NamedTuple):
     std: float
     module: str | None
     output: float
+    bound: float
 
 
 class RandomGain(Rule):
@@ -143,15 +147,17 @@ class RandomGain(Rule):
         the first update within 3 standard errors of 0; its standard deviation within 3 standard errors of 1, and at
         least 0.7, so that a bias drawn from (-1, 1) does not count. That alone is info: a token, a query or an initial
         state may begin like that. A warning when the module behind it gave outputs of a standard deviation above 2 at
-        its first step, where about 1 is meant: the first module that the vector's owner calls, or the one after its
-        owner if that calls none. Critical when, besides, the run broke.
+        its first step, where about 1 is meant, and above twice what its own weights make of inputs of unit scale,
+        ||W|| / sqrt(outputs): the first module that the vector's owner calls, or the one after its owner if that calls
+        none. Critical when, besides, the run broke.
 
     What to try:
         Begin a gain at ones. On decibels or other logarithms add a bias that begins at zeros: a factor is a term there.
 
     Not reported when:
         It has two dimensions or more (weights, embeddings, positions), begins near another mean (gains at 1, norms of
-        weight_norm) or within a narrow range (0.02, biases). Activations not observed leave it at info.
+        weight_norm) or within a narrow range (0.02, biases). What stands beside a matrix in one module is its bias
+        and stays at info, because then the matrix sets the scale; so does everything when activations are not observed.
 
     References:
         Drevo, Training run diagnostic metrics (2026): a `mel_scale` drawn by torch.randn; Ba et al., Layer
@@ -164,7 +170,10 @@ class RandomGain(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """One finding per vector with a loud module behind it; failing that, at most one for all."""
-        found = [vector for each in trainable(digest) if (vector := _as_random(digest, each)) is not None]
+        every = trainable(digest)
+        narrowest = digest.take("first", "param_std", every.paths) - digest.take("first", "update_std", every.paths)
+        near = np.flatnonzero((every.sizes >= SMALLEST) & (narrowest >= NARROWEST)).tolist()
+        found = [vector for number in near if (vector := _as_random(digest, every[number])) is not None]
         loud = [each for each in found if each.module is not None]
         severity: Severity = "critical" if is_broken(digest) else "warning"
         for vector in loud:
@@ -185,7 +194,7 @@ class RandomGain(Rule):
             f"{vector.output:.3g}; about 1 is meant.{broke}",
             evidence=(
                 *_moments(vector),
-                Evidence("activation_std", vector.module or "", vector.step, vector.output, LOUD),
+                Evidence("activation_std", vector.module or "", vector.step, vector.output, vector.bound),
             ),
             advice=(
                 f"Begin {vector.path} at ones if it multiplies; on decibels or other logarithms, add a bias that "
@@ -205,8 +214,8 @@ class RandomGain(Rule):
             "info",
             common_module(paths),
             found[0].step,
-            summary=f"{listing(paths)} began as if drawn from N(0, 1): right for a token or a query, wrong for a gain, "
-            "of which it flips half of the signs.",
+            summary=f"{listing(paths)} began as if drawn from N(0, 1): right for a token or a query, wrong for a gain "
+            "(it flips half of the signs) and for a bias.",
             evidence=_moments(found[0]),
             advice=("Begin a gain at ones and a bias at zeros; leave it if it neither multiplies nor is added.",),
             phase="forward",
@@ -237,20 +246,37 @@ def _as_random(digest: Digest, parameter: Parameter) -> RandomVector | None:
     if not (abs(mean - moved) <= error and low <= std - spread and std + spread <= high):
         return None
     step = int(states[0]["first_step"])
-    behind = _behind(digest.segments[-1].modules, path)
-    output = None if behind is None else state_of(digest, "activation_std", behind.path)
-    if behind is None or output is None or output["first_step"] != step or not output["first"] > LOUD:
-        return RandomVector(path, step, mean, std, None, float("nan"))
-    return RandomVector(path, step, mean, std, behind.path, float(output["first"]))
+    behind = _behind(digest, path)
+    output = None if behind is None else state_of(digest, "activation_std", behind)
+    if behind is not None and output is not None and output["first_step"] == step:
+        bound = LOUD * max(1.0, _scale(digest, behind))
+        if output["first"] > bound:
+            return RandomVector(path, step, mean, std, behind, float(output["first"]), bound)
+    return RandomVector(path, step, mean, std, None, nan, nan)
 
 
-def _behind(modules: tuple[Module, ...], path: str) -> Module | None:
-    """The first leaf module that the owner of a parameter calls; the one after the owner if it is a leaf itself."""
+def _behind(digest: Digest, path: str) -> str | None:
+    """The first leaf module that the owner of a vector calls; the one after the owner if it is a leaf without matrices.
+
+    None where the owner is a leaf that holds a matrix: the vector is its bias, and the matrix sets the scale.
+    """
     owner = path.rpartition(".")[0]
-    leaves = [each for each in modules if each.leaf]
-    for number, leaf in enumerate(leaves):
-        if leaf.path == owner:
-            return leaves[number + 1] if number + 1 < len(leaves) else None
-        if not owner or leaf.path.startswith(f"{owner}."):
-            return leaf
-    return None
+    leaves = [each.path for each in digest.segments[-1].modules if each.leaf]
+    if owner in leaves:
+        behind = leaves[leaves.index(owner) + 1 :]
+        return behind[0] if behind and not _matrices(digest, owner) else None
+    return next((leaf for leaf in leaves if not owner or leaf.startswith(f"{owner}.")), None)
+
+
+def _scale(digest: Digest, module: str) -> float:
+    """The standard deviation that the matrices of a leaf module give to inputs of unit scale; 0 if it has none."""
+    squares = 0.0
+    for each in _matrices(digest, module):
+        state = state_of(digest, "param_norm", each.path)
+        squares += 0.0 if state is None else float(state["first"]) ** 2 / each.shape[0]
+    return squares**0.5
+
+
+def _matrices(digest: Digest, module: str) -> list[Parameter]:
+    """The matrices and kernels that a module holds itself."""
+    return [each for each in digest.parameters if len(each.shape) >= 2 and each.path.rpartition(".")[0] == module]

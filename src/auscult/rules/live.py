@@ -1,22 +1,27 @@
 """LiveDiagnosis: the same digest and the same rules as `diagnose`, fed row by row.
 
-Exact rules are asked again only when the set of non-finite or zero numbers changes, and for the rows after it that a
-streak needs; all others when a block of 64 steps closes. At every step the findings equal `diagnose` of the run cut
-there.
+Exact rules are asked again only when the set of non-finite, zero or unobserved numbers changes, and for the rows after
+it that a streak needs; all others when a block of 64 steps closes. At every step the findings equal `diagnose` of the
+run cut there.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auscult.core.digest import BLOCK_STEPS, Block, Digest, block_start, digest_rows, digest_run
 from auscult.core.finding import Finding
 from auscult.core.metric import Stream
+from auscult.core.origin import Origin
 from auscult.core.run import Audit, Run, Segment
-from auscult.core.sink import Record, Values, empty_row
-from auscult.rules.registry import judge
-from auscult.rules.rule import ZERO_ROWS
+from auscult.core.sink import Channel, Record, Rows, Values, empty_row, observed
+from auscult.rules.channels import names_loss
+from auscult.rules.registry import RULES, worst_first
+from auscult.rules.rule import EXACT_METRICS, ZERO_ROWS
+
+FEW = 8  # columns that are faster looked at one by one
 
 
 class LiveDiagnosis:
@@ -34,8 +39,11 @@ class LiveDiagnosis:
         self._closed = Digest(segments)
         self._rows: dict[Stream, list[Record]] = {}
         self._step = -1
+        self._watched: dict[Stream, Watched] = {}
         self._marks: dict[Stream, bytes] = {}
         self._settling = ZERO_ROWS
+        self._found: list[list[Finding]] = [[] for _ in RULES]
+        self._judged: Digest | None = None  # what all rules but the exact ones were asked about
 
     @classmethod
     def resume(cls, past: Run, segment: Segment) -> "LiveDiagnosis":
@@ -46,6 +54,7 @@ class LiveDiagnosis:
         tip = block_start(stood.last_step + 1)
         if tip:
             live._closed = replace(digest_run(stood.until(tip - 1))[0], segments=live._closed.segments)
+        live._closed = replace(live._closed, audit=stood.audit, origins=stood.origins)
         for stream in stood.streams:
             channels = stood.source.channels(stream)
             steps, rows = stood.source.rows(stream, tip, stood.last_step + 1)
@@ -64,12 +73,25 @@ class LiveDiagnosis:
         self._closed = replace(self._closed, audit=audit)
         self._settling = ZERO_ROWS
 
-    def add(self, step: int, records: Sequence[Record]) -> tuple[list[Block], list[Finding]]:
+    def observe_origin(self, origin: Origin) -> None:
+        """Where the non-finite numbers of the step that comes next arose."""
+        self._closed = replace(self._closed, origins=(*self._closed.origins, origin))
+        self._settling = ZERO_ROWS
+
+    def steady(self, rows: Sequence[Rows]) -> bool:
+        """Whether exact rules will find nothing new in these rows, which are still to be added one by one."""
+        return self._settling == 0 and all(
+            self._watch(each.stream, each.channels).are_sound(each.values, self._marks.get(each.stream, b""))
+            for each in rows
+        )
+
+    def add(self, step: int, records: Sequence[Record], steady: bool = False) -> tuple[list[Block], list[Finding]]:
         """Take the rows of one step.
 
         Args:
             step: The step, later than the one before.
             records: Its rows, at most one per stream.
+            steady: What `steady` has said of them.
 
         Returns:
             The blocks that closed, and the findings that are new or changed their severity or status.
@@ -78,34 +100,38 @@ class LiveDiagnosis:
         self._step = step
         for record in records:
             self._rows.setdefault(record.stream, []).append(record)
-        ask = self._watch_marks(records)
+        ask = not steady and self._watch_marks(records)
         if step % BLOCK_STEPS == BLOCK_STEPS - 1:
             blocks += self._close(step + 1)
         if not blocks and not ask:
             return blocks, []
-        return blocks, self._judge(self._closed.fold(*self._open_blocks()))
+        return blocks, self._judge(ask or self._settling > 0)
 
     def finish(self) -> list[Finding]:
         """The run has ended: its last block counts although it is short. Returns what changed by that."""
-        blocks = self._open_blocks()
-        if not blocks:
-            return []
-        complete = self._closed.fold(*blocks)
-        return self._judge(complete, complete)
+        blocks = self._close(self._step + 1)
+        return self._judge(True) if blocks else []
 
     def _watch_marks(self, records: Sequence[Record]) -> bool:
         """Whether exact rules may find something else than at the row before."""
         changed = False
         for record in records:
-            marks = ((record.values == 0) | ~np.isfinite(record.values)).tobytes()
-            changed |= marks != self._marks.get(record.stream)
-            self._marks[record.stream] = marks
+            marks = self._watch(record.stream, record.channels).marks(record.values)
+            if marks != self._marks.get(record.stream):
+                self._marks[record.stream] = marks
+                changed = True
         if changed:
             self._settling = ZERO_ROWS
             return True
         settling = self._settling > 0 and any(record.stream == "norms" for record in records)
         self._settling -= settling
         return settling
+
+    def _watch(self, stream: Stream, channels: tuple[Channel, ...]) -> "Watched":
+        watched = self._watched.get(stream)
+        if watched is None or watched.channels is not channels:
+            watched = self._watched[stream] = Watched(channels)
+        return watched
 
     def _open_blocks(self) -> list[Block]:
         return [
@@ -115,31 +141,87 @@ class LiveDiagnosis:
         ]
 
     def _close(self, stop: int) -> list[Block]:
-        """Fold the open rows, all of which lie before `stop`, a multiple of 64."""
+        """Fold the open rows, all of which lie before `stop`."""
         blocks = [
-            _digest(stream, records, block_start(records[0].step) + BLOCK_STEPS)
+            _digest(stream, records, min(stop, block_start(records[0].step) + BLOCK_STEPS))
             for stream, records in self._rows.items()
             if records
         ]
         self._rows.clear()
-        if blocks:
-            self._closed = self._closed.fold(*blocks)
+        self._closed = self._closed.fold(*blocks)
         return blocks
 
-    def _judge(self, now: Digest, closed: Digest | None = None) -> list[Finding]:
+    def _judge(self, exact: bool) -> list[Finding]:
+        """Ask again the rules whose answer may have changed; exact ones if told so, or where they found something.
+
+        Returns:
+            The findings that are new or changed their severity or status.
+        """
+        now: Digest | None = None
+        for number, rule in enumerate(RULES):
+            if not rule.exact:
+                if self._judged is not self._closed:
+                    self._found[number] = list(rule.check(self._closed))
+            elif exact or self._found[number]:
+                now = now or self._closed.fold(*self._open_blocks())
+                self._found[number] = list(rule.check(now))
+        self._judged = self._closed
         before = {finding.key: (finding.severity, finding.status) for finding in self.findings}
-        self.findings = judge(closed or self._closed, now)
+        self.findings = worst_first(finding for found in self._found for finding in found)
         return [each for each in self.findings if before.get(each.key) != (each.severity, each.status)]
+
+
+class Watched:
+    """Those columns of a stream that exact rules look at.
+
+    Args:
+        channels: The columns `(C,)`.
+
+    Attributes:
+        channels: These.
+    """
+
+    __slots__ = ("_few", "_positions", "channels")
+
+    def __init__(self, channels: tuple[Channel, ...]) -> None:
+        self.channels = channels
+        few = [
+            position
+            for position, channel in enumerate(channels)
+            if channel.metric in EXACT_METRICS or names_loss(channel.metric)
+        ]
+        self._few = few if len(few) <= FEW else None
+        self._positions: NDArray[np.intp] | slice = np.array(few) if len(few) < len(channels) else slice(None)
+
+    def are_sound(self, values: Values, marks: bytes) -> bool:
+        """Whether rows `(R, C)` hold nothing but finite numbers other than 0, as the row with these marks did."""
+        seen = values[:, self._positions]
+        return len(marks) > 0 and not marks.strip(b"\1") and bool((np.isfinite(seen) & (seen != 0)).all())
+
+    def marks(self, values: Values) -> bytes:
+        """Which of them are non-finite, zero or unobserved; equal bytes mean that this is as it was.
+
+        Args:
+            values: One row `(C,)`.
+        """
+        if self._few is not None:
+            some = [values.item(position) for position in self._few]
+            if all(value - value == 0 != value for value in some):
+                return b"\1" * len(some)
+        seen = np.ascontiguousarray(values[self._positions])
+        finite = np.isfinite(seen).tobytes()
+        marks = finite + (seen != 0).tobytes()
+        return marks + observed(seen).tobytes() if b"\0" in finite else marks
 
 
 def _digest(stream: Stream, records: list[Record], stop: int) -> Block:
     channels = records[-1].channels
-    rows = np.stack([_widen(record, len(channels)) for record in records])
+    width = len(channels)
+    rows = np.concatenate([_widened(record, width) for record in records]).reshape(len(records), width)
     return digest_rows(stream, channels, np.array([record.step for record in records], np.int64), rows, stop)
 
 
-def _widen(record: Record, width: int) -> Values:
+def _widened(record: Record, width: int) -> Values:
     """The row with the columns that came later, unobserved."""
-    if len(record.values) == width:
-        return record.values
-    return np.concatenate([record.values, empty_row(record.stream, width - len(record.values))])
+    missing = width - len(record.values)
+    return np.concatenate([record.values, empty_row(record.stream, missing)]) if missing else record.values

@@ -11,7 +11,17 @@ import numpy as np
 
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Phase, Severity, Status
-from auscult.rules.channels import Loss, finite_tail, is_broken, is_dense, state_of, training_loss
+from auscult.core.origin import Origin
+from auscult.rules.channels import (
+    Loss,
+    finite_tail,
+    is_broken,
+    is_dense,
+    roster,
+    state_of,
+    trainable,
+    training_loss,
+)
 from auscult.rules.rule import Rule
 
 NORMS = ("grad_norm", "update_norm", "param_norm")
@@ -19,6 +29,15 @@ SKIPPED_ROWS = 32
 SPIKE, BETTER = 2.0, 0.95
 
 ADVICE: dict[Phase | None, tuple[str, ...]] = {
+    "data": (
+        "Check the batch of this step: torch.isfinite(inputs).all(); drop or mend the sample where it is stored.",
+        "Look for a division by a standard deviation of 0 or a logarithm of 0 where the data are prepared.",
+    ),
+    "loss": (
+        "Look for log(0), x/0 or exp of a large number in the loss; let it take logits (cross_entropy, "
+        "binary_cross_entropy_with_logits), or add a small epsilon.",
+        "Under float16 use bfloat16, or compute the loss in float32.",
+    ),
     "forward": (
         "Check the batch of this step for NaN and infinities: torch.isfinite(inputs).all().",
         "Look for log(0), x/0, sqrt(0), exp of a large number, or a row that is masked out entirely; let the loss take "
@@ -40,9 +59,21 @@ ADVICE: dict[Phase | None, tuple[str, ...]] = {
     ),
 }
 
+OVERFLOW = (
+    "The gradient has exploded, so far only its norm is past the largest number: lower the learning rate, or clip by "
+    "value before its size gets there.",
+)
+RULED_OUT: dict[Phase | None, tuple[str, ...]] = {
+    "data": ("Not the model: what it was called with was not finite.",),
+    "forward": ("Not the backward pass or the optimizer: every gradient before this step was finite.",),
+    "loss": ("Not the model: its output was finite.",),
+    "backward": ("Not the data or the forward pass: the loss of this step was finite.",),
+    "update": ("Not the gradient: it was finite at this step.",),
+}
 
-class Origin(NamedTuple):
-    """Where the first number that is not finite arose."""
+
+class Onset(NamedTuple):
+    """Where the first number that is not finite was seen."""
 
     step: int
     phase: Phase | None
@@ -63,7 +94,9 @@ class NonFinite(Rule):
         NaN spreads to whatever it touches. Once it is in the parameters, every later step is wasted.
 
     How it is decided:
-        Exactly, from the first step at which each channel was not finite. *Forward*: the loss was not finite while no
+        The monitor makes the first such step again on copies and names the module, the operation and the line; the
+        loss and what follows it are made again where `watch(..., replay=...)` was given. Where that cannot be done,
+        from the first step at which each channel was not finite. *Forward*: the loss was not finite while no
         parameter had been before; the first such module is named where activations were observed. *Backward*: the
         loss was finite at that step and gradients were not; of these the parameter latest in model order lies closest
         to the loss, so the NaN arose there and went on to those before it. *Update*: gradients were finite, the
@@ -92,32 +125,34 @@ class NonFinite(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding."""
         loss = training_loss(digest)
-        origin = _origin(digest, loss)
-        if origin is None:
+        onset = _onset(digest, loss)
+        if onset is None:
             return
+        origin = next((each for each in digest.origins if each.known and each.step == onset.step), None)
         recovered, skipped = _aftermath(digest, loss)
         severity: Severity = "info" if skipped else "warning" if recovered else "critical"
         status: Status = "recovered" if recovered else "active"
+        phase = onset.phase if origin is None else origin.phase
         tail = " No parameter took it up: that update was skipped, as a loss scaler does." if skipped else ""
         yield Finding(
             self.code,
             self.name,
             severity,
-            origin.path,
-            origin.step,
-            summary=f"{origin.text}{tail}",
-            evidence=_evidence(digest, loss, origin),
+            onset.path if origin is None or origin.path is None else origin.path,
+            onset.step,
+            summary=f"{onset.text if origin is None else origin}{tail}",
+            evidence=_evidence(digest, loss, onset),
             advice=("Nothing to do if a GradScaler is in use; it is searching for its scale.",)
             if skipped
-            else ADVICE[origin.phase],
+            else _advice(phase, origin),
             status=status,
-            phase=origin.phase,
-            ruled_out=_ruled_out(origin),
+            phase=phase,
+            ruled_out=RULED_OUT.get(phase, ()),
         )
 
 
-def _origin(digest: Digest, loss: Loss | None) -> Origin | None:
-    order = [each.path for each in digest.parameters]
+def _onset(digest: Digest, loss: Loss | None) -> Onset | None:
+    order = roster(digest).all.paths
     first_bad = {name: _nonfinite_steps(digest, name, order) for name in NORMS}
     loss_at = int(loss.state["nonfinite_at"]) if loss is not None else -1
     audit = digest.audit
@@ -138,42 +173,42 @@ def _origin(digest: Digest, loss: Loss | None) -> Origin | None:
     what = "update" if metric == "update_norm" else "value"
     text = f"The {what} of {path}{others} was not finite at step {step} although its gradient was."
     phase: Phase | None = "update" if hit["update_norm"] or state_of(digest, "grad_norm", path) is not None else None
-    return Origin(step, phase, metric, path, text)
+    return Onset(step, phase, metric, path, text)
 
 
-def _nonfinite_steps(digest: Digest, metric: str, order: list[str]) -> dict[str, int]:
+def _nonfinite_steps(digest: Digest, metric: str, order: tuple[str, ...]) -> dict[str, int]:
     """Path to the first step at which it was not finite, of those that ever were not, in the order given."""
-    paths, states = digest.select(metric, order)
-    return {paths[each]: int(states["nonfinite_at"][each]) for each in np.flatnonzero(states["nonfinite_at"] >= 0)}
+    steps = digest.take("nonfinite_at", metric, order)
+    return {order[each]: int(steps[each]) for each in np.flatnonzero(steps >= 0)}
 
 
-def _forward(digest: Digest, loss: Loss | None, step: int, followed: list[str]) -> Origin:
+def _forward(digest: Digest, loss: Loss | None, step: int, followed: list[str]) -> Onset:
     name = loss.name if loss is not None else "loss"
     _, norms = digest.select("param_norm", [each.path for each in digest.parameters])
     opening = len(norms) == 0 or bool((norms["first_step"] == step).all())
     if not opening and not all(is_dense(state) for state in norms):
         text = f"The loss was not finite at step {step}; parameters, not recorded at every step, may have been first."
-        return Origin(step, None, name, "", text)
+        return Onset(step, None, name, "", text)
     modules = [each.path for each in sorted(digest.segments[-1].modules, key=lambda module: not module.leaf)]
     paths, states = digest.select("activation_std", modules)
     bad = [path for path, at in zip(paths, states["nonfinite_at"], strict=True) if at == step]
     if bad:
         text = f"The output of {bad[0]} was not finite at step {step}, and so was the loss; all parameters were finite."
-        return Origin(step, "forward", "activation_std", bad[0], text)
+        return Onset(step, "forward", "activation_std", bad[0], text)
     text = f"The loss was not finite at step {step} while all parameters were still finite."
     if followed:
         text += f" Its backward pass spoilt {len(followed)} gradients, those of {followed[-1]} to {followed[0]}."
-    return Origin(step, "forward", name, "", text)
+    return Onset(step, "forward", name, "", text)
 
 
-def _backward(digest: Digest, loss: Loss | None, step: int, paths: list[str], observed: int) -> Origin:
+def _backward(digest: Digest, loss: Loss | None, step: int, paths: list[str], observed: int) -> Onset:
     culprit = paths[-1]
     text = f"At step {step} the gradients of {len(paths)} of {observed} parameters were not finite"
     if loss is not None and (is_dense(loss.state) or loss.state["first_step"] == step):
         text += f" although the loss was; {culprit} is the one closest to the loss."
-        return Origin(step, "backward", "grad_norm", culprit, text)
+        return Onset(step, "backward", "grad_norm", culprit, text)
     text += f"; {culprit} is the one closest to the loss. Whether the loss was finite is not known: not observed."
-    return Origin(step, None, "grad_norm", culprit, text)
+    return Onset(step, None, "grad_norm", culprit, text)
 
 
 def _aftermath(digest: Digest, loss: Loss | None) -> tuple[bool, bool]:
@@ -193,29 +228,21 @@ def _aftermath(digest: Digest, loss: Loss | None) -> tuple[bool, bool]:
     return not active, skipped
 
 
-def _evidence(digest: Digest, loss: Loss | None, origin: Origin) -> tuple[Evidence, ...]:
+def _evidence(digest: Digest, loss: Loss | None, onset: Onset) -> tuple[Evidence, ...]:
     """The number that was not finite, then what is known of the time before it."""
-    first = (
-        loss.state if loss is not None and origin.metric == loss.name else state_of(digest, origin.metric, origin.path)
-    )
-    value = nan if first is None or first["nonfinite_at"] != origin.step else float(first["nonfinite"])
-    found = [Evidence(origin.metric, origin.path, origin.step, value)]
+    first = loss.state if loss is not None and onset.metric == loss.name else state_of(digest, onset.metric, onset.path)
+    value = nan if first is None or first["nonfinite_at"] != onset.step else float(first["nonfinite"])
+    found = [Evidence(onset.metric, onset.path, onset.step, value)]
     if loss is not None and np.isfinite(loss.state["first"]):
         found.append(Evidence(loss.name, "", int(loss.state["first_step"]), float(loss.state["first"])))
-    state = state_of(digest, "grad_norm", origin.path) if origin.path else None
+    state = state_of(digest, "grad_norm", onset.path) if onset.path else None
     if state is not None and np.isfinite(state["first"]):
-        found.append(Evidence("grad_norm", origin.path, int(state["first_step"]), float(state["first"])))
+        found.append(Evidence("grad_norm", onset.path, int(state["first_step"]), float(state["first"])))
     return tuple(found)
 
 
-def _ruled_out(origin: Origin) -> tuple[str, ...]:
-    if origin.phase == "forward":
-        return ("Not the backward pass or the optimizer: every parameter was finite before this step.",)
-    if origin.phase == "backward":
-        return ("Not the data or the forward pass: the loss of this step was finite.",)
-    if origin.phase == "update":
-        return ("Not the gradient: it was finite at this step.",)
-    return ()
+def _advice(phase: Phase | None, origin: Origin | None) -> tuple[str, ...]:
+    return OVERFLOW if origin is not None and origin.kind == "overflow" else ADVICE[phase]
 
 
 class EveryUpdateSkipped(Rule):
@@ -247,13 +274,15 @@ class EveryUpdateSkipped(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, at the parameter closest to the loss."""
-        paths, states = digest.select("grad_norm", [each.path for each in digest.parameters if each.trainable])
-        for path, state in zip(reversed(paths), states[::-1], strict=True):
-            update = state_of(digest, "update_norm", path)
-            lasting = len(finite_tail(state["recent_mean"][-1:], 1)) == 0
-            if not lasting or state["rows"] - state["finite"] < SKIPPED_ROWS:
-                continue
-            if update is not None and update["zero_rows"] >= SKIPPED_ROWS:
+        paths = trainable(digest).paths
+        rows, finite = (digest.take(name, "grad_norm", paths) for name in ("rows", "finite"))
+        if not (rows - finite >= SKIPPED_ROWS).any():
+            return
+        lasting = np.isnan(digest.take("recent_mean", "grad_norm", paths)[:, -1]) & (rows - finite >= SKIPPED_ROWS)
+        for number in np.flatnonzero(lasting)[::-1].tolist():
+            path = paths[number]
+            update, state = state_of(digest, "update_norm", path), state_of(digest, "grad_norm", path)
+            if update is not None and state is not None and update["zero_rows"] >= SKIPPED_ROWS:
                 begin = int(update["zeros_from"])
                 yield Finding(
                     self.code,
@@ -306,13 +335,13 @@ class LossSpike(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
         loss, audit = training_loss(digest), digest.audit
-        if loss is None or audit is None or audit.expected is None or audit.reduction != "mean" or is_broken(digest):
+        if loss is None or audit is None or audit.expected is None or audit.reduction != "mean":
             return
         first, uninformed = float(loss.state["first"]), audit.expected
         bound = SPIKE * max(first, uninformed)
         peak, step = float(loss.state["maximum"]), int(loss.state["maximum_at"])
         means = finite_tail(loss.state["recent_mean"], 2)
-        if not bound > 0 or not peak >= bound:
+        if not bound > 0 or not peak >= bound or is_broken(digest):
             return
         recovered = bool(means[-1] < BETTER * min(first, uninformed))
         if not recovered and (len(means) < 2 or means.min() < BETTER * uninformed):

@@ -3,7 +3,7 @@
 Knows which rules there are and the order of their findings, nothing of what they look for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from auscult.core.digest import Digest
 from auscult.core.finding import Finding
@@ -45,5 +45,9 @@ def judge(closed: Digest, now: Digest, rules: Sequence[Rule] = RULES) -> list[Fi
         now: The same with the rows since; what exact rules look at.
         rules: Those to ask.
     """
-    findings = [finding for rule in rules for finding in rule.check(now if rule.exact else closed)]
+    return worst_first(finding for rule in rules for finding in rule.check(now if rule.exact else closed))
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings in the order in which they are shown; those of one rank stay as they are."""
     return sorted(findings, key=lambda finding: finding.rank)

@@ -14,6 +14,21 @@ ZERO_ROWS = 8
 """Rows after which a streak of exact zeros counts. Fewer are usual: a branch behind a zero initialisation has no
 gradient until the zero has moved, and a warm-up that starts at 0 makes a first update of 0."""
 
+EXACT_METRICS = frozenset(
+    {
+        "grad_norm",
+        "param_norm",
+        "update_norm",
+        "lr",
+        "activation_std",
+        "param_mean",
+        "param_std",
+        "update_mean",
+        "update_std",
+    }
+)
+"""Metrics that exact rules may look at, besides the training loss."""
+
 
 class Rule(ABC):
     """One way in which a training run goes wrong.
@@ -23,11 +38,11 @@ class Rule(ABC):
     Attributes:
         code: A letter for the family and three digits; never reused.
         name: Kebab-case.
-        exact: Whether the rule rests on invariants alone and is asked at every row. Such a rule may look only at what
-            stays
-            as it is while no channel becomes or ceases to be non-finite or zero: first values and steps, non-finite
-            steps, streaks of zeros and counts of rows up to `ZERO_ROWS`, facts of the segment, the audit. Any other
-            rule is asked once per closed block.
+        exact: Whether the rule rests on invariants alone and is asked at every row. Such a rule may look only at
+            channels of `EXACT_METRICS` and the training loss, and only at what stays as it is while none of them
+            becomes or ceases to be non-finite, zero or unobserved: first values and steps, non-finite steps, streaks of
+            zeros and counts of rows up to `ZERO_ROWS`, facts of the segment, the audit. Once it has found something it
+            may also say what changes with every block. Any other rule is asked once per closed block.
     """
 
     code: ClassVar[str]

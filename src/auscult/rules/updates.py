@@ -3,7 +3,7 @@
 Know what was really applied to the parameters, not what the optimizer meant to do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Parameter
 from auscult.rules.channels import (
+    Group,
     common_module,
     finite_tail,
     is_broken,
@@ -21,6 +22,7 @@ from auscult.rules.channels import (
     lr_of,
     median_over_parameters,
     recent_start,
+    roster,
     state_of,
     trainable,
     training_loss,
@@ -86,9 +88,11 @@ class LrTooHigh(Rule):
         parameters, ratios = update_ratios(digest)
         if not parameters:
             return
+        broken = is_broken(digest)
+        if not broken and not (ratios[:, -1:] >= HIGH).any() and not np.isnan(ratios[:, -1]).all():
+            return
         state = state_of(digest, "update_norm", parameters[0].path)
         medians = median_over_parameters(ratios)
-        broken = is_broken(digest)
         found = _largest(digest, parameters) if broken else _lasting(state, medians)
         if found is None:
             return
@@ -187,10 +191,10 @@ class LrTooLow(Rule):
         """At most one finding, for the whole run."""
         yield from self._zero(digest)
         parameters, ratios = update_ratios(digest)
-        if not parameters or _lr_is_moving(digest, parameters):
+        if not parameters:
             return
-        largest = np.fmax.reduce(ratios, axis=0)[-LOW_BLOCKS:]
-        if not (largest < LOW).all():
+        largest = np.fmax.reduce(ratios[:, -LOW_BLOCKS:], axis=0)
+        if not (largest < LOW).all() or _lr_is_moving(digest, parameters):
             return
         state = state_of(digest, "update_norm", parameters[0].path)
         ratio = 10 ** float(np.median(median_over_parameters(ratios)[-LOW_BLOCKS:]))
@@ -274,8 +278,13 @@ class ParameterNeverUpdated(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, at the parameter or at the module that holds all of them."""
-        held = [each for each in trainable(digest) if each.group is not None]
-        stuck = [each for each in held if _never_moved(digest, each) and _had_gradient(digest, each.path, ZERO_ROWS)]
+        held = roster(digest).held
+        rows, zeros = (digest.take(name, "update_norm", held.paths) for name in ("rows", "zeros"))
+        still = np.flatnonzero(rows == zeros).tolist()
+        candidates = (held[number] for number in still)
+        stuck = [
+            each for each in candidates if _never_moved(digest, each) and _had_gradient(digest, each.path, ZERO_ROWS)
+        ]
         real = [each for each in stuck if not _rounding_explains(digest, each)]
         if real:
             total = sum(each.size for each in trainable(digest))
@@ -310,11 +319,12 @@ class ParameterNeverUpdated(Rule):
             confidence=0.5 if severity == "info" else 1.0,
         )
 
-    def _without_gradient(self, digest: Digest, held: list[Parameter]) -> Iterator[Finding]:
-        paths, states = digest.select("grad_norm", [each.path for each in held])
-        missing = [each.path for each in held if each.path not in set(paths)]
-        if not missing or not (states["rows"] >= ZERO_ROWS).any():
+    def _without_gradient(self, digest: Digest, held: Group) -> Iterator[Finding]:
+        rows = digest.take("rows", "grad_norm", held.paths)
+        if rows.all() or not (rows >= ZERO_ROWS).any():
             return
+        missing = [path for path, count in zip(held.paths, rows.tolist()) if not count]
+        paths, states = digest.select("grad_norm", held.paths)
         step = int(states["first_step"].min())
         yield Finding(
             self.code,
@@ -397,7 +407,7 @@ class ParameterInNoOptimizer(Rule):
         )
 
 
-def _severity_left_out(everything: list[Parameter], left_out: list[Parameter]) -> Severity:
+def _severity_left_out(everything: Sequence[Parameter], left_out: list[Parameter]) -> Severity:
     held = [each for each in everything if each.group is not None]
     if not held:
         return "critical"

@@ -6,6 +6,7 @@ nothing of what the payloads mean.
 
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -52,8 +53,14 @@ class Frames:
 
 def encode_frame(payload: bytes) -> bytes:
     """A payload with its header in front."""
-    length = _LENGTH.pack(len(payload))
-    return b"%b%b%b%b" % (length, _LENGTH.pack(crc32(length)), _LENGTH.pack(crc32(payload)), payload)
+    return encode_frames([payload])
+
+
+def encode_frames(payloads: Sequence[bytes]) -> bytes:
+    """Payloads of one length, each with its header in front."""
+    length = _LENGTH.pack(len(payloads[0]))
+    head = length + _LENGTH.pack(crc32(length))
+    return b"".join([part for payload in payloads for part in (head, _LENGTH.pack(crc32(payload)), payload)])
 
 
 def scan_frames(file: BinaryIO, path: Path, lead: int = 0) -> Frames:

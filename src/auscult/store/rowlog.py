@@ -12,14 +12,14 @@ from auscult.core.catalogue import unit_of
 from auscult.core.digest import BLOCK_STEPS, Block
 from auscult.core.errors import SetupError
 from auscult.core.metric import Stream
-from auscult.core.sink import Channel, Record, Values, empty_row, row_dtype
+from auscult.core.sink import Channel, Rows, Values, empty_rows, row_dtype
 from auscult.store.blocks import COARSE_STEPS, coarsen_blocks, digest_name, empty_values, encode_block
 from auscult.store.frames import scan_frames
 from auscult.store.layout import require_same_run
 from auscult.store.lines import encode_line
 from auscult.store.log import AppendLog
 from auscult.store.sealer import Sealer, Shelf
-from auscult.store.tails import TAIL_ROWS, encode_row, list_tails, read_tail, tail_name
+from auscult.store.tails import TAIL_ROWS, encode_rows, list_tails, read_tail, tail_name
 from auscult.store.tiles import list_tiles, read_manifest
 
 
@@ -56,7 +56,7 @@ class RowLog:
         self._sealer = sealer
         self._run_id = run_id
         self._shelf = Shelf(directory, stream, run_id)
-        self._placed: tuple[Channel, ...] | None = None  # the columns of the last record
+        self._placed: tuple[Channel, ...] | None = None  # the columns of the last rows
         self._positions: NDArray[np.intp] | None = None  # where they belong; None: where they stand
         self._window: list[Block] = []
         self._coarse: AppendLog | None = None
@@ -65,24 +65,30 @@ class RowLog:
         self.ordinal, self._first, self._tail = self._open_tail()
         self._digest = _reopen(directory / digest_name(BLOCK_STEPS))
 
-    def append(self, record: Record) -> None:
-        """Write one row.
+    def append(self, rows: Rows) -> None:
+        """Write rows, as many at once as the tail has room for.
 
         Raises:
-            SetupError: if its step is not later than the last one's.
-            OSError: if it could not be written; nothing of it is in the file then.
+            SetupError: if a step is not later than the one before; nothing is written then.
+            OSError: if not all could be written; `ordinal` counts those that were.
         """
-        if record.step <= self.last_step:
-            raise SetupError(
-                f"Expected `record.step` of {self._stream} to be greater than {self.last_step}, but got {record.step}. "
-                "A stream takes one row a step, in order."
-            )
-        values = self._arrange(record)
-        if self.ordinal - self._first == TAIL_ROWS:
-            self._rotate()
-        self._tail.append(encode_row(self.ordinal, record.step, values))
-        self.ordinal += 1
-        self.last_step = record.step
+        steps = rows.steps.tolist()
+        for before, step in zip([self.last_step, *steps], steps, strict=False):
+            if step <= before:
+                raise SetupError(
+                    f"Expected `record.step` of {self._stream} to be greater than {before}, but got {step}. "
+                    "A stream takes one row a step, in order."
+                )
+        values = self._arrange(rows)
+        begin = 0
+        while begin < len(steps):
+            if self.ordinal - self._first == TAIL_ROWS:
+                self._rotate()
+            end = begin + TAIL_ROWS - (self.ordinal - self._first)
+            self._tail.append(encode_rows(self.ordinal, steps[begin:end], values[begin:end]))
+            self.ordinal += len(steps[begin:end])
+            self.last_step = steps[begin:end][-1]
+            begin = end
 
     def append_block(self, segment: int, block: Block, complete_from: int) -> None:
         """Write one closed block; with the first of the next 1,024 steps, the coarse block of the last ones is due.
@@ -133,22 +139,22 @@ class RowLog:
             self._coarse = _reopen(self._directory / digest_name(COARSE_STEPS))
         self._coarse.append(encode_block(segment, coarsen_blocks(blocks)))
 
-    def _arrange(self, record: Record) -> Values:
-        """The values of a record at their places."""
-        if record.channels is not self._placed:
-            self._positions = self._place(record.channels)
-            self._placed = record.channels
-        if len(record.values) != len(record.channels):
+    def _arrange(self, rows: Rows) -> Values:
+        """The values of rows at their places, `(R, C)`."""
+        if rows.channels is not self._placed:
+            self._positions = self._place(rows.channels)
+            self._placed = rows.channels
+        if rows.values.shape[1] != len(rows.channels):
             raise SetupError(
-                f"Expected `record.values` of {self._stream} to hold {len(record.channels)} values, one per channel, "
-                f"but got {len(record.values)}."
+                f"Expected `record.values` of {self._stream} to hold {len(rows.channels)} values, one per channel, "
+                f"but got {rows.values.shape[1]}."
             )
-        values: Values = np.ascontiguousarray(record.values, self._dtype)
+        values: Values = np.ascontiguousarray(rows.values, self._dtype)
         if self._positions is None:
             return values
-        row = empty_row(self._stream, len(self._index))
-        row[self._positions] = values
-        return row
+        table = empty_rows(self._stream, len(values), len(self._index))
+        table[:, self._positions] = values
+        return table
 
     def _arrange_block(self, block: Block) -> Block:
         positions = self._place(block.channels)

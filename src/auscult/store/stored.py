@@ -3,6 +3,7 @@
 What a resumed run made obsolete is left out here. Knows nothing of the other streams.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -127,7 +128,9 @@ class StoredStream:
                 for piece in self._load():
                     keep = piece.current & (piece.ordinals >= done) & (piece.steps >= start) & (piece.steps < stop)
                     values = self._read(piece, stored, whole) if keep.any() else None
-                    if values is not None:
+                    if values is not None and keep.all():
+                        yield piece.steps, values
+                    elif values is not None:
                         yield piece.steps[keep], values[:, keep]
                     done = max(done, int(piece.ordinals[-1]) + 1)
                 return
@@ -250,7 +253,8 @@ class StoredStream:
         """Blocks before the last one known that have rows but are not known, summed up from their rows."""
         steps = np.concatenate([np.empty(0, np.int64), *(some for some, _ in self.columns([], NEVER_STEP))])
         starts = np.unique(steps // BLOCK_STEPS * BLOCK_STEPS).tolist()
-        missing = [start for start in starts if start < max(known) and start not in known and wanted(start)]
+        last = max(known)
+        missing = [start for start in starts if start < last and start not in known and wanted(start)]
         for _, group in groupby(missing, lambda start: start // (TAIL_ROWS * MERGE_COUNT)):
             near = list(group)
             at, rows = self.rows(near[0], near[-1] + BLOCK_STEPS)
@@ -266,6 +270,7 @@ class StoredStream:
         if not path.exists():
             return []
         blocks: dict[int, Block] = {}
+        widths: dict[int, tuple[Channel, ...]] = {}  # one object for all blocks that have the same channels
         with path.open("rb", buffering=0) as file:
             found, damage = scan_blocks(file, path)
             for message in damage:
@@ -277,9 +282,10 @@ class StoredStream:
                 except StoreError as error:
                     self._damage.report(str(error))
                     continue
-                positions = [position for position in self._positions if position < len(values)]
-                kept = values if len(positions) == len(values) else values[positions]
-                blocks[start] = Block(self._stream, start, stop, self.channels[: len(positions)], kept)
+                count = bisect_left(self._positions, len(values))
+                kept = values if count == len(values) else values[self._positions[:count]]
+                channels = widths.setdefault(count, self.channels[:count])
+                blocks[start] = Block(self._stream, start, stop, channels, kept)
         return [blocks[start] for start in sorted(blocks)]
 
     def _is_current(self, block: BlockFrame) -> bool:

@@ -6,6 +6,7 @@ whose stream has grown. Knows nothing of channels' names.
 
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from auscult.core.errors import StoreError
 from auscult.core.metric import Stream
 from auscult.core.sink import Values, empty_row, row_dtype
-from auscult.store.frames import encode_frame, read_payload, scan_frames
+from auscult.store.frames import encode_frames, read_payload, scan_frames
 
 TAIL_ROWS = 256
 _ROW = struct.Struct("<Qq")
@@ -57,9 +58,16 @@ def list_tails(names: list[str]) -> list[int]:
     return sorted(int(match[1]) for match in map(_NAME.fullmatch, names) if match)
 
 
-def encode_row(ordinal: int, step: int, values: Values) -> bytes:
-    """One row as a frame."""
-    return encode_frame(_ROW.pack(ordinal, step) + values.tobytes())
+def encode_rows(ordinal: int, steps: Sequence[int], values: Values) -> bytes:
+    """Consecutive rows as frames.
+
+    Args:
+        ordinal: Of the first.
+        steps: R steps.
+        values: `(R, C)`.
+    """
+    rows = zip(steps, values, strict=True)
+    return encode_frames([_ROW.pack(ordinal + number, step) + row.tobytes() for number, (step, row) in enumerate(rows)])
 
 
 def read_tail(path: Path, stream: Stream) -> Tail:

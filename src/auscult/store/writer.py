@@ -1,6 +1,6 @@
 """StoreWriter: writes a run to disk while it trains.
 
-A row costs one write to the end of a file; everything slower happens on the sealer's thread. Knows nothing of how
+Rows cost one write to the end of a file; everything slower happens on the sealer's thread. Knows nothing of how
 rows are read back.
 """
 
@@ -17,7 +17,7 @@ from auscult.core.errors import SetupError, StoreError
 from auscult.core.finding import Finding
 from auscult.core.metric import Stream
 from auscult.core.run import RunInfo, Segment
-from auscult.core.sink import Channel, Record
+from auscult.core.sink import Channel, Record, Rows
 from auscult.store.damage import readable
 from auscult.store.details import write_detail
 from auscult.store.layout import (
@@ -127,23 +127,30 @@ class StoreWriter:
             log.begin_segment(segment.step)
 
     def write(self, record: Record) -> None:
-        """Append one row; it survives the death of the process.
+        """Append one row; see `write_rows`."""
+        self.write_rows(Rows.of(record))
+
+    def write_rows(self, rows: Rows) -> None:
+        """Append rows of one stream; they survive the death of the process.
 
         Raises:
-            SetupError: if its step is not later than that of the row before.
-            OSError: if it could not be written, in which case nothing of it was.
-            SealingError: if it was written, but the sealing of earlier rows has failed since the last call. Those rows
-                stay in their tails, and sealing is tried again.
+            SetupError: if a step is not later than that of the row before.
+            OSError: if one could not be written, in which case neither it nor those behind it were.
+            SealingError: if they were written, but the sealing of earlier rows has failed since the last call. Those
+                rows stay in their tails, and sealing is tried again.
         """
         if not self._mine():
             return
+        log = self._streams.get(rows.stream)
+        before = 0 if log is None else log.ordinal
         try:
-            log = self._streams.get(record.stream) or self._open(record.stream, [])
-            log.append(record)
+            log = log or self._open(rows.stream, [])
+            before = log.ordinal
+            log.append(rows)
         except OSError:
-            self._lose(record)
+            self._lose(rows, 0 if log is None else log.ordinal - before)
             raise
-        if record.stream in self._losses:
+        if rows.stream in self._losses:
             with suppress(OSError):  # it is tried again
                 self._tell_losses()
         if self._sealer.error is not None:
@@ -209,10 +216,11 @@ class StoreWriter:
             log.sync()
         return {stream: log.ordinal for stream, log in self._streams.items()}
 
-    def _lose(self, record: Record) -> None:
-        """A row could not be written."""
-        known = self._losses.get(record.stream, Loss(0, record.step, record.step))
-        self._losses[record.stream] = replace(known, rows=known.rows + 1, last_step=record.step)
+    def _lose(self, rows: Rows, written: int) -> None:
+        """Rows could not be written, but for the first of them."""
+        lost = rows.steps[written:].tolist()
+        known = self._losses.get(rows.stream, Loss(0, lost[0], lost[0]))
+        self._losses[rows.stream] = replace(known, rows=known.rows + len(lost), last_step=lost[-1])
 
     def _tell_losses(self) -> None:
         for stream, loss in tuple(self._losses.items()):

@@ -1,0 +1,1 @@
+"""The gallery: a page for every case of the clinic, with its picture, its sound and its diagnosis."""

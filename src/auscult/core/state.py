@@ -1,0 +1,198 @@
+"""State: what a digest holds of each channel, and how blocks are added to it.
+
+Knows nothing of channels' names.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+EARLY_BLOCKS = 4
+RECENT_BLOCKS = 16
+NEVER = np.uint16(0xFFFF)
+
+COUNTS = {"rows": "count", "finite": "finite", "zeros": "zeros"}
+"""Fields of a state that add up a field of the blocks; in both they lie side by side, in this order."""
+
+RINGS = {"recent_minimum": "minimum", "recent_maximum": "maximum", "recent_mean": "mean", "recent": "log_median"}
+"""Fields of a state that keep a field of the last blocks; likewise."""
+
+STATE = np.dtype(
+    [
+        ("rows", "<i8"),  # rows observed
+        ("finite", "<i8"),
+        ("zeros", "<i8"),
+        ("zero_rows", "<i8"),  # rows in the streak of exact zeros that lasts until now
+        ("zeros_from", "<i8"),  # step at which it began; -1 if there is none
+        ("nonfinite_at", "<i8"),  # first non-finite step; -1 if there is none
+        ("nonfinite_last", "<i8"),  # last non-finite step; -1
+        ("first_step", "<i8"),  # first observed step; -1
+        ("last_step", "<i8"),  # last observed step; -1
+        ("maximum_at", "<i8"),  # step of the largest |value|; -1
+        ("first", "<f8"),
+        ("last", "<f8"),
+        ("minimum", "<f8"),
+        ("maximum", "<f8"),
+        ("nonfinite", "<f8"),  # first non-finite value; 0 if there is none
+        ("blocks", "<i8"),  # blocks with at least one value
+        ("early", "<f8", (EARLY_BLOCKS,)),  # log_median of the first blocks, NaN-padded: the run's own baseline
+        ("recent_minimum", "<f8", (RECENT_BLOCKS,)),  # of the last blocks, newest last, NaN-padded in front
+        ("recent_maximum", "<f8", (RECENT_BLOCKS,)),
+        ("recent_mean", "<f8", (RECENT_BLOCKS,)),
+        ("recent", "<f8", (RECENT_BLOCKS,)),  # log_median, likewise
+    ]
+)
+"""What a digest holds per channel, whatever the length of the run."""
+
+
+def _unseen() -> NDArray[np.void]:
+    """What a digest holds of a channel that was never observed, shape `()`."""
+    state = np.zeros((), STATE)
+    for name in ("zeros_from", "nonfinite_at", "nonfinite_last", "first_step", "last_step", "maximum_at"):
+        state[name] = -1
+    for name in ("first", "last", "minimum", "maximum", "early", *RINGS):
+        state[name] = np.nan
+    return state
+
+
+UNSEEN = _unseen()
+"""The state of a channel that was never observed, shape `()`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Where some channels are among others: their positions `(K,)`, as a slice as well where they follow each other."""
+
+    positions: NDArray[np.intp]
+    together: slice | None
+
+    @classmethod
+    def at(cls, positions: NDArray[np.intp]) -> "Places":
+        """The places at some positions."""
+        follow = len(positions) > 0 and bool((np.diff(positions) == 1).all())
+        return cls(positions, slice(int(positions[0]), int(positions[-1]) + 1) if follow else None)
+
+    def some(self, chosen: NDArray[np.bool_]) -> "Places":
+        """Those of them that are chosen `(K,)`."""
+        return Places(self.positions[chosen], None)
+
+
+def add_blocks(state: NDArray[np.void], places: Places, blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
+    """Add blocks to the states of some channels, in place.
+
+    Args:
+        state: Structured array `(C,)` of dtype `STATE`, contiguous.
+        places: Where in it K channels are.
+        blocks: Their blocks, a structured array `(B, K)` of dtype `auscult.core.digest.BLOCK`, in order, contiguous.
+        starts: The first step of each block, `(B,)`.
+    """
+    used = blocks["count"] > 0
+    if used.all():
+        _add_used(state, places, blocks, starts)
+    elif len(blocks) == 1:
+        idle = places.positions[~used[0]]
+        kept = state[idle]
+        _add_used(state, places, blocks, starts)
+        state[idle] = kept
+    else:
+        always: NDArray[np.bool_] = np.logical_and.reduce(used, axis=0)
+        if always.any():
+            _add_used(state, places.some(always), blocks[:, always], starts)
+        for number in range(len(blocks)):
+            some = used[number] & ~always
+            if some.any():
+                _add_used(state, places.some(some), blocks[number : number + 1, some], starts[number : number + 1])
+
+
+def _add_used(state: NDArray[np.void], places: Places, blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
+    """Likewise, where each block has at least one value of each channel."""
+    if places.together is not None:
+        _advance(state[places.together], blocks, starts)
+    else:
+        some = state[places.positions]
+        _advance(some, blocks, starts)
+        state[places.positions] = some
+
+
+def _advance(state: NDArray[np.void], blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
+    """Change states `(K,)` into what they are after blocks `(B, K)`."""
+    last = blocks[-1]
+    _advance_zeros(state, blocks, starts)
+    _advance_extremes(state, blocks, starts)
+    bad = blocks["nonfinite_at"] != NEVER
+    if bad.any():
+        _advance_nonfinite(state, blocks, starts, bad)
+    opening = state["rows"] == 0
+    if opening.any():
+        state["first_step"] = np.where(opening, starts[0] + blocks["first_at"][0], state["first_step"])
+        state["first"] = np.where(opening, blocks["first"][0], state["first"])
+    state["last_step"] = starts[-1] + last["last_at"]
+    state["last"] = last["last"]
+    _adjacent(state, COUNTS)[:] += _adjacent(blocks, COUNTS.values()).sum(0, np.int64)
+    before = state["blocks"]
+    if before.min(initial=EARLY_BLOCKS) < EARLY_BLOCKS:
+        for number, medians in enumerate(blocks["log_median"][:EARLY_BLOCKS]):
+            some = np.flatnonzero(before + number < EARLY_BLOCKS)
+            state["early"][some, before[some] + number] = medians[some]
+    before += len(blocks)
+    rings, kept = _adjacent(state, RINGS), _adjacent(blocks, RINGS.values())[-RECENT_BLOCKS:]
+    rings[..., : -len(kept)] = rings[..., len(kept) :]
+    rings[..., -len(kept) :] = np.moveaxis(kept, 0, -1)
+
+
+def _adjacent(records: NDArray[np.void], names: Iterable[str]) -> NDArray[Any]:
+    """Fields of one type that lie side by side in a contiguous array, as one view whose next axis counts them."""
+    several = list(names)
+    kind, offset = (records.dtype.fields or {})[several[0]][:2]
+    element, inner = kind.base, kind.shape
+    strides = (*records.strides, kind.itemsize, *(element.itemsize for _ in inner))
+    return np.ndarray((*records.shape, len(several), *inner), element, records, offset, strides)
+
+
+def _advance_zeros(state: NDArray[np.void], blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
+    """The streaks of exact zeros that last until now."""
+    tails = blocks["zero_tail"]
+    if not tails[-1].any():
+        state["zeros_from"], state["zero_rows"] = -1, 0
+        return
+    broken = blocks["zeros"] != blocks["count"]
+    order = np.arange(len(blocks))[:, None]
+    breaker = np.where(broken, order, -1).max(0)  # the last block with a row that is not 0
+    counted = (order >= breaker) & (tails > 0)
+    rows = np.where(counted, tails, 0).sum(0, np.int64)
+    begin = np.where(counted, starts[:, None] + blocks["zeros_from"], np.iinfo(np.int64).max).min(0)
+    going_on = (breaker < 0) & (state["zeros_from"] >= 0)
+    zero = tails[-1] > 0
+    state["zeros_from"] = np.where(zero, np.where(going_on, state["zeros_from"], begin), -1)
+    state["zero_rows"] = np.where(zero, rows + np.where(going_on, state["zero_rows"], 0), 0)
+
+
+def _advance_extremes(state: NDArray[np.void], blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
+    """Smallest, largest, and where the largest in size was first reached."""
+    sizes = np.fmax(np.abs(blocks["minimum"]), np.abs(blocks["maximum"]))
+    sizes = np.where(np.isnan(sizes), np.float32(-1), sizes)
+    top = sizes.argmax(0), np.arange(sizes.shape[1])
+    record = np.fmax(np.abs(state["minimum"]), np.abs(state["maximum"]))
+    larger = sizes[top] > np.where(np.isnan(record), -1.0, record)
+    if larger.any():
+        state["maximum_at"] = np.where(larger, starts[top[0]] + blocks["maximum_at"][top], state["maximum_at"])
+    state["minimum"] = np.fmin(state["minimum"], np.fmin.reduce(blocks["minimum"], axis=0))
+    state["maximum"] = np.fmax(state["maximum"], np.fmax.reduce(blocks["maximum"], axis=0))
+
+
+def _advance_nonfinite(
+    state: NDArray[np.void], blocks: NDArray[np.void], starts: NDArray[np.int64], bad: NDArray[np.bool_]
+) -> None:
+    """The first and the last row that was not finite."""
+    columns = np.arange(bad.shape[1])
+    first, last = bad.argmax(0), len(bad) - 1 - bad[::-1].argmax(0)
+    hit = bad.any(0)
+    new = hit & (state["nonfinite_at"] < 0)
+    at = starts[first] + blocks["nonfinite_at"][first, columns]
+    state["nonfinite_at"] = np.where(new, at, state["nonfinite_at"])
+    state["nonfinite"] = np.where(new, blocks["nonfinite"][first, columns], state["nonfinite"])
+    at = starts[last] + blocks["nonfinite_last"][last, columns]
+    state["nonfinite_last"] = np.where(hit, at, state["nonfinite_last"])

@@ -1,0 +1,81 @@
+"""Holdings: which parameters each optimizer holds, and at which learning rates."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from weakref import ref
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from auscult.core.sink import Channel
+from auscult.metrics.ledger import Ledger
+from auscult.metrics.parameters import Places, group_path
+
+
+class Holdings:
+    """Looks anew whenever it is asked, because groups come and parameters are replaced while training goes on.
+
+    Args:
+        optimizers: The optimizers by name.
+        ledger: What knows the positions of parameters.
+        model: The model.
+        tensors: The ledger's parameters, in its order.
+    """
+
+    def __init__(
+        self,
+        optimizers: Mapping[str, Optimizer],
+        ledger: Ledger,
+        model: nn.Module,
+        tensors: Sequence[nn.Parameter],
+    ) -> None:
+        self._optimizers = dict(optimizers)
+        self._ledger = ledger
+        self._model = ref(model)
+        self._places = Places(model, tensors)
+        self._rates = {name: list[tuple[dict[str, Any], Channel]]() for name in optimizers}
+
+    def held(self, name: str) -> list[int]:
+        """Positions of the parameters that an optimizer holds."""
+        groups = self._optimizers[name].param_groups
+        return self._ledger.positions(tensor for group in groups for tensor in group["params"])
+
+    def still_in_model(self, name: str) -> list[int]:
+        """The same, without those that the model has no more."""
+        return self._places.still_there(self.held(name))
+
+    def shared(self) -> set[int]:
+        """Positions of the parameters that several optimizers hold."""
+        if len(self._optimizers) < 2:
+            return set()
+        held = Counter(position for name in self._optimizers for position in set(self.held(name)))
+        return {position for position, count in held.items() if count > 1}
+
+    def orphans(self) -> list[int]:
+        """Positions of the parameters that no optimizer holds."""
+        held = {position for name in self._optimizers for position in self.held(name)}
+        free = [position for position in self._ledger.everything() if position not in held]
+        model = self._model() if free else None
+        present = set(self._ledger.positions(model.parameters())) if model is not None else set[int]()
+        return [position for position in free if position in present]
+
+    def rates(self, name: str) -> Iterator[tuple[Channel, float]]:
+        """The learning rate of each group of an optimizer."""
+        groups, known = self._optimizers[name].param_groups, self._rates[name]
+        if len(known) != len(groups) or any(one is not other for (one, _), other in zip(known, groups)):
+            known[:] = [(group, Channel("lr", group_path(name, number))) for number, group in enumerate(groups)]
+        for group, channel in known:
+            rate = group.get("lr")
+            if isinstance(rate, (int, float, Tensor)):
+                yield channel, float(rate.detach() if isinstance(rate, Tensor) else rate)  # it may be learned itself
+
+
+def ends(tensors: Sequence[nn.Parameter], optimizers: Mapping[str, Optimizer]) -> list[nn.Parameter]:
+    """The first and the last trainable parameter of each optimizer: nearly every backward pass reaches one of them."""
+    known = {id(tensor) for tensor in tensors if tensor.requires_grad}
+    found: dict[int, nn.Parameter] = {}
+    for optimizer in optimizers.values():
+        held = [each for group in optimizer.param_groups for each in group["params"] if id(each) in known]
+        found.update({id(each): each for each in (*held[:1], *held[-1:])})
+    return list(found.values())

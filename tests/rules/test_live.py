@@ -1,0 +1,138 @@
+"""Row by row against the same rows judged together."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from auscult.core.digest import BLOCK_STEPS, Digest, block_start, digest_rows
+from auscult.core.run import Parameter, Segment
+from auscult.core.sink import NOT_OBSERVED_32, Channel, Record, Rows, Values
+from auscult.rules.live import LiveDiagnosis
+from auscult.rules.registry import RULES, judge
+from auscult.rules.rule import EXACT_METRICS
+
+PATHS = ("a", "b", "c")
+PARAMETERS = tuple(Parameter(path, (8, 8), "float32", True, "main") for path in PATHS)
+SEGMENT = Segment(0, 0.0, PARAMETERS)
+NORMS = tuple(Channel(metric, path) for metric in ("grad_norm", "param_norm", "update_norm") for path in PATHS)
+STEPS = (Channel("lr", "main"), Channel("clip_ratio", ""), Channel("skipped_updates", ""))
+
+
+def judged(tables: dict[str, tuple[tuple[Channel, ...], Values]], step: int) -> list:
+    """What the rules find in the rows up to a step, from nothing but `digest_rows`, `fold` and `judge`."""
+    digest = closed = Digest((SEGMENT,))
+    for start in range(0, step + 1, BLOCK_STEPS):
+        stop = min(start + BLOCK_STEPS, step + 1)
+        at = np.arange(start, stop)
+        digest = digest.fold(
+            *(digest_rows(name, columns, at, rows[at], stop) for name, (columns, rows) in tables.items())
+        )
+        closed = digest if stop == start + BLOCK_STEPS else closed
+    return judge(closed, digest)
+
+
+def records(tables: dict[str, tuple[tuple[Channel, ...], Values]], step: int) -> list[Record]:
+    return [Record(name, step, columns, rows[step]) for name, (columns, rows) in tables.items()]
+
+
+def watched(tables: dict[str, tuple[tuple[Channel, ...], Values]], steps: int) -> Iterator[tuple[int, LiveDiagnosis]]:
+    live = LiveDiagnosis((SEGMENT,))
+    for step in range(steps):
+        live.add(step, records(tables, step))
+        yield step, live
+
+
+def healthy(steps: int, seed: int = 0) -> dict[str, tuple[tuple[Channel, ...], Values]]:
+    random = np.random.default_rng(seed)
+    norms = np.repeat([[0.1, 4.0, 4e-3]], 3, axis=1).astype(np.float32) * np.exp(
+        0.1 * random.standard_normal((steps, 9))
+    )
+    return {
+        "steps": (STEPS, np.repeat(np.array([[1e-2, 0.5, 0.0]], np.float32), steps, axis=0)),
+        "norms": (NORMS, norms.astype(np.float32)),
+        "user": ((Channel("train/loss", ""),), np.linspace(2.0, 1.0, steps)[:, None]),
+    }
+
+
+@pytest.mark.parametrize("before", [0.0, "not observed", 1.0])
+@pytest.mark.parametrize("after", [np.nan, np.inf])
+def test_what_becomes_non_finite_is_said_at_that_step_whatever_it_was(before, after):
+    tables = healthy(40)
+    rows = tables["norms"][1]
+    if before == "not observed":
+        rows.view(np.uint32)[10:20, 0] = NOT_OBSERVED_32
+    else:
+        rows[10:20, 0] = before
+    rows[20, 0] = after
+    first = next(step for step, live in watched(tables, 40) if any(each.code == "L001" for each in live.findings))
+    assert first == 20
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_row_gives_what_all_rows_up_to_it_give(seed):
+    dice = np.random.default_rng(seed)
+    tables = healthy(200, seed)
+    for rows in (tables["norms"][1], tables["steps"][1], tables["user"][1]):
+        for _ in range(4):
+            begin, column = int(dice.integers(150)), int(dice.integers(rows.shape[1]))
+            rows[begin : begin + int(dice.choice([1, 3, 20, 200])), column] = dice.choice([0.0, np.nan, np.inf, 1e4])
+    if seed % 2:
+        gaps = dice.random(tables["norms"][1].shape) < 0.3
+        tables["norms"][1].view(np.uint32)[gaps] = NOT_OBSERVED_32
+    for step, live in watched(tables, 200):
+        assert live.findings == judged(tables, step), step
+
+
+def test_exact_rules_look_at_nothing_but_the_metrics_they_are_asked_again_for(training):
+    training.column("grad_norm", "layers.3.weight")[100:] = np.nan
+    training.column("update_norm", "layers.0.weight")[:] = 0.0
+    training.column("grad_norm", "layers.1.bias")[200:] = 0.0
+    few = [list(rule.check(training.digest())) for rule in RULES if rule.exact]
+    training.columns["clip_ratio", ""] = np.full(training.rows, np.nan)
+    training.columns["skipped_updates", ""] = np.zeros(training.rows)
+    training.columns["val/loss", ""] = np.full(training.rows, np.inf)
+    for metric in ("grad_std", "dead_fraction", "activation_grad_std"):
+        assert metric not in EXACT_METRICS
+        training.columns[metric, "layers.0.weight"] = np.full(training.rows, np.nan)
+    assert any(few) and few == [list(rule.check(training.digest())) for rule in RULES if rule.exact]
+
+
+def test_a_block_closes_as_one_and_the_last_short_one_with_the_run():
+    tables = healthy(100)
+    closed = []
+    live = LiveDiagnosis((SEGMENT,))
+    for step in range(100):
+        blocks, _ = live.add(
+            step, [Record(name, step, columns, rows[step]) for name, (columns, rows) in tables.items()]
+        )
+        closed += [(step, block.stream, block.start, block.stop) for block in blocks]
+    assert closed == [(63, name, 0, 64) for name in tables]
+    live.finish()
+    assert live.findings == judged(tables, 99) == [] and block_start(99) == 64
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_handed_over_together_are_judged_as_one_by_one(seed) -> None:
+    """Batches of any size, told by `steady` whether exact rules have to be asked at each row."""
+    random = np.random.default_rng(seed)
+    steps = 300
+    tables = healthy(steps, seed)
+    for _ in range(seed):
+        rows = tables["norms"][1]
+        begin = int(random.integers(steps))
+        rows[begin : begin + int(random.integers(1, 80)), random.integers(9)] = random.choice([0.0, np.nan, 1e6])
+    expected = [(step, list(live.findings)) for step, live in watched(tables, steps)]
+    live = LiveDiagnosis((SEGMENT,))
+    begin = steadies = 0
+    while begin < steps:
+        end = min(begin + int(random.integers(1, 100)), steps)
+        at = np.arange(begin, end)
+        batch = [Rows(name, at, columns, rows[begin:end]) for name, (columns, rows) in tables.items()]
+        steady = live.steady(batch)
+        steadies += steady
+        for step in range(begin, end):
+            live.add(step, records(tables, step), steady)
+            assert live.findings == expected[step][1], step
+        begin = end
+    assert steadies > 0 or seed > 0
