@@ -52,6 +52,11 @@ class Holdings:
         held = Counter(position for name in self._optimizers for position in set(self.held(name)))
         return {position for position, count in held.items() if count > 1}
 
+    def waiting_beside(self, name: str, updated: set[str], shared: set[int]) -> set[int]:
+        """Positions of the shared parameters that another optimizer will update, which has not done so yet."""
+        waiting = self._optimizers.keys() - updated - {name} if shared else set[str]()
+        return shared.intersection(position for each in waiting for position in self.held(each))
+
     def orphans(self) -> list[int]:
         """Positions of the parameters that no optimizer holds."""
         held = {position for name in self._optimizers for position in self.held(name)}

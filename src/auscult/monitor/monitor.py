@@ -52,19 +52,9 @@ from auscult.monitor.tracer import Tracer
 from auscult.store.reader import load
 from auscult.store.writer import IfExists, StoreWriter
 
-OVERHEAD, STEP_TIME, THROUGHPUT, RATIO, COEFFICIENT, SCALE, SKIPPED, CHANGED = (
-    Channel(name, "")
-    for name in (
-        "overhead_time",
-        "step_time",
-        "throughput",
-        "clip_ratio",
-        "clip_coefficient",
-        "loss_scale",
-        "skipped_updates",
-        "grad_changed",
-    )
-)
+OVERHEAD, STEP_TIME, THROUGHPUT = (Channel(name, "") for name in ("overhead_time", "step_time", "throughput"))
+RATIO, COEFFICIENT, CHANGED = (Channel(name, "") for name in ("clip_ratio", "clip_coefficient", "grad_changed"))
+SCALE, SKIPPED = (Channel(name, "") for name in ("loss_scale", "skipped_updates"))
 
 
 class Monitor:
@@ -444,7 +434,7 @@ class Monitor:
         with self._guard("measuring"):
             held = self._holdings.held(name)
             if self._draft.norms_taken:
-                later = self._waiting_beside(name)
+                later = self._holdings.waiting_beside(name, self._updated, self._shared)
                 now = [each for each in held if each not in later] if later else held
                 self._gauges.ledger.after(now, self._draft.sampled)
             self._settled.update(held)
@@ -537,11 +527,6 @@ class Monitor:
     def _reevaluating(self) -> bool:
         """Whether an optimizer is calling its closure again, within one update."""
         return any(each.reevaluating for each in self._hooks)
-
-    def _waiting_beside(self, name: str) -> set[int]:
-        """Positions of the shared parameters that an optimizer will update which has not made its update yet."""
-        waiting = self._optimizers.keys() - self._updated - {name} if self._shared else set[str]()
-        return self._shared.intersection(position for each in waiting for position in self._holdings.held(each))
 
     def _take_gradients(
         self, positions: Sequence[int], names: Iterable[str], shared: Mapping[int, float] | None = None

@@ -191,7 +191,7 @@ class Watched:
             if channel.metric in EXACT_METRICS or names_loss(channel.metric)
         ]
         self._few = few if len(few) <= FEW else None
-        self._positions: NDArray[np.intp] | slice = np.array(few) if len(few) < len(channels) else slice(None)
+        self._positions: NDArray[np.intp] | slice = np.array(few, np.intp) if len(few) < len(channels) else slice(None)
 
     def are_sound(self, values: Values, marks: bytes) -> bool:
         """Whether rows `(R, C)` hold nothing but finite numbers other than 0, as the row with these marks did."""
