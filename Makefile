@@ -1,8 +1,8 @@
 # Every target sets up its own environment: Python and make are all it needs.
 #   make demo     train a healthy and a diverging run, write report and sound
 #   make test     the test suite
-#   make check    formatting, lint, types, floor plan, tests: everything CI does
-#   make trials   many whole trainings of the clinic against outside oracles; about ten minutes
+#   make check    formatting, lint, types, floor plan, tests: with the trials everything CI does
+#   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
 #   make bench    what monitoring costs, measured on this machine
 #   make soak     a million steps of a tiny model: memory, files and size
 #   make reproduce NAMES=names.txt [LONG=--long]
