@@ -35,6 +35,7 @@ class Stage:
         output: Factor of the output weights.
         output_bias: Factor of the output biases.
         normalised: Whether the hidden layer is normalised over the batch.
+        lr: Learning rate of the first 100,000 steps, a tenth of it afterwards.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Stage:
     output: float = 0.01
     output_bias: float = 0.0
     normalised: bool = False
+    lr: float = 0.1
 
 
 STAGES = {
@@ -137,7 +139,7 @@ def train(
     """
     generator = torch.Generator().manual_seed(seed)
     model = Perceptron(len(names.characters), stage, generator)
-    plan = Plan(lr=0.1, steps=steps, every=None)
+    plan = Plan(lr=stage.lr, steps=steps, every=None)
     return train_network(
         model, names, generator, path, plan, config=asdict(stage), on_step=on_step, on_finding=on_finding
     )
