@@ -87,7 +87,7 @@ class Attributes:
     def _take(self, value: object, back: list[Back]) -> Iterable[object]:
         """How to put one object back, added to `back`; returns what it holds."""
         if isinstance(value, Tensor):
-            if value.device.type != "meta" and not hasattr(value, "to_local"):
+            if not value.is_meta and not hasattr(value, "to_local"):
                 self._count(value.numel() * value.element_size())
                 back.append(functools.partial(_refill_tensor, value, value.detach().clone(), value._version))
             return ()

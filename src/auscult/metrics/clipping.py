@@ -123,7 +123,7 @@ class _Listener:
 
     def stack(self, tensors: list[Tensor], *args: Any, **kwargs: Any) -> Tensor:
         stacked = torch.stack(tensors, *args, **kwargs)
-        if len(stacked) == len(self.marks) and stacked.device.type == "cpu":
+        if len(stacked) == len(self.marks) and stacked.is_cpu:
             self.norms = stacked
         return stacked
 

@@ -46,7 +46,7 @@ def count_elements(tensor: Tensor) -> Elements | None:
     if not flat.numel():
         return None
     wide = torch.float32 if flat.device.type == "mps" else torch.float64
-    chunks = flat.split(_CHUNK) if flat.device.type == "cpu" else (flat,)
+    chunks = flat.split(_CHUNK) if flat.is_cpu else (flat,)
     mean = torch.stack([chunk.sum(dtype=wide) for chunk in chunks]).sum() / flat.numel()
     deviations = torch.stack([(chunk.to(wide) - mean).square().sum() for chunk in chunks]).sum()
     zeros = torch.stack([(chunk == 0).sum() for chunk in chunks]).sum()
@@ -58,7 +58,7 @@ def count_elements(tensor: Tensor) -> Elements | None:
 def _prefixes(flat: Tensor) -> Tensor:
     """Number of elements by prefix, int64 `(2048,)`; adding 0 makes -0.0 the other zero."""
     codes = (((flat.float() + 0).view(torch.int32) >> _SHIFT) & (PREFIXES - 1)).long()
-    if flat.device.type == "cpu":
+    if flat.is_cpu:
         return torch.bincount(codes, minlength=PREFIXES)
     counts = torch.zeros(PREFIXES, dtype=torch.long, device=flat.device)  # bincount would wait for the device
     return counts.scatter_add_(0, codes, torch.ones_like(codes))

@@ -101,7 +101,7 @@ class Ledger:
         """Norms of this step's gradients that are not finite, by position, as far as the host knows them already."""
         flawed: dict[int, float] = {}
         for kind, positions, values in self._norms:
-            if kind == GRAD and (isinstance(values, np.ndarray) or values.device.type == "cpu"):
+            if kind == GRAD and (isinstance(values, np.ndarray) or values.is_cpu):
                 host = _to_host(values)
                 if not math.isfinite(host.sum()):  # of finite numbers only where their sum overflows as well
                     flawed.update({positions[each]: float(host[each]) for each in np.flatnonzero(~np.isfinite(host))})

@@ -22,7 +22,7 @@ _IS_WRAPPED = getattr(getattr(getattr(torch, "_C", None), "_functorch", None), "
 
 def measurable(tensor: Tensor) -> bool:
     """Whether the local data of a tensor are the whole tensor and have values (no meta tensors, no shards)."""
-    return tensor.device.type != "meta" and not hasattr(tensor, "to_local")
+    return not tensor.is_meta and not hasattr(tensor, "to_local")
 
 
 def is_transformed(tensor: Tensor) -> bool:
@@ -43,7 +43,7 @@ def norms(tensors: Sequence[Tensor]) -> Tensor:
     if not tensors:
         return torch.empty(0, dtype=torch.float64)
     dense = [as_real(each) for each in tensors]
-    if dense[0].device.type != "cpu":
+    if not dense[0].is_cpu:
         wide = torch.float32 if dense[0].device.type == "mps" else torch.float64
         return torch.stack([torch.linalg.vector_norm(each, dtype=wide) for each in dense])
     result = _float32_norms(dense)

@@ -68,7 +68,7 @@ class Pack:
 def fits(tensor: Tensor) -> bool:
     """Whether a tensor may have a place in a pack."""
     return (
-        tensor.device.type == "cpu"
+        tensor.is_cpu
         and tensor.dtype == torch.float32
         and tensor.layout == torch.strided
         and 0 < tensor.numel() <= LARGEST

@@ -65,7 +65,7 @@ def as_number(name: str, value: Any) -> Number:
         if isinstance(value, Tensor):
             if value.numel() != 1:
                 raise TypeError(f"a tensor of shape {tuple(value.shape)}")
-            return float(value.detach()) if value.device.type == "cpu" else value.detach().clone()
+            return float(value.item()) if value.is_cpu else value.detach().clone()
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise SetupError(

@@ -431,13 +431,13 @@ class Monitor:
 
     def _after_update(self, name: str) -> None:
         """Parameters are changed."""
-        with self._guard("measuring"):
-            held = self._holdings.held(name)
-            if self._draft.norms_taken:
-                later = self._holdings.waiting_beside(name, self._updated, self._shared)
-                now = [each for each in held if each not in later] if later else held
-                self._gauges.ledger.after(now, self._draft.sampled)
-            self._settled.update(held)
+        if self._draft.norms_taken or len(self._optimizers) > 1:
+            with self._guard("measuring"):
+                held = self._holdings.held(name)
+                self._settled.update(held)
+                if self._draft.norms_taken:
+                    later = self._holdings.waiting_beside(name, self._updated, self._shared)
+                    self._gauges.ledger.after([each for each in held if each not in later], self._draft.sampled)
         self._updated.add(name)
         if len(self._updated) == len(self._optimizers):
             self._finish_step()
