@@ -85,6 +85,7 @@ class Activations:
             _PausableHook(module, partial(self._on_forward, number)) for number, (_, module) in enumerate(leaves)
         ]
         self._off: set[int] = set()
+        self._left_alone = False
 
     def arm(self, armed: bool, examination: Examination | None, resting: bool) -> None:
         """Decide about the next passes.
@@ -104,6 +105,17 @@ class Activations:
             for number in self._called - self._off:
                 self._hooks[number].pause()
             self._off |= self._called
+
+    def leave_alone(self, wanted: bool) -> None:
+        """Take every hook off while the model evaluates, where some layers are computed otherwise beside a hook."""
+        if wanted == self._left_alone:
+            return
+        self._left_alone = wanted
+        for number, hook in enumerate(self._hooks):
+            if wanted:
+                hook.pause()
+            elif number not in self._off:
+                hook.resume()
 
     def take(self) -> "Taken":
         """Hand over what was seen since the last call; the next forward pass begins a new step."""

@@ -71,6 +71,11 @@ class Gauges:
         if self.activations is not None:
             self.activations.arm(draft.sampled, draft.examination, resting)
 
+    def leave_alone(self, wanted: bool) -> None:
+        """While the model evaluates nothing of ours is in it."""
+        if self.activations is not None:
+            self.activations.leave_alone(wanted)
+
     def examine(self, step: int) -> Examination:
         """What will take everything about a step."""
         paths = () if self.activations is None else self.activations.paths

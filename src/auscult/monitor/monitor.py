@@ -326,9 +326,14 @@ class Monitor:
     def _on_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model is about to be called."""
         model = self._model()
-        if model is None or not model.training or not torch.is_grad_enabled():
+        if model is None or not model.training:
+            with self._guard("measuring"):
+                self._gauges.leave_alone(True)
+            return
+        if not torch.is_grad_enabled():
             return
         with self._guard("measuring"):
+            self._gauges.leave_alone(False)
             given = (*args, *kwargs.values()) if kwargs else args
             for each in given:
                 if isinstance(each, Tensor) and is_transformed(each):

@@ -143,7 +143,7 @@ def evaluation_of_a_transformer(twin) -> None:
                 model.train()
     finally:
         torch._transformer_encoder_layer_fwd = fused
-    assert len(calls) == 4 or twin.watched
+    assert len(calls) == 4
 
 
 def evaluation_between_steps(twin) -> None:
@@ -309,10 +309,7 @@ TRAPS = [
     pytest.param(a_model_checkpointed_as_a_whole(True), id="a model checkpointed as a whole, reentrant"),
     a_module_called_twice,
     attention_and_transformer_layers,
-    pytest.param(
-        evaluation_of_a_transformer,
-        marks=pytest.mark.xfail(strict=True, reason="hooks inside a TransformerEncoderLayer switch its fast path off"),
-    ),
+    evaluation_of_a_transformer,
     evaluation_between_steps,
     modules_that_work_in_place,
     the_gradient_at_an_output_that_is_changed_in_place,
