@@ -5,6 +5,7 @@ One snapshot of the parameters, copied right before the update, gives the update
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from auscult.metrics.norms import as_real, means_and_stds, measurable, norms
 from auscult.metrics.pack import Pack, fits
 
 GRAD, PARAM, UPDATE = range(3)
+PACKED_ELEMENTS = 2**20
+"""Elements of all packed parameters: what the pack needs besides the one copy of the parameters, 4 MB of scratch."""
 
 Taken = Tensor | NDArray[np.float64]
 
@@ -36,7 +39,8 @@ class Ledger:
         self.examination: Examination | None = None
         self._parameters = list(parameters)
         self._position = {id(tensor): position for position, tensor in enumerate(self._parameters)}
-        small = [position for position, tensor in enumerate(self._parameters) if fits(tensor)]
+        fitting = [position for position, tensor in enumerate(self._parameters) if fits(tensor)]
+        small = _smallest(fitting, self._parameters)
         self._place = {position: place for place, position in enumerate(small)}
         shapes = [self._parameters[position].shape for position in small]
         self._snapshot, self._scratch = Pack(shapes), Pack(shapes)
@@ -228,6 +232,13 @@ class Ledger:
     def _take_moments(self, kind: int, positions: list[int], tensors: list[Tensor]) -> None:
         for where, some in _by_device(positions, tensors):
             self._moments.append((kind, where, means_and_stds(some)))
+
+
+def _smallest(positions: Sequence[int], parameters: Sequence[Tensor]) -> list[int]:
+    """Those of the positions, the smallest first, that have room in a pack together; in order."""
+    ordered = sorted(positions, key=lambda position: parameters[position].numel())
+    sizes = accumulate(parameters[position].numel() for position in ordered)
+    return sorted(position for position, size in zip(ordered, sizes, strict=True) if size <= PACKED_ELEMENTS)
 
 
 def _by_device(positions: list[int], tensors: list[Tensor]) -> list[tuple[list[int], list[Tensor]]]:
