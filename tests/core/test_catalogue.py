@@ -20,7 +20,7 @@ def test_everything_measured_has_an_entry() -> None:
 
 def test_only_norms_add_up() -> None:
     assert {name for name, each in METRICS.items() if each.adds_up} == {
-        "grad_norm", "param_norm", "update_norm", "grad_norm_clipped"
+        "grad_norm", "param_norm", "update_norm", "intended_update_norm", "grad_norm_clipped"
     }  # fmt: skip
 
 

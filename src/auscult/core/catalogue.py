@@ -67,6 +67,9 @@ _ENTRIES = (
            when_missing="last"),
     Metric("update_norm", "1", "parameter", "norms", "||d||_2 by difference of the parameters: what was really applied",
            "update", "root_sum_square", adds_up=True, reference=DREVO),
+    Metric("intended_update_norm", "1", "parameter", "norms", "||d||_2 by the formula of SGD, Adam or AdamW, from "
+           "their state; recorded in place of update_norm with `watch(..., snapshot=False)`", "update",
+           "root_sum_square", adds_up=True, reference="torch.optim"),
     # Moments of tensors, on a schedule.
     Metric("grad_mean", "1", "parameter", "sampled", "mean(g)", _AT_STEP, "mean", reference=KARPATHY),
     Metric("grad_std", "1", "parameter", "sampled", "std(g), Bessel-corrected", _AT_STEP, "mean", reference=KARPATHY),
@@ -101,6 +104,9 @@ _ENTRIES = (
     Metric("update_ratio", "1", "parameter", "norms", "||d||_2 / ||theta||_2", "update", "root_sum_square",
            guide="1e-4 to 1e-3; above 1e-2 large, below 1e-6 stalled", reference=DREVO,
            inputs=("update_norm", "param_norm"), derive=_ratio),
+    Metric("intended_update_ratio", "1", "parameter", "norms", "||d||_2 / ||theta||_2, d as the optimizer meant it",
+           "update", "root_sum_square", guide="as update_ratio", inputs=("intended_update_norm", "param_norm"),
+           derive=_ratio),
     Metric("effective_lr", "1", "parameter", "norms", "||d||_2 / ||clipped g||_2", "update", "root_sum_square",
            guide="the nominal lr for plain SGD", reference=DREVO, inputs=("update_norm", "grad_norm_clipped"),
            derive=_ratio),

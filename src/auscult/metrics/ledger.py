@@ -4,7 +4,7 @@ One snapshot of the parameters, copied right before the update, gives the update
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -23,6 +23,7 @@ PACKED_ELEMENTS = 2**20
 """Elements of all packed parameters: what the pack needs besides the one copy of the parameters, 4 MB of scratch."""
 
 Taken = Tensor | NDArray[np.float64]
+Intended = Callable[[int], Tensor | None]
 
 
 class Ledger:
@@ -31,19 +32,24 @@ class Ledger:
     The caller says when: `gradients` before anything clips, `before` and `after` around the optimizer's update. Small
     tensors go through a `Pack`, large ones by themselves.
 
+    Args:
+        parameters: The parameters.
+        snapshot: Whether a copy of the parameters may be kept; without it `after` has to be told the updates.
+
     Attributes:
         examination: Is told everything about this step's tensors; None on most steps.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, parameters: Sequence[nn.Parameter], snapshot: bool = True) -> None:
         self.examination: Examination | None = None
         self._parameters = list(parameters)
+        self._keeps = snapshot
         self._position = {id(tensor): position for position, tensor in enumerate(self._parameters)}
         fitting = [position for position, tensor in enumerate(self._parameters) if fits(tensor)]
         small = _smallest(fitting, self._parameters)
         self._place = {position: place for place, position in enumerate(small)}
         shapes = [self._parameters[position].shape for position in small]
-        self._snapshot, self._scratch = Pack(shapes), Pack(shapes)
+        self._snapshot, self._scratch = Pack(shapes if snapshot else []), Pack(shapes)
         self._snapshots: dict[int, Tensor] = {}
         self._held: set[int] = set()  # positions with a snapshot of this step
         self._intact: set[int] = set()  # those whose snapshot outlives the update
@@ -134,6 +140,8 @@ class Ledger:
             self._collected = False
             self._intact.clear()
         self._held.update(tensors)
+        if not self._keeps:
+            return
         packed = [position for position, tensor in tensors.items() if self._is_packed(position, tensor)]
         if packed:
             self._snapshot.load([self._place[each] for each in packed], [tensors[each] for each in packed])
@@ -145,11 +153,27 @@ class Ledger:
             else:
                 snapshot.copy_(tensor)
 
-    def after(self, positions: Sequence[int], moments: bool) -> None:
-        """Take parameters and updates, right after the update."""
+    def after(self, positions: Sequence[int], moments: bool, intended: Intended = lambda position: None) -> None:
+        """Take parameters and updates, right after the update.
+
+        Args:
+            positions: Whose.
+            moments: Whether means and stds are wanted as well.
+            intended: The update of a parameter as far as it is known, where no copy of the parameters was kept.
+        """
         held = [position for position in positions if position in self._held]
         self._held.difference_update(held)
         tensors = {position: self._parameters[position].detach() for position in held}
+        if not self._keeps:
+            self._take_norms(PARAM, held, list(tensors.values()))
+            for position in held:
+                update = intended(position)
+                if update is not None:
+                    self._take_norms(UPDATE, [position], [update])
+            if moments:
+                self._take_moments(PARAM, held, list(tensors.values()))
+            self._examine("param", tensors)
+            return
         updates: dict[int, Tensor] = {}
         packed = [position for position, tensor in tensors.items() if self._is_packed(position, tensor)]
         if packed:

@@ -17,10 +17,12 @@ from auscult.metrics.activations import Activations, Taken
 from auscult.metrics.environment import resident_bytes
 from auscult.metrics.examination import Examination, fan_ins_of
 from auscult.metrics.ledger import Ledger
+from auscult.monitor.arguments import is_compiled
 from auscult.monitor.draft import Columns, Draft, is_finite
 
 FINITE = Channel("finite", "")
 NORMS = ("grad_norm", "param_norm", "update_norm")
+INTENDED = "intended_update_norm"
 MOMENTS = ("grad_mean", "grad_std", "param_mean", "param_std", "update_mean", "update_std")
 _STREAMS: tuple[Stream, ...] = ("steps", "norms", "sampled", "user", "evaluation")
 
@@ -30,7 +32,7 @@ class Gauges:
 
     Attributes:
         ledger: Gradients, parameters and updates.
-        activations: The hooks on the leaf modules; None where they were not wanted.
+        activations: The hooks on the leaf modules; None where they were not wanted, or would never be called.
     """
 
     def __init__(
@@ -40,11 +42,12 @@ class Gauges:
         table: Sequence[Parameter],
         past: Run | None,
         activations: bool,
+        snapshot: bool,
         failed: Callable[[str, Exception], None],
     ) -> None:
         self._failed = failed
-        self.ledger = Ledger(tensors)
-        self.activations = Activations(model, failed) if activations else None
+        self.ledger = Ledger(tensors, snapshot)
+        self.activations = Activations(model, failed) if activations and not is_compiled(model) else None
         known = {stream: past.source.channels(stream) for stream in past.streams} if past is not None else {}
         self._columns = {stream: Columns(stream, known.get(stream, ())) for stream in _STREAMS}
         self._table = tuple(table)
@@ -53,7 +56,8 @@ class Gauges:
         modules = self.activations.paths if self.activations is not None else ()
         self._parameters, self._modules = len(paths), len(modules)
         self._device = tensors[0].device
-        self._norms = self._columns["norms"].positions([Channel(metric, path) for metric in NORMS for path in paths])
+        norms = (*NORMS[:2], NORMS[2] if snapshot else INTENDED)
+        self._norms = self._columns["norms"].positions([Channel(metric, path) for metric in norms for path in paths])
         self._sampled = self._columns["sampled"].positions(
             [Channel(metric, path) for metric in MOMENTS for path in paths]
             + [Channel(metric, path) for metric in ACTIVATIONS for path in modules]

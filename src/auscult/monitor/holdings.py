@@ -1,7 +1,8 @@
 """Holdings: which parameters each optimizer holds, and at which learning rates."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 from weakref import ref
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from auscult.core.sink import Channel
+from auscult.metrics.hooks import inner_optimizer
+from auscult.metrics.intention import intended_update
 from auscult.metrics.ledger import Ledger
 from auscult.metrics.parameters import Places, group_path
 
@@ -44,6 +47,17 @@ class Holdings:
     def still_in_model(self, name: str) -> list[int]:
         """The same, without those that the model has no more."""
         return self._places.still_there(self.held(name))
+
+    def intention(self, name: str) -> Callable[[int], Tensor | None]:
+        """What an optimizer that has just made its update meant to add to the parameter at a position."""
+        optimizer = inner_optimizer(self._optimizers[name])
+
+        @cache
+        def groups() -> dict[int, tuple[dict[str, Any], Tensor]]:
+            held = ((group, each) for group in optimizer.param_groups for each in group["params"])
+            return {position: found for found in held for position in self._ledger.positions([found[1]])}
+
+        return lambda position: intended_update(optimizer, *groups()[position])
 
     def shared(self) -> set[int]:
         """Positions of the parameters that several optimizers hold."""

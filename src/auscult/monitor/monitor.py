@@ -83,6 +83,7 @@ class Monitor:
         on_finding: Callable[[Finding], object] | None,
         stop_on: Severity | None,
         replay: LossOf | None,
+        snapshot: bool,
     ) -> None:
         tensors, table = parameter_table(model, optimizers, include, exclude)
         for each in optimizers.values():
@@ -93,8 +94,8 @@ class Monitor:
         self.step = step if step is not None else (past.last_step + 1 if past is not None else 0)
         self._journal = Journal(writer, sinks, self._on_found, stop_on)
         self._on_finding = on_finding
-        self._tracer = Tracer(model, [each.path for each in table], replay)
-        self._gauges = Gauges(model, tensors, table, past, activations and not is_compiled(model), self._failed)
+        self._tracer = Tracer(model, [each.path for each in table], replay, snapshot)
+        self._gauges = Gauges(model, tensors, table, past, activations, snapshot, self._failed)
         self._backlog = Backlog(self._gauges, self._tracer, self._journal)
         self._segment = Segment(self.step, time.time(), table, module_table(model), versions())
         self._journal.begin_segment(self._segment, past)
@@ -442,7 +443,8 @@ class Monitor:
                 self._settled.update(held)
                 if self._draft.norms_taken:
                     later = self._holdings.waiting_beside(name, self._updated, self._shared)
-                    self._gauges.ledger.after([each for each in held if each not in later], self._draft.sampled)
+                    now = [each for each in held if each not in later]
+                    self._gauges.ledger.after(now, self._draft.sampled, self._holdings.intention(name))
         self._updated.add(name)
         if len(self._updated) == len(self._optimizers):
             self._finish_step()

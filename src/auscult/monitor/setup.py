@@ -36,6 +36,7 @@ def watch(
     on_finding: Callable[[Finding], object] | None = None,
     stop_on: Severity | None = None,
     replay: Callable[[nn.Module], Tensor] | None = None,
+    snapshot: bool = True,
 ) -> "Monitor | SilentMonitor":
     """Watch a model train.
 
@@ -64,6 +65,9 @@ def watch(
         replay: Makes the loss of the step in progress again, given the model: `lambda model: loss_fn(model(inputs),
             targets)` inside the loop's scope. Called only after a number was not finite, on copies, to find where that
             began; without it, only the model itself is called again.
+        snapshot: Whether one copy of the parameters may be kept, to measure the update that was really made. Without
+            it `intended_update_norm` takes the place of `update_norm`: what SGD, Adam or AdamW meant to do by their own
+            formulas; rules about updates stay silent, and a NaN is not traced back.
 
     Returns:
         The monitor.
@@ -100,4 +104,5 @@ def watch(
         on_finding=on_finding,
         stop_on=stop_on,
         replay=replay,
+        snapshot=snapshot,
     )

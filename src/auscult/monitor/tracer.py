@@ -25,12 +25,13 @@ class Tracer:
         model: The model.
         paths: Path of every parameter that the ledger holds.
         replay: Makes the loss of the batch in progress, given the model; None where the user gave none.
+        searching: Whether it searches at all; a search needs copies of the parameters.
     """
 
-    def __init__(self, model: nn.Module, paths: Sequence[str], replay: LossOf | None) -> None:
+    def __init__(self, model: nn.Module, paths: Sequence[str], replay: LossOf | None, searching: bool) -> None:
         self._recorder = Recorder(model, replay)
         self._paths = tuple(paths)
-        self._left = SEARCHES
+        self._left = SEARCHES if searching else 0
         self._step = -1  # of the last forward pass
         self._lost = False  # the last row was not finite
         self._total: Tensor | None = None
