@@ -34,9 +34,9 @@ from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
 from auscult.core.version import __version__
 from auscult.pages.export import export_run
-from auscult.pages.terminal import finding_line, findings_text
+from auscult.pages.terminal import findings_text
 from auscult.pages.verdict import verdict
-from auscult.pages.wording import shown_lines
+from auscult.pages.wording import finding_line, shown_lines
 from auscult.reading import diagnose as diagnose_run
 from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run

@@ -162,6 +162,54 @@ class Inline(nn.Module):
         return self.second(torch.relu(self.first(x)).sqrt().reciprocal())
 
 
+class Degrees(nn.Module):
+    """The usual normalisation of a graph: the infinity of a node without edges is taken out again, log of 0 is not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        inverse = torch.arange(len(x), dtype=torch.float32).pow(-0.5)
+        inverse[inverse == torch.inf] = 0
+        return x * inverse[:, None] + torch.log(x - x)
+
+
+class Kept(nn.Module):
+    """A running minimum and a spare parameter that the pass does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Parameter(torch.full((2,), torch.nan), requires_grad=False)
+        self.register_buffer("lowest", torch.tensor(torch.inf))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.log(x - x)
+
+
+class Record:
+    """A batch as a class of somebody's own."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+
+class Unpack(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 2)
+
+    def forward(self, record: Record) -> Tensor:
+        return self.layer(record.x)
+
+
+class LogMask(nn.Module):
+    """Actions that are not allowed get a score of negative infinity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
+        return self.layer(x) + allowed.log()
+
+
 def net(middle: nn.Module) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(8, 8), nn.Tanh(), middle, nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -269,6 +317,12 @@ CASES: dict[str, tuple[Callable[[], Step], str, str, str, str]] = {
         lambda: Step(MaskedOut(), (batch(8)[None], torch.full((8, 8), -torch.inf).tril())),
         "forward", "output", "attend", "nan",
     ),
+    "an infinity that was taken out again, then log of 0": (
+        lambda: Step(net(Degrees()), (batch(),)), "forward", "output", "2", "inf",
+    ),
+    "beside tensors that are not used, log of 0": (
+        lambda: Step(net(Kept()), (batch(),)), "forward", "output", "2", "inf",
+    ),
     "between two modules": (lambda: Step(Inline(), (batch(),)), "forward", "output", "", "inf"),
 }  # fmt: skip
 
@@ -372,6 +426,24 @@ def test_a_gradient_that_the_loss_makes() -> None:
     assert (found.phase, found.path, found.known) == ("backward", "", True) and "out of the loss" in found.detail
     found = make(step(), replay=False)
     assert (found.phase, found.path) == ("backward", None) and len(found.parameters) == 6
+
+
+def test_an_output_that_the_loss_does_not_use_is_not_blamed() -> None:
+    """The derivative of the second output is infinite, but nothing asks for it; the loss spoils the gradient itself."""
+
+    class Statistics(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            hidden = self.layer(x)
+            return hidden, (hidden - hidden).abs().sum(1).sqrt()
+
+    found = make(Step(Statistics(), (batch(),), loss=lambda output: distance(output[0])), replay=False)
+    assert (found.phase, found.path) == ("backward", None) and "2 tensors" in found.reason
+    found = make(Step(Statistics(), (batch(),), loss=lambda output: distance(output[0])), replay=True)
+    assert "came out of the loss" in found.detail
 
 
 def test_gradients_are_told_in_forward_order() -> None:
@@ -528,10 +600,36 @@ def test_dropout_is_drawn_as_it_was() -> None:
         recorder.forward_began((batch(),), {})
         bad = not bool(model(batch()).isfinite())
         torch.rand(3)
-        found = recorder.find(0, loss=math.nan, updated=False)
+        found = recorder.find(0, loss=-math.inf if bad else math.nan, updated=False)
         assert (found.path == "log") is bad and (found.phase == "loss") is not bad
         seen.add(bad)
     assert seen == {True, False}
+
+
+def test_a_batch_of_a_class_of_its_own_is_no_fault_of_the_model() -> None:
+    found = make(Step(Unpack(), (Record(with_value(torch.nan)),)), replay=False)  # type: ignore[arg-type]
+    assert not found.known and "neither argument nor parameter" in found.reason
+
+
+def test_a_loss_without_replay_is_not_said_to_come_from_finite_numbers() -> None:
+    """The targets may have been the fault, and nobody saw them."""
+    step = Step(
+        net(nn.Identity()), (batch(),), loss=lambda output: functional.l1_loss(output, torch.full((32, 2), torch.nan))
+    )
+    found = make(step, replay=False)
+    assert (found.phase, found.operation) == ("loss", "") and "from finite numbers" not in str(found)
+
+
+def test_a_mask_by_logarithm_is_not_blamed_for_a_bad_target() -> None:
+    allowed = torch.tensor([1.0, 1.0, 1.0, 0.0])
+
+    def loss(output: Tensor) -> Tensor:
+        return (output.log_softmax(-1)[:, 0] * advantage).mean()
+
+    advantage = torch.tensor(math.nan)
+    assert not make(Step(LogMask(), (batch(), allowed), loss=loss), replay=False).known
+    found = make(Step(LogMask(), (batch(), allowed), loss=loss), replay=True)
+    assert (found.phase, found.subject) == ("data", "target")
 
 
 # -- replay ------------------------------------------------------------------------------------------------------------
@@ -549,7 +647,37 @@ def test_replay_uses_the_loop_variables_of_its_step() -> None:
             recorder.forward_began((inputs,), {})
             recorder.update_began()
     found = recorder.find(0, loss=math.nan, updated=False)
-    assert (found.phase, found.subject) == ("loss", "loss")
+    assert (found.phase, found.subject) == ("data", "target")
+
+
+def test_a_bad_target_is_told_from_a_bad_loss() -> None:
+    targets = torch.zeros(32, 2)
+    targets[3] = torch.nan
+    step = Step(net(nn.Identity()), (batch(),), loss=lambda output: functional.mse_loss(output, targets))
+    found = make(step, replay=True)
+    assert (found.phase, found.subject, found.kind) == ("data", "target", "nan")
+    assert "2 of its 64 elements, in row 3" in found.detail and "mse_loss" in found.detail
+
+
+def test_an_infinity_that_the_loss_takes_out_again_is_not_blamed() -> None:
+    def loss(output: Tensor) -> Tensor:
+        share = torch.tensor([0.0, 1.0])
+        entropy = torch.where(share > 0, share * share.log(), 0.0).sum()
+        return entropy + torch.sqrt(-output.pow(2).sum())  # the fault
+
+    found = make(Step(net(nn.Identity()), (batch(),), loss=loss), replay=True)
+    assert (found.phase, found.operation, found.line) == ("loss", "sqrt", line_of("# the fault"))
+
+
+def test_a_replay_that_contradicts_the_run_is_not_believed() -> None:
+    """The loss was finite, only the gradients were not; made again with another setting, the loss is not."""
+    model, epsilon = net(nn.Identity()), [0.0]
+    recorder = Recorder(model, lambda model: (model(inputs) * 0 + epsilon[0]).log().mean())
+    inputs = batch()
+    recorder.forward_began((inputs,), {})
+    recorder.update_began()
+    found = recorder.find(0, gradients={"0.weight": math.nan}, loss=-1.0, updated=False)
+    assert not found.known and "although it was in the run" in found.reason
 
 
 def test_replay_on_another_batch_is_not_believed() -> None:

@@ -1,6 +1,8 @@
 """Training with and without the monitor, compared bit by bit: every optimizer in every habit of training."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,3 +118,26 @@ def test_training_is_the_same_to_the_bit(optimizer: str, habit: str, tmp_path: P
     assert len(bare) == len(watched) > STEPS
     assert all(torch.equal(a, b) for a, b in zip(bare, watched))
     assert all(bool(each.isfinite().all()) for each in bare if each.is_floating_point())
+
+
+def test_a_fresh_process_draws_the_same_random_numbers(tmp_path: Path) -> None:
+    """A library that draws while it is imported (rich does) would shift the user's numbers, seeded before `watch`."""
+    script = """
+import random, sys
+import numpy, torch, torch._dynamo, auscult
+random.seed(0); numpy.random.seed(0); torch.manual_seed(0)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+before = random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
+monitor = auscult.watch(model, optimizer, sys.argv[1], steps=4)
+for step in range(4):
+    loss = model(torch.full((2, 3), float("nan") if step == 2 else 1.0)).sum()
+    loss.backward()
+    optimizer.step()
+    monitor.log(loss=loss)
+assert monitor.findings
+monitor.close()
+auscult.diagnose(auscult.load(monitor.path))
+assert before == (random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist())
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], check=True)

@@ -5,7 +5,8 @@ from rich.console import Console
 
 from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Run
-from auscult.pages.terminal import finding_line, findings_text
+from auscult.pages.terminal import findings_text
+from auscult.pages.wording import finding_line
 
 
 def printed(run: Run, findings: list[Finding], terminal: bool = False, width: int = 200) -> str:

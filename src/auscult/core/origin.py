@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 from auscult.core.finding import Phase
 
 Kind = Literal["nan", "inf", "overflow"]
-Subject = Literal["argument", "parameter", "buffer", "output", "loss", "gradient", "update", "norm"]
+Subject = Literal["argument", "target", "parameter", "buffer", "output", "loss", "gradient", "update", "norm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Origin:
     def __str__(self) -> str:
         if self.phase is None:
             return f"The origin of the non-finite numbers of step {self.step} is unknown: {self.reason}."
-        made = " from finite numbers" if self.subject in ("output", "loss") else ""
+        made = " from finite numbers" if self.subject == "output" or self.operation else ""
         by = f" by {self.operation}" if self.operation else ""
         line = f" at {self.line}" if self.line else ""
         detail = f"; {self.detail}" if self.detail else ""
@@ -66,6 +66,8 @@ class Origin:
         owner = f" ({self.module_type})" if self.module_type else ""
         if self.subject == "argument":
             return "an argument of the model"
+        if self.subject == "target":
+            return "a tensor that the loss was given"
         if self.subject == "loss":
             return "the loss"
         if self.subject == "norm":
@@ -83,7 +85,7 @@ class Origin:
         dtype = f" in {self.dtype}" if self.dtype else ""
         if self.kind == "overflow":
             return f" overflowed{dtype} although every element was finite"
-        became = "was already" if self.subject in ("argument", "parameter", "buffer") else "became"
+        became = "was already" if self.subject in ("argument", "target", "parameter", "buffer") else "became"
         return f" {became} {'NaN' if self.kind == 'nan' else 'infinite'}{dtype}"
 
     def to_dict(self) -> dict[str, Any]:

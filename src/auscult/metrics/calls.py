@@ -42,11 +42,29 @@ class Operation:
         name: Its name, as `log`.
         line: The nearest line outside torch that called it, as `model.py:57`; `""` where there is none.
         flaw: What it made.
+        dtype: Dtype of what it made.
     """
 
     name: str
     line: str
     flaw: Flaw
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """Where the flaw of a tensor came from, followed from operation to operation.
+
+    Attributes:
+        call: The call in whose own code it arose, or was met.
+        operation: What made it of finite numbers, or was the first to use `met`.
+        met: A tensor that had the flaw before and that no operation of the pass is known to have made; None where the
+            operation made it.
+    """
+
+    call: "Call"
+    operation: Operation
+    met: Tensor | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +80,7 @@ class Call:
         output: Worst flaw of what it returned.
         dtype: Dtype of the tensor with that flaw.
         operation: The first operation of its own code (not of a module called in it) that made a flaw.
+        source: Where the flaw of its output came from; None where it could not be followed.
         output_grad: Worst flaw of a gradient that reached its output; None where none was seen to.
         input_grad: Worst flaw of its own contribution to the gradient of an argument.
         grad_flaw: Flaw of the first of these gradients that had one.
@@ -77,6 +96,7 @@ class Call:
     output: Flaw = Flaw.NONE
     dtype: str = ""
     operation: Operation | None = None
+    source: Source | None = None
     output_grad: Flaw | None = None
     input_grad: Flaw = Flaw.NONE
     grad_flaw: Flaw = Flaw.NONE
@@ -104,6 +124,7 @@ class CallTrace(TorchFunctionMode):
         self.calls: list[Call] = []
         self.order: list[Call] = []
         self._stack: list[Call] = []
+        self._sources: dict[int, tuple[Tensor, Source | None]] = {}  # of every tensor with a flaw, by id
         self._finished = 0
         self._looking = False
         self._over = False
@@ -139,6 +160,8 @@ class CallTrace(TorchFunctionMode):
             pass  # left by an exception that the model has caught
         with self._look():
             call.output, call.dtype = worst(output)
+            bad = _worst_of(output)
+            call.source = None if bad is None else self._source_of(bad)
             call.finished = self._finished
             self._finished += 1
             for each in tensors(output):
@@ -150,6 +173,8 @@ class CallTrace(TorchFunctionMode):
             return tensor
         alias = tensor.view_as(tensor)
         alias.register_hook(partial(self._on_input_grad, call))
+        if id(tensor) in self._sources:
+            self._sources[id(alias)] = (alias, self._source_of(tensor))
         return alias
 
     def _on_output_grad(self, call: Call, gradient: Tensor) -> None:
@@ -184,15 +209,34 @@ class CallTrace(TorchFunctionMode):
     ) -> Any:
         given = dict(kwargs or {})
         call = self._stack[-1] if self._stack else None
-        name = getattr(func, "__name__", "")
-        if self._looking or call is None or call.operation is not None or name in _MASKS or name.startswith(_UNWRITTEN):
+        if self._looking or call is None:
             return func(*args, **given)
-        before = flaw((args, given))
+        name = getattr(func, "__name__", "")
+        used = _worst_of((args, given))
+        before = flaw(used)
         result = func(*args, **given)
-        after = flaw(result)
-        if before <= Flaw.MASKED and after > before:
-            call.operation = Operation(name.strip("_"), _line(), after)
+        made = args[0] if name == "__setitem__" else result
+        after, dtype = worst(made)
+        source = None
+        on_purpose = name in _MASKS or name.startswith(_UNWRITTEN)
+        known = used is not None and id(used) in self._sources
+        if after:
+            operation = Operation(name.strip("_"), _line(), after, dtype)
+            if before <= Flaw.MASKED and after > before and not on_purpose:
+                call.operation = call.operation or operation
+                source = Source(call, operation)
+            if known and used is not None:
+                source = self._source_of(used) or source
+            elif used is not None and before > Flaw.MASKED:
+                source = Source(call, operation, used)
+        for each in tensors(made):
+            self._sources.pop(id(each), None)
+            if flaw(each):
+                self._sources[id(each)] = (each, source)
         return result
+
+    def _source_of(self, tensor: Tensor) -> Source | None:
+        return self._sources.get(id(tensor), (tensor, None))[1]
 
 
 def tensors(value: object, depth: int = 0) -> Iterator[Tensor]:
@@ -214,6 +258,13 @@ def tensors(value: object, depth: int = 0) -> Iterator[Tensor]:
 def flaw(value: object) -> Flaw:
     """The worst element of all tensors in a nested value."""
     return worst(value)[0]
+
+
+def _worst_of(value: object) -> Tensor | None:
+    """The first tensor with the worst flaw; None where there is no flaw."""
+    found = [(_flaw_of(each), each) for each in tensors(value)]
+    best = max(found, key=lambda each: each[0], default=None)
+    return best[1] if best is not None and best[0] else None
 
 
 def worst(value: object) -> tuple[Flaw, str]:

@@ -182,6 +182,16 @@ def _forward(symptoms: Symptoms, again: Replay, doubts: list[str]) -> Origin | N
     """What made the output of the model non-finite; None if that is finite."""
     calls = again.trace.calls[1:]
     model, culprit = calls[0], forward_culprit(calls)
+    if again.loss:
+        if symptoms.loss_is_finite:
+            doubts.append("the loss was not finite when it was made again, although it was in the run")
+            return Origin(symptoms.step, kind=symptoms.kind, reason="; ".join(doubts))
+        found = _followed(symptoms.step, again.trace.calls[0], again, doubts)
+        if found is not None:
+            return found
+    if again.loss is None and model.output == Flaw.MASKED and symptoms.loss is not None and math.isnan(symptoms.loss):
+        reason = "the output of the model holds negative infinities, which may be a mask"
+        return Origin(symptoms.step, kind=symptoms.kind, reason=reason)
     if model.output == Flaw.NONE or (model.output == Flaw.MASKED and culprit is None):
         if culprit is not None and symptoms.loss_is_finite is False and again.loss is None:
             what = "an argument of the model" if culprit is model else f"the output of {culprit.path}"
@@ -196,13 +206,47 @@ def _spread(step: int, again: Replay, doubts: list[str]) -> Origin:
     """What made the non-finite number that spread through the forward pass."""
     calls = again.trace.calls[1:]
     model, culprit = calls[0], forward_culprit(calls)
+    found = _followed(step, model, again, doubts)
+    if found is not None:
+        return found
     if culprit is None:
         reason = "what was not finite in the forward pass could not be followed back to one module"
         return Origin(step, "forward", "output", kind=_kind(model.output), reason=reason)
-    caveat = next((each for each in doubts if each.startswith("hooks on")), "")
+    caveat = _caveat(doubts)
     if culprit is model and model.inputs > Flaw.MASKED:
         return _argument(step, model, caveat)
     return _module(step, culprit, again, caveat)
+
+
+def _followed(step: int, end: Call, again: Replay, doubts: list[str]) -> Origin | None:
+    """Where the flaw of what a call returned came from, if operations alone carried it."""
+    source = end.source
+    if source is None:
+        return None
+    loss, model = again.trace.calls[:2]
+    caveat, call, made, met = _caveat(doubts), source.call, source.operation, source.met
+    owner = "" if call is loss else type(call.module).__name__
+    if met is None:
+        phase, subject = ("loss", "loss") if call is loss else ("forward", "output")
+        kind = _kind(made.flaw)
+        return Origin(step, phase, subject, call.path, owner, kind, made.dtype, made.name, made.line, detail=caveat)
+    if any(met is each for each in model.arguments):
+        return _argument(step, model, caveat)
+    for path, bad in again.flawed.values():
+        if met is bad:
+            return _parameter(step, path, _owner_type(model.module, path), bad, caveat)
+    if met.grad_fn is not None or call.path in again.kept:  # made in this pass by what announces no operation, or kept
+        return None
+    used = f"by {made.name}{f' at {made.line}' if made.line else ''}"
+    found, dtype = worst(met)
+    if call is loss:
+        return Origin(step, "data", "target", "", "", _kind(found), dtype, detail=f"{_extent(met)}; first used {used}")
+    where = f"in {call.path or owner} a non-finite tensor that is neither argument nor parameter was used {used}"
+    return Origin(step, kind=_kind(found), reason=where)
+
+
+def _caveat(doubts: list[str]) -> str:
+    return next((each for each in doubts if each.startswith("hooks on")), "")
 
 
 def _argument(step: int, model: Call, caveat: str) -> Origin:
@@ -236,9 +280,7 @@ def _after_forward(symptoms: Symptoms, again: Replay, doubts: list[str]) -> Orig
     """Where it arose, if the output of the model was finite."""
     step, kind = symptoms.step, symptoms.kind
     if again.loss:
-        made = again.trace.calls[0].operation
-        name, line = (made.name, made.line) if made else ("", "")
-        return Origin(step, "loss", "loss", "", "", _kind(made.flaw if made else again.loss), again.dtype, name, line)
+        return Origin(step, "loss", "loss", "", "", _kind(again.loss), again.dtype)
     if symptoms.loss_is_finite is False:
         if again.loss is not None:
             doubts.append("the loss was finite when it was made again")
@@ -263,6 +305,9 @@ def _after_forward(symptoms: Symptoms, again: Replay, doubts: list[str]) -> Orig
 def _backward(step: int, seen: Mapping[str, Flaw], again: Replay, doubts: list[str]) -> Origin | None:
     """The module that turned a finite gradient into a non-finite one, if the same gradients show it again."""
     if again.gradients is None:
+        return None
+    if again.loss is None and again.ends > 1:
+        doubts.append(f"the model returned {again.ends} tensors, and which of them the loss used is not known")
         return None
     bad = {path for path, each in again.gradients.items() if each}
     spread = again.gradients.keys() <= seen.keys()  # every gradient: clipping by a NaN leaves them so

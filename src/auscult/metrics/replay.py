@@ -43,6 +43,7 @@ class Replay:
             ones under each of theirs.
         kept: The first plain attribute of a module that held a non-finite tensor before, by the module's path.
         shared: Parameters that more than one module holds.
+        ends: How many tensors the backward pass began at.
         doubts: Why it may differ from the pass in the run, as clauses.
     """
 
@@ -53,6 +54,7 @@ class Replay:
     flawed: Mapping[str, tuple[str, Tensor]]
     kept: Mapping[str, str]
     shared: frozenset[str]
+    ends: int
     doubts: tuple[str, ...]
 
 
@@ -110,12 +112,13 @@ def replay(
         loss, dtype = worst(output) if loss_of is not None else (None, "")
         if loss_of is not None:
             _check_batch(trace, moment)
-        gradients = None
+        gradients, ends = None, list[tuple[Tensor, Tensor]]()
         if backward and not loss and trace.calls[1].output <= Flaw.MASKED:
             named = {clean_path(name.removeprefix("model.")): each for name, each in copies.items()}
             wanted = {path: each for path, each in named.items() if each.requires_grad}
-            gradients = _backward(list(_ends(output, loss_of)), wanted)
-    return Replay(trace, loss, dtype, gradients, flawed, kept, shared, tuple(doubts))
+            ends = list(_ends(output, loss_of))
+            gradients = _backward(ends, wanted)
+    return Replay(trace, loss, dtype, gradients, flawed, kept, shared, len(ends), tuple(doubts))
 
 
 def _call(moment: Moment, model: nn.Module) -> Any:

@@ -19,7 +19,7 @@ from auscult.core.finding import SEVERITIES, Finding, Severity
 from auscult.core.origin import Origin
 from auscult.core.run import Audit, Run, Segment
 from auscult.core.sink import Record, Rows, Sink
-from auscult.pages.terminal import finding_line
+from auscult.pages.wording import finding_line
 from auscult.rules.live import LiveDiagnosis
 from auscult.store.sealer import SealingError
 from auscult.store.writer import StoreWriter

@@ -28,15 +28,6 @@ def findings_text(run: Run, findings: Sequence[Finding]) -> Group:
     return Group(*blocks)
 
 
-def finding_line(finding: Finding) -> str:
-    """One line for a log: `CRITICAL G001 exploding-gradient, conv1.weight since step 41: summary Try: advice`."""
-    recovered = " recovered" if finding.status == "recovered" else ""
-    return (
-        f"{finding.severity.upper()}{recovered} {finding.code} {shown(finding.name)}, {place(finding.path)} "
-        f"since step {finding.step:,}: {shown_lines(finding.summary)} Try: {shown_lines(finding.advice[0])}"
-    )
-
-
 def _heading(finding: Finding) -> Text:
     style = "dim" if finding.status == "recovered" else STYLES[finding.severity]
     word = SEVERITY_WORDS[finding.severity] + (", recovered" if finding.status == "recovered" else "")

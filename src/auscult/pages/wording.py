@@ -1,10 +1,13 @@
 """Wording: how names and figures from a run are put into sentences.
 
-Knows nothing of HTML or terminals: escaping for these is done where the text is placed.
+Knows nothing of HTML or terminals, whose libraries it must not import into a training run: escaping for these is
+done where the text is placed.
 """
 
 import math
 from collections.abc import Sequence
+
+from auscult.core.finding import Finding
 
 SEVERITY_WORDS = {"critical": "Critical", "warning": "Warning", "info": "Note"}
 
@@ -65,3 +68,12 @@ def listed(names: Sequence[str], limit: int = 4) -> str:
     if rest:
         return f"{', '.join(head)} and {rest:,} more"
     return " and ".join((", ".join(head[:-1]), head[-1])) if len(head) > 1 else "".join(head)
+
+
+def finding_line(finding: Finding) -> str:
+    """One line for a log: `CRITICAL G001 exploding-gradient, conv1.weight since step 41: summary Try: advice`."""
+    recovered = " recovered" if finding.status == "recovered" else ""
+    return (
+        f"{finding.severity.upper()}{recovered} {finding.code} {shown(finding.name)}, {place(finding.path)} "
+        f"since step {finding.step:,}: {shown_lines(finding.summary)} Try: {shown_lines(finding.advice[0])}"
+    )
