@@ -166,7 +166,7 @@ def test_a_store_that_fails_everywhere(part, tmp_path, monkeypatch) -> None:
         "auscult.metrics.schedule.Schedule.spent",
         "auscult.monitor.gauges.Gauges.measured",
         "auscult.monitor.gauges.Gauges.rows",
-        "auscult.rules.live.LiveDiagnosis.add",
+        "auscult.rules.live.LiveDiagnosis.extend",
         "auscult.rules.live.LiveDiagnosis.finish",
     ],
 )

@@ -7,7 +7,7 @@ never reaches the training loop.
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -127,17 +127,13 @@ class Journal:
             self._try("store", self._writer.write_rows, each)
         if self._complete:
             self.saved_step = steps[-1]
-        by_step: dict[int, list[Record]] = {step: [] for step in steps}
-        for each in rows:
-            for record in each.records():
-                by_step[record.step].append(record)
         for sink in tuple(self._sinks):
-            every = (record for records in by_step.values() for record in records)
+            every = sorted((record for each in rows for record in each.records()), key=_step)
             if not all(self._try(f"sink {type(sink).__name__}", sink.write, record) for record in every):
                 self._sinks.remove(sink)
         found: list[tuple[int, list[Finding]]] = []
         if self._judging:
-            self._judging = self._try("rules", self._judge, by_step, rows, found)
+            self._judging = self._try("rules", self._judge, steps, rows, found)
         for step, findings in found:
             self._announce(step, findings)
         self._stop_at_worst(found)
@@ -197,17 +193,9 @@ class Journal:
         for sink in self._sinks:
             self._try(f"sink {type(sink).__name__}", sink.close)
 
-    def _judge(
-        self,
-        by_step: Mapping[int, Sequence[Record]],
-        rows: Sequence[Rows],
-        found: list[tuple[int, list[Finding]]],
-    ) -> None:
-        steady = self._live.steady(rows)
-        for step, records in by_step.items():
-            blocks, findings = self._live.add(step, records, steady)
-            if findings:
-                found.append((step, findings))
+    def _judge(self, steps: Sequence[int], rows: Sequence[Rows], found: list[tuple[int, list[Finding]]]) -> None:
+        for step, blocks, findings in self._live.extend(steps, rows):
+            found.append((step, findings))
             for block in blocks:
                 self._try("store", self._writer.write_block, block)
 
@@ -242,3 +230,7 @@ class Journal:
     def _foreign(self) -> bool:
         """Whether this is a forked copy of the process that owns the run (a DataLoader worker)."""
         return os.getpid() != self._process
+
+
+def _step(record: Record) -> int:
+    return record.step

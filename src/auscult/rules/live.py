@@ -5,7 +5,7 @@ it that a streak needs; all others when a block of 64 steps closes. At every ste
 run cut there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from auscult.core.finding import Finding
 from auscult.core.metric import Stream
 from auscult.core.origin import Origin
 from auscult.core.run import Audit, Run, Segment
-from auscult.core.sink import Channel, Record, Rows, Values, empty_row, observed
+from auscult.core.sink import Channel, Record, Rows, Values, empty_rows, observed
 from auscult.rules.channels import names_loss
 from auscult.rules.registry import RULES, worst_first
 from auscult.rules.rule import EXACT_METRICS, ZERO_ROWS
@@ -37,7 +37,7 @@ class LiveDiagnosis:
     def __init__(self, segments: tuple[Segment, ...]) -> None:
         self.findings: list[Finding] = []
         self._closed = Digest(segments)
-        self._rows: dict[Stream, list[Record]] = {}
+        self._rows: dict[Stream, list[Rows]] = {}
         self._step = -1
         self._watched: dict[Stream, Watched] = {}
         self._marks: dict[Stream, bytes] = {}
@@ -59,7 +59,7 @@ class LiveDiagnosis:
             channels = stood.source.channels(stream)
             steps, rows = stood.source.rows(stream, tip, stood.last_step + 1)
             if len(steps):
-                live._rows[stream] = [Record(stream, int(step), channels, row) for step, row in zip(steps, rows)]
+                live._rows[stream] = [Rows(stream, steps, channels, rows)]
         live._step = stood.last_step
         return live
 
@@ -78,52 +78,77 @@ class LiveDiagnosis:
         self._closed = replace(self._closed, origins=(*self._closed.origins, origin))
         self._settling = ZERO_ROWS
 
-    def steady(self, rows: Sequence[Rows]) -> bool:
-        """Whether exact rules will find nothing new in these rows, which are still to be added one by one."""
-        return self._settling == 0 and all(
-            self._watch(each.stream, each.channels).are_sound(each.values, self._marks.get(each.stream, b""))
-            for each in rows
-        )
+    def extend(self, steps: Sequence[int], rows: Sequence[Rows]) -> Iterator[tuple[int, list[Block], list[Finding]]]:
+        """Take the rows of several steps; where exact rules will find nothing new in them, a block at a time.
 
-    def add(self, step: int, records: Sequence[Record], steady: bool = False) -> tuple[list[Block], list[Finding]]:
+        Args:
+            steps: The steps, later than those before, in order.
+            rows: Their rows; those of one stream in order, at most one a step.
+
+        Yields:
+            Where something came of it: the step, the blocks that closed there, and the findings that are new or changed
+            their severity or status.
+        """
+        ends = list(steps)
+        if self._is_steady(rows):
+            ends = [*(step for step in range(_block_end(steps[0]), steps[-1], BLOCK_STEPS)), steps[-1]]
+        begin = steps[0]
+        for step in ends:
+            some = [part for each in rows if (part := _between(each, begin, step + 1)) is not None]
+            blocks, found = self._add(step, some, len(ends) < len(steps))
+            if blocks or found:
+                yield step, blocks, found
+            begin = step + 1
+
+    def add(self, step: int, records: Sequence[Record]) -> tuple[list[Block], list[Finding]]:
         """Take the rows of one step.
 
         Args:
             step: The step, later than the one before.
             records: Its rows, at most one per stream.
-            steady: What `steady` has said of them.
 
         Returns:
             The blocks that closed, and the findings that are new or changed their severity or status.
         """
+        return self._add(step, [Rows.of(record) for record in records], False)
+
+    def _add(self, step: int, rows: Sequence[Rows], steady: bool) -> tuple[list[Block], list[Finding]]:
+        """Take rows of one block, the last of which may be of a step; steady ones bring nothing new to exact rules."""
         blocks = self._close(block_start(step)) if block_start(step) > block_start(max(self._step, 0)) else []
         self._step = step
-        for record in records:
-            self._rows.setdefault(record.stream, []).append(record)
-        ask = not steady and self._watch_marks(records)
+        for each in rows:
+            self._rows.setdefault(each.stream, []).append(each)
+        ask = not steady and self._watch_marks(rows)
         if step % BLOCK_STEPS == BLOCK_STEPS - 1:
             blocks += self._close(step + 1)
         if not blocks and not ask:
             return blocks, []
         return blocks, self._judge(ask or self._settling > 0)
 
+    def _is_steady(self, rows: Sequence[Rows]) -> bool:
+        """Whether exact rules will find nothing new in these rows."""
+        return self._settling == 0 and all(
+            self._watch(each.stream, each.channels).are_sound(each.values, self._marks.get(each.stream, b""))
+            for each in rows
+        )
+
     def finish(self) -> list[Finding]:
         """The run has ended: its last block counts although it is short. Returns what changed by that."""
         blocks = self._close(self._step + 1)
         return self._judge(True) if blocks else []
 
-    def _watch_marks(self, records: Sequence[Record]) -> bool:
-        """Whether exact rules may find something else than at the row before."""
+    def _watch_marks(self, rows: Sequence[Rows]) -> bool:
+        """Whether exact rules may find something else in the rows of a step than in those before."""
         changed = False
-        for record in records:
-            marks = self._watch(record.stream, record.channels).marks(record.values)
-            if marks != self._marks.get(record.stream):
-                self._marks[record.stream] = marks
+        for each in rows:
+            marks = self._watch(each.stream, each.channels).marks(each.values[-1])
+            if marks != self._marks.get(each.stream):
+                self._marks[each.stream] = marks
                 changed = True
         if changed:
             self._settling = ZERO_ROWS
             return True
-        settling = self._settling > 0 and any(record.stream == "norms" for record in records)
+        settling = self._settling > 0 and any(each.stream == "norms" for each in rows)
         self._settling -= settling
         return settling
 
@@ -135,18 +160,12 @@ class LiveDiagnosis:
 
     def _open_blocks(self) -> list[Block]:
         return [
-            _digest(stream, records, min(self._step + 1, block_start(records[0].step) + BLOCK_STEPS))
-            for stream, records in self._rows.items()
-            if records
+            _digest(rows, min(self._step + 1, _block_end(int(rows[0].steps[0])) + 1)) for rows in self._rows.values()
         ]
 
     def _close(self, stop: int) -> list[Block]:
         """Fold the open rows, all of which lie before `stop`."""
-        blocks = [
-            _digest(stream, records, min(stop, block_start(records[0].step) + BLOCK_STEPS))
-            for stream, records in self._rows.items()
-            if records
-        ]
+        blocks = [_digest(rows, min(stop, _block_end(int(rows[0].steps[0])) + 1)) for rows in self._rows.values()]
         self._rows.clear()
         self._closed = self._closed.fold(*blocks)
         return blocks
@@ -214,14 +233,29 @@ class Watched:
         return marks + observed(seen).tobytes() if b"\0" in finite else marks
 
 
-def _digest(stream: Stream, records: list[Record], stop: int) -> Block:
-    channels = records[-1].channels
-    width = len(channels)
-    rows = np.concatenate([_widened(record, width) for record in records]).reshape(len(records), width)
-    return digest_rows(stream, channels, np.array([record.step for record in records], np.int64), rows, stop)
+def _block_end(step: int) -> int:
+    """Last step of the block that a step lies in."""
+    return block_start(step) + BLOCK_STEPS - 1
 
 
-def _widened(record: Record, width: int) -> Values:
-    """The row with the columns that came later, unobserved."""
-    missing = width - len(record.values)
-    return np.concatenate([record.values, empty_row(record.stream, missing)]) if missing else record.values
+def _between(rows: Rows, begin: int, end: int) -> Rows | None:
+    """Those of the rows with steps from `begin` to before `end`; None if there is none."""
+    first, stop = np.searchsorted(rows.steps, (begin, end)).tolist()
+    if first == stop:
+        return None
+    if stop - first == len(rows.steps):
+        return rows
+    return Rows(rows.stream, rows.steps[first:stop], rows.channels, rows.values[first:stop])
+
+
+def _digest(rows: Sequence[Rows], stop: int) -> Block:
+    """The block of rows of one stream."""
+    stream, channels = rows[-1].stream, rows[-1].channels
+    values = np.concatenate([_widened(each, len(channels)) for each in rows])
+    return digest_rows(stream, channels, np.concatenate([each.steps for each in rows]), values, stop)
+
+
+def _widened(rows: Rows, width: int) -> Values:
+    """The rows with the columns that came later, unobserved."""
+    missing = width - rows.values.shape[1]
+    return np.hstack([rows.values, empty_rows(rows.stream, len(rows.steps), missing)]) if missing else rows.values
