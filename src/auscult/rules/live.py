@@ -165,6 +165,8 @@ class LiveDiagnosis:
 
     def _close(self, stop: int) -> list[Block]:
         """Fold the open rows, all of which lie before `stop`."""
+        if not self._rows:
+            return []
         blocks = [_digest(rows, min(stop, _block_end(int(rows[0].steps[0])) + 1)) for rows in self._rows.values()]
         self._rows.clear()
         self._closed = self._closed.fold(*blocks)
