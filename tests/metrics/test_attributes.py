@@ -1,8 +1,11 @@
 """What a forward pass may change in plain attributes, put back; what is not the model's, left alone."""
 
 import functools
+import itertools
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +14,7 @@ import torch
 from torch import nn
 
 from auscult.metrics import attributes
-from auscult.metrics.attributes import Attributes, TooMuchState
+from auscult.metrics.attributes import Attributes, CannotPutBack, TooMuchState
 
 
 class Cluttered(nn.Module):
@@ -71,8 +74,95 @@ def test_what_other_threads_may_change_is_left_alone() -> None:
 
 def test_parameters_and_buffers_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.BatchNorm1d(1000)
-    monkeypatch.setattr(attributes, "BYTES", 100)
+    monkeypatch.setattr(attributes, "BYTES", 3000)
     Attributes(model)
     model.bank = torch.zeros(1000)
-    with pytest.raises(TooMuchState, match="more tensors in plain attributes"):
+    with pytest.raises(TooMuchState, match="more in plain attributes"):
+        Attributes(model)
+
+
+LOSSES: list[float] = []
+CALLS = 0
+NOISE = np.random.default_rng(2)
+
+
+class Scale:
+    factor = 1.0
+
+
+@dataclass(slots=True)
+class Slotted:
+    count: int = 0
+
+
+def remember(value: float) -> float:
+    """A function that the model calls, with state of its own."""
+    LOSSES.append(value)
+    Scale.factor += 1
+    return value
+
+
+class Outside(nn.Module):
+    """Keeps its state everywhere but in itself."""
+
+    made = 0
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        super().__init__()
+        self.slotted, self.draw = Slotted(), draw
+
+    def forward(self) -> None:
+        global CALLS
+        CALLS += 1
+        type(self).made += 1
+        self.slotted.count += 1
+        remember(NOISE.random() + self.draw())
+
+
+def counting() -> Callable[[], float]:
+    count = 0.0
+
+    def draw() -> float:
+        nonlocal count
+        count += 1
+        return count
+
+    return draw
+
+
+def test_what_the_forward_pass_keeps_outside_of_the_model_is_put_back() -> None:
+    model = Outside(counting())
+    model()
+
+    def state() -> str:
+        cell = model.draw.__closure__[0].cell_contents  # type: ignore[attr-defined, index]
+        return repr((CALLS, Outside.made, LOSSES, Scale.factor, model.slotted, NOISE.bit_generator.state, cell))
+
+    before, losses = state(), LOSSES
+    kept = Attributes(model)
+    model()
+    assert state() != before
+    kept.put_back()
+    assert state() == before and losses is LOSSES
+
+
+def endless() -> Iterator[int]:
+    while True:
+        yield 1
+
+
+@pytest.mark.parametrize("steps", [itertools.count(), endless(), iter([1, 2])])
+def test_an_iterator_is_refused(steps: Iterator[int]) -> None:
+    model = Cluttered()
+    model.nested["steps"] = steps
+    with pytest.raises(CannotPutBack, match="iterator"):
+        Attributes(model)
+
+
+def test_a_large_container_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attributes, "BYTES", 64_000)
+    model = Cluttered()
+    Attributes(model)
+    model.seen = list(range(2000))
+    with pytest.raises(TooMuchState):
         Attributes(model)

@@ -503,6 +503,48 @@ def test_a_batch_that_was_written_over() -> None:
     assert not found.known and "written to in place" in found.reason
 
 
+def test_a_batch_in_a_container_that_is_filled_anew() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 2)
+
+        def forward(self, batch: dict[str, Tensor]) -> Tensor:
+            return self.layer(batch["x"])
+
+    given = {"x": with_value(torch.nan)}
+    recorder = Recorder(model := Named())
+    recorder.forward_began((given,), {})
+    given["x"] = batch()
+    found = recorder.find(0, loss=math.nan, updated=False)
+    assert (found.phase, found.subject) == ("data", "argument") and model.training
+
+
+def test_a_batch_in_an_object_that_is_filled_anew() -> None:
+    @dataclass
+    class Filled:
+        x: Tensor
+
+    given = Filled(with_value(torch.nan))
+    recorder = Recorder(model := Unpack())
+    recorder.forward_began((given,), {})
+    given.x = batch()
+    found = recorder.find(0, loss=math.nan, updated=False)
+    assert not found.known and "written to in place" in found.reason and model.training
+
+
+def test_a_batch_in_an_array_that_is_filled_anew() -> None:
+    """What NumPy writes into shared memory is counted by nobody."""
+    array = with_value(torch.nan).numpy().copy()
+    inputs, model = torch.from_numpy(array), net(nn.Identity())
+    recorder = Recorder(model)
+    recorder.forward_began((inputs,), {})
+    recorder.hold({"0.weight": math.nan})
+    array[:] = 1.0
+    found = recorder.find(0, gradients={"0.weight": math.nan}, loss=math.nan)
+    assert (found.phase, found.subject) == ("data", "argument")
+
+
 def test_several_forward_passes_of_which_one_is_kept() -> None:
     model, good = net(Log()), batch()
     with torch.no_grad():

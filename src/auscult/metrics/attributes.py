@@ -6,14 +6,17 @@ import random
 import threading
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, MutableSet
+from collections.abc import Callable, Iterable, Iterator, MutableSet
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from auscult.metrics.reach import Variable, variables_of
+
 REACH, BYTES = 2_000, 256 * 2**20
+MEMBER_BYTES = 64  # of a container, about
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device, torch.Size)
 _OPAQUE = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 # What holds one of these is no state of a model but a service (a logger, a trainer), and other threads may change it.
@@ -22,8 +25,12 @@ _SERVICES = (threading.Thread, type(threading.Lock()), type(threading.RLock()), 
 Back = Callable[[], object]
 
 
-class TooMuchState(Exception):  # noqa: N818  (what it is)
-    """A model that holds more tensors in plain attributes than can be put back."""
+class CannotPutBack(Exception):  # noqa: N818  (what it is)
+    """State of a model that cannot be made what it was."""
+
+
+class TooMuchState(CannotPutBack):
+    """More tensors, arrays and members of containers than can be put back."""
 
 
 class _Service(Exception):  # noqa: N818
@@ -31,14 +38,15 @@ class _Service(Exception):  # noqa: N818
 
 
 class Attributes:
-    """Remembers what the attributes of a model's modules hold: containers, small objects, tensors, arrays, generators.
+    """Remembers what a forward pass may change besides parameters and buffers, which its caller gives it copies of.
 
-    Parameters and buffers of the model are left out; who replays a forward pass gives it copies of those. Not reached
-    are hooks, closures, globals, objects with `__slots__`, and objects that reach a thread, a lock, a file or more than
-    2,000 others.
+    That is what the attributes of the modules hold, the attributes of their classes, and the globals and closures that
+    their methods use: containers, small objects, tensors, arrays, random generators. Not reached are hooks, what is
+    reached through an imported module, and objects that reach a thread, a lock, a file or more than 2,000 others.
 
     Raises:
-        TooMuchState: if tensors and arrays together exceed 256 MiB.
+        CannotPutBack: if an iterator is among them, as `itertools.count()`: what it has given it cannot take back.
+        TooMuchState: if tensors, arrays and containers together exceed 256 MiB.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -54,6 +62,9 @@ class Attributes:
             for name, value in held.items():
                 if "_hooks" not in name:
                     self._remember(value)
+        for each in variables_of(model):
+            self._back.append(functools.partial(_rebind, each))
+            self._remember(each.value)
 
     def put_back(self) -> None:
         """Make everything what it was."""
@@ -68,6 +79,7 @@ class Attributes:
         seen: set[int] = set()
         back: list[Back] = []
         stack, objects = [root], 0
+        spent: type | None = None
         while stack:
             value = stack.pop()
             if isinstance(value, (*_ATOMS, *_OPAQUE)) or id(value) in seen or id(value) in self._seen:
@@ -77,10 +89,14 @@ class Attributes:
                 objects += _is_object(value)
                 if objects > REACH or isinstance(value, _SERVICES) or id(value) in self._services:
                     raise _Service
+                if isinstance(value, Iterator):
+                    spent = spent or type(cast("object", value))
                 stack.extend(self._take(value, back))
             except _Service:
                 self._services.add(id(root))
                 return
+        if spent is not None:
+            raise CannotPutBack(f"the model uses an iterator ({spent.__name__}), which cannot be put back")
         self._seen |= seen
         self._back += back
 
@@ -104,17 +120,21 @@ class Attributes:
             return (value.func, *value.args, *value.keywords.values())
         if isinstance(value, (tuple, frozenset)):
             return cast("Iterable[object]", value)
+        if isinstance(value, (dict, list, set, deque)):
+            self._count(MEMBER_BYTES * len(cast("list[Any]", value)))
         return _take_container(value, back)
 
     def _count(self, size: int) -> None:
         self._bytes += size
         if self._bytes > BYTES:
-            raise TooMuchState("the model holds more tensors in plain attributes than can be put back")
+            raise TooMuchState("the model holds more in plain attributes and variables than can be put back")
 
 
 def _is_object(value: object) -> bool:
     """Whether it is an instance of a class of somebody's own, neither a container nor a module."""
-    return hasattr(value, "__dict__") and not isinstance(value, (nn.Module, Tensor, dict, list, set, deque))
+    return (hasattr(value, "__dict__") or bool(_slots(value))) and not isinstance(
+        value, (nn.Module, Tensor, dict, list, set, deque)
+    )
 
 
 def _take_container(value: object, back: list[Back]) -> list[object]:
@@ -136,7 +156,18 @@ def _take_container(value: object, back: list[Back]) -> list[object]:
         own = vars(value)
         back.append(functools.partial(_refill_dict, own, dict(own)))
         held += (each for name, each in own.items() if not (isinstance(value, nn.Module) and "_hooks" in name))
+    for name in _slots(value):
+        if hasattr(value, name):
+            held.append(getattr(value, name))
+            back.append(functools.partial(object.__setattr__, value, name, held[-1]))  # of a frozen one, too
     return held
+
+
+def _slots(value: object) -> list[str]:
+    """Names of the attributes that an object of a user's own class keeps in `__slots__`."""
+    own = [vars(each).get("__slots__", ()) for each in type(value).__mro__ if each.__module__ != "builtins"]
+    listed = [(each,) if isinstance(each, str) else tuple(each) for each in own]
+    return [name for each in listed for name in each if name not in ("__dict__", "__weakref__")]
 
 
 def _generator(value: "torch.Generator | random.Random | np.random.Generator | np.random.RandomState") -> Back:
@@ -147,6 +178,17 @@ def _generator(value: "torch.Generator | random.Random | np.random.Generator | n
     if isinstance(value, np.random.RandomState):
         return functools.partial(value.set_state, value.get_state())
     return functools.partial(setattr, value.bit_generator, "state", value.bit_generator.state)
+
+
+def _rebind(variable: Variable) -> None:
+    holder, name, value = variable
+    if isinstance(holder, types.CellType):
+        holder.cell_contents = value
+    elif isinstance(holder, type):
+        if vars(holder).get(name) is not value:
+            setattr(holder, name, value)
+    elif holder.get(name) is not value:
+        holder[name] = value
 
 
 def _refill_dict(mapping: dict[Any, Any], before: dict[Any, Any]) -> None:

@@ -46,8 +46,19 @@ class Moment(NamedTuple):
     calls: int
 
     def overwritten(self) -> bool:
-        """Whether an argument has been written to since."""
-        return any(version(tensor) != count for tensor, count in self.written)
+        """Whether an argument has been written to since, or is another tensor."""
+        now = list(tensors((self.args, self.kwargs)))
+        return len(now) != len(self.written) or any(
+            each is not tensor or version(tensor) != count
+            for each, (tensor, count) in zip(now, self.written, strict=True)
+        )
+
+    def copied(self) -> "Moment":
+        """The same with copies of the arguments, for writes that nothing counts: into an array that shares memory."""
+        args, kwargs = replace_tensors((self.args, self.kwargs), _copy)
+        return self._replace(
+            args=args, kwargs=kwargs, written=tuple([(each, version(each)) for each in tensors((args, kwargs))])
+        )
 
 
 def take_moment(
@@ -69,8 +80,8 @@ def take_moment(
         calls: How many training forward passes the step has had, this one included.
     """
     given = args if not kwargs and all(map(_is_tensor, args)) else tuple(tensors((args, kwargs)))
-    if any(each.requires_grad for each in given):
-        args, kwargs = replace_tensors((args, kwargs), detached)
+    if given is not args or any(each.requires_grad for each in given):
+        args, kwargs = replace_tensors((args, kwargs), detached)  # in containers of our own, which nobody fills anew
         given = tuple(tensors((args, kwargs)))
     written = tuple([(each, version(each)) for each in given])
     kind = device.type
@@ -90,7 +101,11 @@ def version(tensor: Tensor) -> int:
 
 def detached(tensor: Tensor) -> Tensor:
     """The tensor without its history, asking for a gradient where it did."""
-    return tensor.detach().requires_grad_(tensor.requires_grad)
+    return tensor.detach().requires_grad_() if tensor.requires_grad else tensor
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def _autocast(kind: str) -> torch.dtype | None:

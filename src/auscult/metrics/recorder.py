@@ -77,7 +77,7 @@ class Recorder:
     def hold(self, norms: Mapping[str, float]) -> None:
         """A norm of a gradient is known not to be finite, and the update (and clipping) has not been made yet.
 
-        Keeps a copy of the parameters and looks at the gradients, which costs about as much as an update.
+        Copies the parameters and the batch and looks at the gradients, which costs about as much as an update.
 
         Args:
             norms: Norms of the gradients by path.
@@ -89,6 +89,8 @@ class Recorder:
         suspects = [path for path, norm in norms.items() if norm == math.inf and path in live]
         gradients = {path: live[path].grad for path in suspects}
         self._finite = tuple(path for path, each in gradients.items() if each is not None and not flaw(each))
+        if isinstance(self._moment, Moment) and not self._moment.overwritten():
+            self._moment = self._moment.copied()
         self._held = {path: each.detach().clone() for path, each in live.items() if measurable(each)}
 
     def update_began(self) -> None:

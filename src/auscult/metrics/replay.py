@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from auscult.metrics.attributes import Attributes
+from auscult.metrics.attributes import Attributes, CannotPutBack
 from auscult.metrics.calls import CallTrace, Flaw, flaw, tensors, worst
 from auscult.metrics.moment import BATCH_NORMS, Moment, version
 from auscult.metrics.norms import measurable
@@ -242,7 +242,10 @@ def _backward(ends: list[tuple[Tensor, Tensor]], wanted: Mapping[str, Tensor]) -
 @contextmanager
 def _nothing_left_behind(root: nn.Module, moment: Moment, doubts: list[str]) -> Generator[None]:
     """Inside, the random states, autocast and grad mode of a moment; afterwards everything is as it was."""
-    attributes = Attributes(root)
+    try:
+        attributes = Attributes(root)
+    except CannotPutBack as error:
+        raise CannotReplay(str(error)) from error
     device = next((each.device for each in root.parameters()), torch.device("cpu"))
     cuda = device.type == "cuda"
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (the user's, to be put back)
