@@ -183,5 +183,8 @@ def test_the_clinic_lists_and_runs_its_cases(tmp_path) -> None:
     assert unknown.returncode == 2 and "sgd-0.01" in unknown.stderr
     nameless = command("clinic", "run", "deep-zero", "-o", tmp_path)
     assert nameless.returncode == 2 and "--names" in nameless.stderr
+    for verb in (("clinic", "run", "sgd-0.01"), ("demo",)):
+        seed = command(*verb, "--seed", 2**70, "-o", tmp_path / "none")
+        assert seed.returncode == 2 and "Traceback" not in seed.stderr and not (tmp_path / "none").exists()
     no_mnist = command("clinic", "run", "sgd-0.01", "--data", tmp_path, "-o", tmp_path)
     assert no_mnist.returncode == 2 and "train-images-idx3-ubyte" in no_mnist.stderr

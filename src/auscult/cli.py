@@ -107,7 +107,7 @@ def demo(
     directory: Annotated[Path, typer.Option("--out", "-o", help="Where to write runs, reports and sound.")] = Path(
         "runs/demo"
     ),
-    seed: Annotated[int, typer.Option(help="Seed of both runs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of both runs.")] = 0,
 ) -> None:
     """Train a healthy and a diverging network on real handwritten digits, and write report and sound of both.
 

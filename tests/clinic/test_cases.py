@@ -26,6 +26,18 @@ def test_what_is_missing_is_said(tmp_path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_is_none_is_refused(seed, tmp_path) -> None:
+    with pytest.raises(SetupError, match=r"a seed from 0 to 2\*\*63 - 1"):
+        run_case("sgd-0.01", tmp_path / "run", seed=seed)
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_cases_that_train_on_names_take_them(tmp_path) -> None:
+    with pytest.raises(SetupError, match=r"--names for sgd-0\.01"):
+        run_case("sgd-0.01", tmp_path / "run", names=tmp_path / "names.txt")
+
+
 def test_a_seed_gives_the_same_run_again_and_another_one_another(made_up_names, tmp_path) -> None:
     stage = perceptron.STAGES["mlp-batchnorm"]
     losses = [

@@ -662,6 +662,13 @@ def test_a_loss_without_replay_is_not_said_to_come_from_finite_numbers() -> None
     assert (found.phase, found.operation) == ("loss", "") and "from finite numbers" not in str(found)
 
 
+def test_an_infinite_loss_is_not_called_nan_after_its_gradients() -> None:
+    recorder = Recorder(model := net(nn.Identity()))
+    recorder.forward_began((batch(),), {})
+    found = recorder.find(0, gradients={"0.weight": math.nan}, loss=math.inf, updated=False)
+    assert (found.phase, found.kind) == ("loss", "inf") and model.training
+
+
 def test_a_mask_by_logarithm_is_not_blamed_for_a_bad_target() -> None:
     allowed = torch.tensor([1.0, 1.0, 1.0, 0.0])
 

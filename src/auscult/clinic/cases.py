@@ -79,10 +79,17 @@ def run_case(
         The closed monitor.
 
     Raises:
-        SetupError: if there is no such case, it needs names and got none that can be read, or it got images that it
-            does not take or that cannot be read.
+        SetupError: if there is no such case, the seed is none, it needs names and got none that can be read, or it got
+            names or images that it does not take or that cannot be read.
     """
     case = case_by_name(name)
+    if seed is not None and not 0 <= seed < 2**63:
+        raise SetupError(f"Expected a seed from 0 to 2**63 - 1, but got {seed}. Leave it out for the published one.")
+    if names is not None and not case.needs_names:
+        raise SetupError(
+            f"Expected a case that trains on names, but got --names for {name}, which does not. Leave it out; "
+            "`auscult clinic list` says which cases take it."
+        )
     if case.needs_names and names is None:
         raise SetupError(
             f"Expected a file of names for {name}, but got none. makemore's own is names.txt in "

@@ -279,6 +279,8 @@ def _module(step: int, call: Call, again: Replay, caveat: str) -> Origin:
 def _after_forward(symptoms: Symptoms, again: Replay, doubts: list[str]) -> Origin:
     """Where it arose, if the output of the model was finite."""
     step, kind = symptoms.step, symptoms.kind
+    if symptoms.loss is not None and symptoms.loss_is_finite is False:
+        kind = "nan" if math.isnan(symptoms.loss) else "inf"
     if again.loss:
         return Origin(step, "loss", "loss", "", "", _kind(again.loss), again.dtype)
     if symptoms.loss_is_finite is False:
