@@ -94,6 +94,7 @@ def test_a_logarithm_of_zero_is_named_with_its_module_and_line(tmp_path, clip) -
     run, found = non_finite(train(tmp_path / "run", lambda x: x.square().log(), spoil=no_factor, clip=clip)[1])
     assert (found.step, found.phase, found.path) == (BAD, "forward", "middle")
     assert "by log at test_origin.py:" in found.summary
+    assert found.advice[0].startswith("Look at test_origin.py:") and "clamp what log is given" in found.advice[0]
     assert [each.operation for each in run.origins] == ["log"]
 
 

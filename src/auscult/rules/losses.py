@@ -63,6 +63,25 @@ OVERFLOW = (
     "The gradient has exploded, so far only its norm is past the largest number: lower the learning rate, or clip by "
     "value before its size gets there.",
 )
+DELICATE = frozenset(
+    (
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "sqrt",
+        "rsqrt",
+        "pow",
+        "rpow",
+        "div",
+        "divide",
+        "truediv",
+        "rtruediv",
+        "reciprocal",
+    )
+    + ("exp", "expm1", "norm", "std", "var", "acos", "asin", "atanh", "acosh", "logit", "digamma", "lgamma")
+)
+"""Operations that make non-finite numbers of ordinary finite ones."""
 RULED_OUT: dict[Phase | None, tuple[str, ...]] = {
     "data": ("Not the model: what it was called with was not finite.",),
     "forward": ("Not the backward pass or the optimizer: every gradient before this step was finite.",),
@@ -242,7 +261,14 @@ def _evidence(digest: Digest, loss: Loss | None, onset: Onset) -> tuple[Evidence
 
 
 def _advice(phase: Phase | None, origin: Origin | None) -> tuple[str, ...]:
-    return OVERFLOW if origin is not None and origin.kind == "overflow" else ADVICE[phase]
+    if origin is not None and origin.kind == "overflow":
+        return OVERFLOW
+    if origin is not None and origin.operation in DELICATE and origin.line:
+        given = f"what {origin.operation} is given there"
+        return f"Look at {origin.line}: clamp {given}, or add a small epsilon to it.", *(
+            each for each in ADVICE[phase] if not each.startswith("Check the batch")
+        )
+    return ADVICE[phase]
 
 
 class EveryUpdateSkipped(Rule):
