@@ -64,22 +64,8 @@ OVERFLOW = (
     "value before its size gets there.",
 )
 DELICATE = frozenset(
-    (
-        "log",
-        "log2",
-        "log10",
-        "log1p",
-        "sqrt",
-        "rsqrt",
-        "pow",
-        "rpow",
-        "div",
-        "divide",
-        "truediv",
-        "rtruediv",
-        "reciprocal",
-    )
-    + ("exp", "expm1", "norm", "std", "var", "acos", "asin", "atanh", "acosh", "logit", "digamma", "lgamma")
+    "log log2 log10 log1p sqrt rsqrt pow rpow div divide truediv rtruediv reciprocal exp expm1 norm std var acos asin "
+    "atanh acosh logit digamma lgamma".split()
 )
 """Operations that make non-finite numbers of ordinary finite ones."""
 RULED_OUT: dict[Phase | None, tuple[str, ...]] = {
@@ -265,9 +251,8 @@ def _advice(phase: Phase | None, origin: Origin | None) -> tuple[str, ...]:
         return OVERFLOW
     if origin is not None and origin.operation in DELICATE and origin.line:
         given = f"what {origin.operation} is given there"
-        return f"Look at {origin.line}: clamp {given}, or add a small epsilon to it.", *(
-            each for each in ADVICE[phase] if not each.startswith("Check the batch")
-        )
+        general = (each for each in ADVICE[phase] if not each.startswith("Check the batch"))
+        return f"Look at {origin.line}: clamp {given}, or add a small epsilon to it.", *general
     return ADVICE[phase]
 
 
