@@ -171,6 +171,16 @@ class Degrees(nn.Module):
         return x * inverse[:, None] + torch.log(x - x)
 
 
+class ThroughView(nn.Module):
+    """A logarithm taken in place, of a part of a tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            scale = torch.ones_like(x)
+            scale[0].mul_(0).log_()  # through a view
+        return x * scale
+
+
 class Kept(nn.Module):
     """A running minimum and a spare parameter that the pass does not use."""
 
@@ -350,6 +360,11 @@ def line_of(text: str) -> str:
     path = Path(__file__)
     number = next(number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line)
     return f"{path.name}:{number}"
+
+
+def test_what_was_written_through_a_view_is_followed() -> None:
+    found = make(Step(net(ThroughView()), (batch(),)), replay=False)
+    assert (found.path, found.operation, found.line) == ("2", "log", line_of("# through a view"))
 
 
 def test_how_much_of_a_tensor_is_bad_is_told() -> None:

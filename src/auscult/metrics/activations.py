@@ -250,7 +250,8 @@ def _unit_axis(module: nn.Module) -> int | None:
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    return next(module.children(), None) is None
+    """Whether it has no modules in it, and takes hooks: a scripted one refuses them."""
+    return next(module.children(), None) is None and not isinstance(module, torch.jit.ScriptModule)
 
 
 def _inside_backward() -> bool:

@@ -219,7 +219,7 @@ class CallTrace(TorchFunctionMode):
         after, dtype = worst(made)
         source = None
         on_purpose = name in _MASKS or name.startswith(_UNWRITTEN)
-        known = used is not None and id(used) in self._sources
+        known = used is not None and (id(used) in self._sources or id(used._base) in self._sources)
         if after:
             operation = Operation(name.strip("_"), _line(), after, dtype)
             if before <= Flaw.MASKED and after > before and not on_purpose:
@@ -233,10 +233,13 @@ class CallTrace(TorchFunctionMode):
             self._sources.pop(id(each), None)
             if flaw(each):
                 self._sources[id(each)] = (each, source)
+                if each._base is not None:  # it may have been written through a view
+                    self._sources.setdefault(id(each._base), (each._base, source))
         return result
 
     def _source_of(self, tensor: Tensor) -> Source | None:
-        return self._sources.get(id(tensor), (tensor, None))[1]
+        of_base = self._sources.get(id(tensor._base), (tensor, None))
+        return self._sources.get(id(tensor), of_base)[1]
 
 
 def tensors(value: object, depth: int = 0) -> Iterator[Tensor]:

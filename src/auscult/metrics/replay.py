@@ -95,6 +95,8 @@ def replay(
         raise CannotReplay("the batch was written to in place after the forward pass began")
     if not root.training:
         raise CannotReplay("the model was not in training mode any more")
+    if any(isinstance(each, torch.jit.ScriptModule) for each in root.modules()):
+        raise CannotReplay("a part of the model is scripted, which cannot be followed")
     copies = {**_parameters(root, before, doubts), **_buffers(root, moment, doubts)}
     flawed, shared = _flawed(root, copies)
     kept = {clean_path(path): name for path, module in root.named_modules() if (name := _flawed_attribute(module))}

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -78,6 +79,11 @@ def watch(
     """
     if os.environ.get("AUSCULT", "").lower() in ("off", "0", "false"):
         return SilentMonitor(model, path, step or 0)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise SetupError(
+            "Expected `model` to be a module in Python, but got a scripted one, which takes no hooks. "
+            "Train and watch the module it was made of, and script it afterwards: torch.jit.script(model)."
+        )
     if loss_fn is not None and not hasattr(loss_fn, "register_forward_pre_hook"):
         raise SetupError(
             f"Expected `loss_fn` to be a module such as nn.CrossEntropyLoss(), but got {type(loss_fn).__name__}. "

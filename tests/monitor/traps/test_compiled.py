@@ -5,6 +5,9 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW
 
+import auscult
+from auscult.core.errors import SetupError
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # torch's own: it compiles with what it deprecates
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
@@ -188,6 +191,23 @@ def test_a_trace_of_a_watched_model_is_the_one_of_a_bare_model(mode: str, train)
             train_steps(twin, model, model, optimizer)
 
     train(script)
+
+
+def test_a_model_with_a_scripted_part(train) -> None:
+    def script(twin) -> None:
+        model = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.jit.script(torch.nn.Sequential(torch.nn.ReLU())))
+        model.append(torch.nn.Linear(6, 3))
+        optimizer = SGD(model.parameters(), lr=0.1)
+        with twin.watch(model, optimizer):
+            train_steps(twin, model, model, optimizer)
+
+    train(script)
+
+
+def test_a_scripted_model_is_refused_with_what_to_write(tmp_path) -> None:
+    model = torch.jit.script(torch.nn.Linear(2, 1))
+    with pytest.raises(SetupError, match="script it afterwards"):
+        auscult.watch(model, SGD(model.parameters(), lr=0.1), tmp_path / "run")
 
 
 @pytest.mark.xfail(strict=True, reason="a hook that is an object has no name, which TorchScript asks for")
