@@ -343,6 +343,8 @@ def test_phase_and_place_are_right(name: str, replay: bool) -> None:
     torch.manual_seed(0)
     prepared, *expected = CASES[name]
     found = make(prepared(), replay=replay)
+    if name == "a loss term" and not replay:  # told by exclusion, and so without a place
+        expected[2] = None
     assert [found.phase, found.subject, found.path, found.kind] == expected, str(found)
 
 

@@ -135,6 +135,17 @@ def test_the_loss_is_named_where_it_can_be_made_again(tmp_path) -> None:
     assert "by log at test_origin.py:" in found.summary
 
 
+def test_without_replay_the_loss_is_told_by_exclusion(tmp_path) -> None:
+    def spoil(model: Network, inputs: Tensor) -> None:
+        with torch.no_grad():
+            model.back.weight.zero_()
+            model.back.bias.zero_()
+
+    _, found = non_finite(train(tmp_path / "run", loss_of=lambda output: output.square().sum().log(), spoil=spoil)[1])
+    assert (found.step, found.phase, found.path) == (BAD, "loss", "")
+    assert "the output of the model was finite when it was made again" in found.summary and "replay" in found.summary
+
+
 def test_a_run_that_stays_finite_is_not_searched(tmp_path) -> None:
     _, monitor = train(tmp_path / "run", replays=True)
     assert monitor is not None

@@ -288,9 +288,8 @@ def _after_forward(symptoms: Symptoms, again: Replay, doubts: list[str]) -> Orig
             doubts.append("the loss was finite when it was made again")
         if doubts:
             return Origin(step, kind=kind, reason="; ".join(doubts))
-        return Origin(
-            step, "loss", "loss", "", kind=kind, detail="the output of the model was finite when it was made again"
-        )
+        reason = "the output of the model was finite when it was made again, and watch(..., replay=...) was not given"
+        return Origin(step, "loss", "loss", kind=kind, reason=reason)
     if not symptoms.gradients:
         return Origin(step, kind=kind, reason="; ".join((*doubts, "it was not seen again in the forward pass")))
     found = _backward(step, symptoms.gradients, again, doubts)

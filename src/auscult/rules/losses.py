@@ -133,7 +133,7 @@ class NonFinite(Rule):
         onset = _onset(digest, loss)
         if onset is None:
             return
-        origin = next((each for each in digest.origins if each.known and each.step == onset.step), None)
+        origin = next((each for each in digest.origins if each.step == onset.step and _tells(each)), None)
         recovered, skipped = _aftermath(digest, loss)
         severity: Severity = "info" if skipped else "warning" if recovered else "critical"
         status: Status = "recovered" if recovered else "active"
@@ -154,6 +154,11 @@ class NonFinite(Rule):
             phase=phase,
             ruled_out=RULED_OUT.get(phase, ()),
         )
+
+
+def _tells(origin: Origin) -> bool:
+    """Whether an origin tells more than the rows; of a loss that is so although its place is not known."""
+    return origin.known or origin.phase == "loss"
 
 
 def _onset(digest: Digest, loss: Loss | None) -> Onset | None:
