@@ -157,3 +157,18 @@ def test_totals_while_optimizers_take_turns(tmp_path) -> None:
     total = run.series("param_norm")
     np.testing.assert_allclose(total.values, np.array(exact)[: len(total)], rtol=1e-6)
     assert len(total) == len(run.steps) >= 11
+
+
+def test_what_has_one_element_has_no_std_and_is_finite_all_the_same(tmp_path) -> None:
+    model = nn.Sequential(nn.Linear(3, 1), nn.PReLU())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with auscult.watch(model, optimizer, tmp_path / "run", every=(1, 1)) as monitor:
+        for _ in range(3):
+            model(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    run = auscult.load(monitor.path)
+    assert run.series("finite").values.tolist() == [1, 1, 1]
+    for path in ("0.bias", "1.weight"):
+        assert run.series("param_mean", path).observed and not run.series("param_std", path).observed
+    assert run.series("activation_mean", "0").observed and not run.series("activation_std", "0").observed

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auscult.core.sink import Values, to_float32
+from auscult.core.sink import Values, empty_row, to_float32
 from auscult.metrics.examination import Examination
 from auscult.metrics.hooks import ModuleHook
 from auscult.metrics.norms import is_transformed, measurable
@@ -233,13 +233,13 @@ class Taken:
         """
         for number, calls in self._outputs.items():
             count, mean, deviations, saturated, outside = _pool([call.output for call in calls])
-            row[:2, number] = to_float32(np.array([mean, _std(count, deviations)]))
+            row[:2, number] = _mean_and_std(count, mean, deviations)
             if outside == 0:
                 row[4, number] = saturated / count
             row[5, number] = _dead_fraction(calls, self._gradients.get(number, []), row[5, number])
         for number, calls in self._gradients.items():
             count, mean, deviations, _, _ = _pool([call.output for call in calls])
-            row[2:4, number] = to_float32(np.array([mean, _std(count, deviations)]))
+            row[2:4, number] = _mean_and_std(count, mean, deviations)
 
 
 def _unit_axis(module: nn.Module) -> int | None:
@@ -325,8 +325,12 @@ def _pool(parts: list[Tensor]) -> tuple[float, float, float, float, float]:
     return count, mean, deviations, saturated, outside
 
 
-def _std(count: float, deviations: float) -> float:
-    return float("nan") if count < 2 else (deviations / (count - 1)) ** 0.5
+def _mean_and_std(count: float, mean: float, deviations: float) -> Values:
+    """Both as they are stored; the std of a single element is not observed."""
+    row = empty_row("sampled", 2)
+    told = [mean] if count < 2 else [mean, (deviations / (count - 1)) ** 0.5]
+    row[: len(told)] = to_float32(np.array(told))
+    return row
 
 
 def _dead_fraction(outputs: list[_Call], gradients: list[_Call], unknown: float) -> float:

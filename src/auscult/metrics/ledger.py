@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auscult.core.detail import TensorKind
-from auscult.core.sink import Values, to_float32
+from auscult.core.sink import Values, empty_row, to_float32
 from auscult.metrics.examination import Examination
 from auscult.metrics.norms import as_real, means_and_stds, measurable, norms
 from auscult.metrics.pack import Pack, fits
@@ -44,6 +44,7 @@ class Ledger:
         self.examination: Examination | None = None
         self._parameters = list(parameters)
         self._keeps = snapshot
+        self._lone = [position for position, tensor in enumerate(self._parameters) if tensor.numel() < 2]  # have no std
         self._position = {id(tensor): position for position, tensor in enumerate(self._parameters)}
         fitting = [position for position, tensor in enumerate(self._parameters) if fits(tensor)]
         small = _smallest(fitting, self._parameters)
@@ -215,6 +216,7 @@ class Ledger:
         if moment_row is not None:
             for kind, positions, values in self._moments:
                 moment_row[kind][:, positions] = to_float32(_to_host(values))
+            moment_row[:, 1, self._lone] = empty_row("sampled", 1)
         self.discard()
 
     def discard(self) -> None:
