@@ -120,7 +120,6 @@ class Monitor:
         self._order_known = False
         self._audit = LossAudit() if past is None or past.until(self.step - 1).last_step < 0 else None
         self._audit_forward: bool | None = loss_fn is None and not is_compiled(model)  # None: it is over
-        self._closed = False
         self._handles = [model.register_forward_pre_hook(ModuleHook(model, self._on_forward), with_kwargs=True)]
         if loss_fn is not None:
             self._handles.append(loss_fn.register_forward_pre_hook(ModuleHook(loss_fn, self._on_loss)))
@@ -136,6 +135,7 @@ class Monitor:
         ]
         self._backward_hook = BackwardHook(ends(tensors, optimizers), self._on_backward)
         self._begin_step()
+        self._closed = False
         _OPEN.add(self)
 
     @property
