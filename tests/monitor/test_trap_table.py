@@ -171,6 +171,8 @@ COVERED: dict[str, tuple[str, ...]] = {
         "monitor/traps/test_compiled.py::test_a_trace_of_a_watched_model_is_the_one_of_a_bare_model",
         "monitor/traps/test_compiled.py::test_a_watched_model_can_be_exported_strictly",
         "monitor/traps/test_compiled.py::test_a_watched_model_can_be_scripted",
+        "monitor/traps/test_compiled.py::test_a_model_with_a_scripted_part",
+        "monitor/traps/test_compiled.py::test_a_scripted_model_is_refused_with_what_to_write",
     ),
     # where a NaN comes from
     "origin of a NaN": ("metrics/test_origin.py::test_phase_and_place_are_right",),
