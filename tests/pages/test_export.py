@@ -120,7 +120,8 @@ DERIVED = [each.name for each in METRICS.values() if each.inputs]
 def test_derived_metrics_are_written_when_named_and_equal_the_series(metric: str, maker: type, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     built = maker(steps=700)
-    for name in ("grad_norm", "param_norm", "update_norm", "grad_std", "param_std", "update_std"):
+    norms = ("grad_norm", "param_norm", "update_norm", "intended_update_norm")
+    for name in (*norms, "grad_std", "param_std", "update_std"):
         for path, steps in (("a.weight", np.arange(700)), ("a.bias", np.arange(100, 700, 3))):
             values = random.lognormal(size=len(steps))
             values[random.integers(0, len(steps), 20)] = random.choice([0.0, np.nan, np.inf], 20)
