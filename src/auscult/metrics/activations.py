@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from auscult.core.sink import Values, empty_row, to_float32
 from auscult.metrics.examination import Examination
-from auscult.metrics.hooks import ModuleHook
+from auscult.metrics.hooks import PausableHook
+from auscult.metrics.marks import running_backward
 from auscult.metrics.norms import is_transformed, measurable
 from auscult.metrics.parameters import clean_path, unwrap
 from auscult.metrics.units import SATURATED
@@ -82,7 +83,7 @@ class Activations:
         self._outputs: dict[int, list[_Call]] = {}
         self._gradients: dict[int, list[_Call]] = {}
         self._hooks = [
-            _PausableHook(module, partial(self._on_forward, number)) for number, (_, module) in enumerate(leaves)
+            PausableHook(module, partial(self._on_forward, number)) for number, (_, module) in enumerate(leaves)
         ]
         self._off: set[int] = set()
         self._left_alone = False
@@ -147,7 +148,7 @@ class Activations:
     def _training(self) -> bool:
         """Whether this is a forward pass that trains, not an evaluation and not a recomputation."""
         root = self._root()
-        return root is not None and root.training and torch.is_grad_enabled() and not _inside_backward()
+        return root is not None and root.training and torch.is_grad_enabled() and running_backward() == -1
 
     def _measure(self, number: int, inputs: object, output: object) -> None:
         tensor = _first_tensor(output)
@@ -196,27 +197,6 @@ class Activations:
         self.spent += perf_counter() - begin
 
 
-class _PausableHook:
-    """A forward hook that costs nothing while it pauses; its key stays the same, so that it is one hook to torch."""
-
-    def __init__(self, module: nn.Module, call: Callable[..., None]) -> None:
-        self._hook = ModuleHook(module, call)
-        self._handle = module.register_forward_hook(self._hook)
-
-    def pause(self) -> None:
-        hooks = self._handle.hooks_dict_ref()
-        if hooks is not None:
-            hooks.pop(self._handle.id, None)
-
-    def resume(self) -> None:
-        hooks = self._handle.hooks_dict_ref()
-        if hooks is not None:
-            hooks[self._handle.id] = self._hook
-
-    def close(self) -> None:
-        self._handle.remove()
-
-
 class Taken:
     """What the armed passes of one step gave, not yet brought to the host."""
 
@@ -252,12 +232,6 @@ def _unit_axis(module: nn.Module) -> int | None:
 def _is_leaf(module: nn.Module) -> bool:
     """Whether it has no modules in it, and takes hooks: a scripted one refuses them."""
     return next(module.children(), None) is None and not isinstance(module, torch.jit.ScriptModule)
-
-
-def _inside_backward() -> bool:
-    """Whether a backward pass is running: a forward pass in there is activation checkpointing's recomputation."""
-    current = getattr(getattr(torch, "_C", None), "_current_graph_task_id", None)
-    return current is not None and current() != -1
 
 
 def _first_tensor(output: object) -> Tensor | None:

@@ -50,6 +50,30 @@ class SilentHook:
         """Do nothing."""
 
 
+class PausableHook:
+    """A forward hook that costs nothing while it pauses; its key stays the same, so that it is one hook to torch."""
+
+    def __init__(self, module: nn.Module, call: Callable[..., None]) -> None:
+        self._hook = ModuleHook(module, call)
+        self._handle = module.register_forward_hook(self._hook)
+
+    def pause(self) -> None:
+        """Take it off the module until `resume`."""
+        hooks = self._handle.hooks_dict_ref()
+        if hooks is not None:
+            hooks.pop(self._handle.id, None)
+
+    def resume(self) -> None:
+        """Put it back."""
+        hooks = self._handle.hooks_dict_ref()
+        if hooks is not None:
+            hooks[self._handle.id] = self._hook
+
+    def close(self) -> None:
+        """Take it off the module for good."""
+        self._handle.remove()
+
+
 class BackwardHook:
     """Calls `began` whenever a backward pass has reached one of a few parameters, while it listens."""
 

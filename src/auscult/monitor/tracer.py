@@ -11,9 +11,9 @@ from auscult.core.sink import Record
 from auscult.metrics.ledger import Ledger
 from auscult.metrics.recorder import Recorder
 from auscult.metrics.replay import LossOf
+from auscult.monitor.gauges import NORMS
 from auscult.rules.channels import names_loss
 
-NORMS = ("grad_norm", "update_norm", "param_norm")
 SEARCHES = 3
 """Searches in one run; each costs as much as two or three steps."""
 
