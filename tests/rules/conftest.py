@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from auscult.core.audit import Audit
 from auscult.core.catalogue import METRICS
 from auscult.core.digest import BLOCK_STEPS, Block, Digest, digest_rows
-from auscult.core.run import Audit, Module, Parameter, Segment
+from auscult.core.run import Module, Parameter, Segment
 from auscult.core.sink import NOT_OBSERVED_32, NOT_OBSERVED_64, Channel, row_dtype
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from auscult.core.run import Audit, Module
+from auscult.core.audit import Audit
+from auscult.core.run import Module
 from auscult.rules.activations import DeadUnits, Saturated
 
 MODULES = (

@@ -7,8 +7,9 @@ from tests.rules.conftest import digest_columns, parameter
 from torch import Tensor, nn
 
 import auscult
+from auscult.core.audit import Audit
 from auscult.core.digest import Digest, digest_run
-from auscult.core.run import Audit, Module, Parameter, Segment
+from auscult.core.run import Module, Parameter, Segment
 from auscult.rules.initialization import InitialLoss, RandomGain
 
 MOMENTS = ("param_norm", "param_mean", "param_std", "update_mean", "update_std")

@@ -58,6 +58,40 @@ _ENTRIES = (
            "the step's forward passes / step_time", "whole step", "sum"),
     Metric("memory", "bytes", "run", "sampled", "device memory allocated; on CPU the resident set size of the process",
            "after the update", "max"),
+    Metric("weight_decay", "1", "group", "steps", "weight decay of the parameter group", "as the update uses it",
+           "rank0"),
+    # The batch and the loss call of a step, on a schedule.
+    Metric("observed_loss", "1", "run", "sampled", "value of the step's first loss call of torch.nn.functional",
+           "forward", "mean"),
+    Metric("uninformed_loss", "1", "run", "sampled", "the same loss for the best constant prediction of the same "
+           "targets: the entropy of the batch's classes, the variance of its targets", "forward", "mean",
+           guide="a model that has learned anything lies below"),
+    Metric("loss_gradient", "1", "run", "sampled", "gradient that arrives at that loss", "backward", "mean",
+           guide="1, or 1 / accumulation steps; negative climbs the loss"),
+    Metric("batch_accuracy", "1", "run", "sampled", "share of the batch's targets that the predictions name: the "
+           "largest of C, the sign of a logit, the side of 1/2 of a probability", "forward", "mean"),
+    Metric("batch_r2", "1", "run", "sampled", "1 - sum((prediction - target)**2) / sum((target - mean(target))**2) "
+           "within the batch", "forward", "mean"),
+    Metric("target_mean", "as given", "run", "sampled", "mean of the loss call's targets", "forward", "mean"),
+    Metric("target_std", "as given", "run", "sampled", "std of the loss call's targets", "forward", "mean"),
+    Metric("target_entropy", "nats", "run", "sampled", "entropy of the batch's class counts; of class targets only",
+           "forward", "mean", guide="near log(C) for balanced classes"),
+    Metric("largest_class", "1", "run", "sampled", "share of the batch's most frequent class; of class targets only",
+           "forward", "mean"),
+    Metric("output_spread", "as given", "run", "sampled", "root mean square over the columns of the model's output of "
+           "their std over the batch", "forward", "mean", guide="0: every sample gets the same prediction"),
+    Metric("input_mean", "as given", "run", "sampled", "mean of the model's first input", "forward", "mean"),
+    Metric("input_std", "as given", "run", "sampled", "std of the model's first input", "forward", "mean"),
+    Metric("input_largest", "as given", "run", "sampled", "largest |x| of the model's first input", "forward", "mean"),
+    Metric("repeated_batch", "1", "run", "sampled", "1 if the model's first input equals that of an earlier sampled "
+           "step, else 0", "forward", "rank0"),
+    Metric("evaluation_mode", "1", "run", "sampled", "share of the modules that act differently in training and in "
+           "evaluation which were in evaluation mode in the pass that this update was made from", "forward", "mean",
+           guide="0; frozen statistics are part of some fine-tuning"),
+    Metric("carried_gradient", "1", "run", "sampled", "1 if the backward pass began with the very gradients that the "
+           "update before had used, else 0", "backward", "rank0", guide="0"),
+    Metric("training_evaluations", "1", "run", "sampled", "passes without gradient but in training mode since the "
+           "last sampled step, of a model that acts differently there", "forward", "sum", guide="0"),
     # Norms, every step or every N-th.
     Metric("grad_norm", "1", "parameter", "norms", "||g||_2", _AT_STEP, "root_sum_square", adds_up=True,
            guide="compare with itself over time and with its neighbours in depth; it has no healthy absolute value",
@@ -78,6 +112,13 @@ _ENTRIES = (
            reference=KARPATHY),
     Metric("update_mean", "1", "parameter", "sampled", "mean(d)", "update", "mean", reference=KARPATHY),
     Metric("update_std", "1", "parameter", "sampled", "std(d), Bessel-corrected", "update", "mean", reference=KARPATHY),
+    Metric("descent_cosine", "1", "parameter", "sampled", "-<d, g> / (||d|| ||g||)", "update", "mean",
+           guide="above 0: the update goes down the gradient; momentum and noise bring it near 0"),
+    Metric("decay_cosine", "1", "parameter", "sampled", "-<d, theta> / (||d|| ||theta||)", "update", "mean",
+           guide="near 0; near 1 the update only shrinks the parameter"),
+    Metric("twin_fraction", "1", "parameter", "sampled", "share of the units (first dimension) of a matrix or kernel "
+           "whose weights equal those of the first unit, bit for bit, it included", "after the update", "mean",
+           guide="1 / units; 1 if all units are the same"),
     # Moments of activations, on a schedule; estimated from a fixed sample of the elements of large tensors.
     Metric("activation_mean", "1", "module", "sampled", "mean of the module's output", "forward", "mean",
            reference=KARPATHY),
@@ -92,6 +133,14 @@ _ENTRIES = (
     Metric("dead_fraction", "1", "module", "sampled", "share of units (channels of a convolution, features otherwise) "
            "that are dead for every sample of the batch: output exactly 0 where outputs are never negative, gradient "
            "at the output exactly 0 elsewhere", "forward", "mean", guide="near 0", reference=KARPATHY),
+    Metric("attention_entropy", "1", "module", "sampled", "mean entropy of the attention weights / log(number of "
+           "keys that may be seen); 1 is uniform, 0 a single key", "forward", "mean"),
+    Metric("attention_ahead", "1", "module", "sampled", "mean attention mass on later positions, of square attention",
+           "forward", "mean", guide="0 where each position predicts the next"),
+    Metric("statistics_shift", "1", "module", "sampled", "median over channels of |running mean - batch mean| / "
+           "running std of a normalisation that keeps running statistics", "forward", "mean"),
+    Metric("statistics_scale", "1", "module", "sampled", "median over channels of batch variance / running variance, "
+           "likewise", "forward", "mean", guide="about 1"),
     # What users log.
     Metric("category_loss", "as logged", "category", "user", "mean over the category's samples of loss / length "
            "(every sample weighs the same)", "forward", "mean", reference=DREVO),

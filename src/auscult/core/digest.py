@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from auscult.core.anatomy import Anatomy
+from auscult.core.audit import Audit
 from auscult.core.metric import Stream
 from auscult.core.origin import Origin
-from auscult.core.run import Audit, Parameter, Run, Segment
+from auscult.core.run import Parameter, Run, Segment
 from auscult.core.sink import Channel, Values, observed
 from auscult.core.state import NEVER, STATE, UNSEEN, Places, add_blocks
 
@@ -264,6 +266,7 @@ class Digest:
         segments: Where the run began and was resumed, with the facts known at that time; at least one.
         audit: What the first loss call looked like, where it was observed.
         origins: Where non-finite numbers arose, as far as that was searched for.
+        anatomy: What the first training pass showed of the model, where it was observed.
         step: The last step seen; -1 before the first.
         state: Structured array `(C,)` of dtype `STATE`.
         index: Where each channel is.
@@ -272,6 +275,7 @@ class Digest:
     segments: tuple[Segment, ...]
     audit: Audit | None = None
     origins: tuple[Origin, ...] = ()
+    anatomy: Anatomy | None = None
     step: int = -1
     state: NDArray[np.void] = field(default_factory=lambda: np.empty(0, STATE))
     index: ChannelIndex = field(default_factory=ChannelIndex)
@@ -363,7 +367,9 @@ def digest_run(run: Run) -> tuple[Digest, Digest]:
     tip = end if run.finished else block_start(end)
     blocks = [block for stream in run.streams for block in complete_blocks(run, stream, run.source.blocks(stream), end)]
     blocks.sort(key=lambda block: block.start)  # streams keep their order
-    closed = Digest(run.segments, run.audit, run.origins).fold_all(block for block in blocks if block.stop <= tip)
+    closed = Digest(run.segments, run.audit, run.origins, run.anatomy).fold_all(
+        block for block in blocks if block.stop <= tip
+    )
     return closed, closed.fold(*(block for block in blocks if block.stop > tip))
 
 

@@ -57,6 +57,7 @@ class Finding:
         advice: At least one thing to try, the most promising first.
         ruled_out: Neighbouring causes it was told apart from, each with the figure that did so.
         confidence: Between 0 and 1; 1 for exact invariants.
+        cause: Identity (code and path) of the finding that explains this one; None for one that stands by itself.
     """
 
     code: str
@@ -71,6 +72,7 @@ class Finding:
     phase: Phase | None = None
     ruled_out: tuple[str, ...] = ()
     confidence: float = 1.0
+    cause: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not self.evidence or not self.advice:
@@ -118,7 +120,8 @@ class Finding:
             for each in plain["evidence"]
         )
         fields = {**plain, "evidence": evidence, "advice": tuple(plain["advice"])}
-        return cls(**cast("dict[str, Any]", {**fields, "ruled_out": tuple(plain["ruled_out"])}))
+        cause = None if plain.get("cause") is None else tuple(plain["cause"])
+        return cls(**cast("dict[str, Any]", {**fields, "ruled_out": tuple(plain["ruled_out"]), "cause": cause}))
 
 
 def number_to_json(value: float) -> float | str:

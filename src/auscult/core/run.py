@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from auscult.core.anatomy import Anatomy
+from auscult.core.audit import Audit
 from auscult.core.catalogue import METRICS, unit_of
 from auscult.core.errors import UnknownName
 from auscult.core.finding import Finding
@@ -23,6 +25,11 @@ from auscult.core.sink import Channel, Values, observed
 if TYPE_CHECKING:
     from auscult.core.detail import Detail
     from auscult.core.digest import Block
+
+ModuleKind = Literal[
+    "affine", "normalisation", "dropout", "activation", "embedding", "recurrent", "attention", "shape", "other"
+]
+"""What a module does to numbers: `shape` only arranges them (flatten, identity), `other` is anything not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +60,21 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module of the model; `Segment.modules` keeps them in the order of the first forward pass where it was seen."""
+    """A module of the model; `Segment.modules` keeps them in the order of the first forward pass where it was seen.
+
+    Attributes:
+        path: Its qualified name; `""` is the model itself.
+        type: Name of its class, for people to read.
+        leaf: Whether no module is in it.
+        kind: What it does to numbers.
+        rate: Share of elements that a dropout module drops.
+    """
 
     path: str
     type: str
     leaf: bool
+    kind: ModuleKind = "other"
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,45 +115,6 @@ class Segment:
         parameters = tuple(sorted(self.parameters, key=lambda each: place(each.path)))
         modules = tuple(sorted(self.modules, key=lambda each: place(each.path)))
         return replace(self, parameters=parameters, modules=modules)
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What the first loss call looked like.
-
-    Attributes:
-        step: The step it belongs to.
-        loss: Name of the loss function, as `cross_entropy`.
-        value: The loss it returned.
-        expected: The loss of an uninformed model: -log(1/C) for C classes, the targets' variance for squared error.
-        classes: C for a classification loss.
-        reduction: `mean`, `sum` or `none`.
-        input_shape: Shape of the predictions.
-        target_shape: Shape of the targets.
-    """
-
-    step: int
-    loss: str
-    value: float
-    expected: float | None
-    classes: int | None
-    reduction: str
-    input_shape: tuple[int, ...]
-    target_shape: tuple[int, ...]
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> "Audit":
-        """From its event in the store; other keys are ignored."""
-        return cls(
-            step=plain["step"],
-            loss=plain["loss"],
-            value=float(plain["value"]),
-            expected=plain["expected"],
-            classes=plain["classes"],
-            reduction=plain["reduction"],
-            input_shape=tuple(plain["input_shape"]),
-            target_shape=tuple(plain["target_shape"]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +175,8 @@ class Run:
         info: Identity, configuration and environment.
         segments: The beginning and every resume, in order.
         source: Where rows come from.
-        events: What happened at a step, as stored: `segment`, `order`, `audit`, `schedule`, `origin`, `finding`,
-            `failure`, `lost`, `end`.
+        events: What happened at a step, as stored: `segment`, `order`, `audit`, `anatomy`, `schedule`, `origin`,
+            `finding`, `failure`, `lost`, `end`.
         damage: What is missing, as in the copy of a run that went on or after a full disk, and with
             `load(path, skip_damage=True)` what was left out because it is damaged.
         stop: Steps from here on are not part of this run: those after `until`, or after loading one that goes on.
@@ -250,6 +228,14 @@ class Run:
         for event in self.events:
             if event["kind"] == "audit" and event["step"] < self.stop:
                 return Audit.from_dict(event)
+        return None
+
+    @property
+    def anatomy(self) -> Anatomy | None:
+        """What the first training pass showed of the model, where it was observed."""
+        for event in self.events:
+            if event["kind"] == "anatomy" and event["step"] < self.stop:
+                return Anatomy.from_dict(event["anatomy"])
         return None
 
     @property

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from auscult.core.audit import Audit
 from auscult.core.errors import SetupError
-from auscult.core.run import Audit
 
 _CLASSIFICATION = {functional.cross_entropy: "cross_entropy", functional.nll_loss: "nll_loss"}
 _BINARY = {

@@ -8,10 +8,32 @@ from torch import nn
 from torch.optim import Optimizer
 
 from auscult.core.errors import SetupError
-from auscult.core.run import Module, Parameter
+from auscult.core.run import Module, ModuleKind, Parameter
 
 # Prefixes that torch's wrappers put into qualified names: compile, DDP (`module.` at the root), FSDP1, checkpointing.
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_KINDS: dict[ModuleKind, tuple[type[nn.Module], ...]] = {
+    "dropout": _DROPOUTS,
+    "affine": (
+        nn.Linear, nn.Bilinear, nn.Conv1d, nn.Conv2d, nn.Conv3d,
+        nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+    ),
+    "normalisation": (
+        nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
+        nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.LocalResponseNorm,
+    ),
+    "embedding": (nn.Embedding, nn.EmbeddingBag),
+    "recurrent": (nn.RNNBase, nn.RNNCellBase),
+    "attention": (nn.MultiheadAttention,),
+    "shape": (nn.Identity, nn.Flatten, nn.Unflatten),
+    "activation": (
+        nn.CELU, nn.ELU, nn.GELU, nn.GLU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU,
+        nn.LogSigmoid, nn.LogSoftmax, nn.Mish, nn.PReLU, nn.RReLU, nn.ReLU, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softmax,
+        nn.Softmax2d, nn.Softmin, nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold,
+    ),
+}  # fmt: skip
 
 
 def clean_path(path: str) -> str:
@@ -109,9 +131,23 @@ class Places:
 def module_table(model: nn.Module) -> tuple[Module, ...]:
     """Every module of the model in definition order, the root (`""`) included."""
     return tuple(
-        Module(clean_path(path), type(module).__name__, next(module.children(), None) is None)
+        Module(
+            clean_path(path),
+            type(module).__name__,
+            next(module.children(), None) is None,
+            kind_of(module),
+            float(module.p) if isinstance(module, _DROPOUTS) else None,
+        )
         for path, module in unwrap(model).named_modules()
     )
+
+
+def kind_of(module: nn.Module) -> ModuleKind:
+    """What a module does to numbers."""
+    for kind, types in _KINDS.items():
+        if isinstance(module, types):
+            return kind
+    return "other"
 
 
 def group_path(optimizer: str, group: int) -> str:

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from auscult.core.anatomy import Anatomy
+from auscult.core.audit import Audit
 from auscult.core.detail import Detail
 from auscult.core.errors import StopTraining
 from auscult.core.finding import SEVERITIES, Finding, Severity
 from auscult.core.origin import Origin
-from auscult.core.run import Audit, Run, Segment
+from auscult.core.run import Run, Segment
 from auscult.core.sink import Record, Rows, Sink
 from auscult.pages.wording import finding_line
 from auscult.rules.live import LiveDiagnosis
@@ -89,17 +91,12 @@ class Journal:
     def observe_loss(self, audit: Audit) -> None:
         """The first loss call was seen."""
         self._live.observe_loss(audit)
-        self.event(
-            "audit",
-            audit.step,
-            loss=audit.loss,
-            value=audit.value,
-            expected=audit.expected,
-            classes=audit.classes,
-            reduction=audit.reduction,
-            input_shape=list(audit.input_shape),
-            target_shape=list(audit.target_shape),
-        )
+        self.event("audit", audit.step, **{name: fact for name, fact in audit.to_dict().items() if name != "step"})
+
+    def observe_anatomy(self, anatomy: Anatomy) -> None:
+        """The first training pass was seen."""
+        self._live.observe_anatomy(anatomy)
+        self.event("anatomy", anatomy.step, anatomy=anatomy.to_dict())
 
     def observe_origin(self, origin: Origin) -> None:
         """The origin of non-finite numbers was searched for; their rows are still to come."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from auscult.core.audit import Audit
 from auscult.core.catalogue import METRICS, unit_of
 from auscult.core.errors import UnknownName
 from auscult.core.finding import Evidence, Finding
-from auscult.core.run import Audit, Run
+from auscult.core.run import Run
 from auscult.core.series import Series
 from auscult.pages.curve import Curve, evenly
 from auscult.pages.heatmap import Heatmap, heatmap

@@ -9,9 +9,10 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from auscult.core.audit import Audit
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
-from auscult.core.run import Audit, Parameter
+from auscult.core.run import Parameter
 from auscult.rules.channels import common_module, is_broken, listing, state_of, trainable
 from auscult.rules.rule import Rule
 

@@ -11,11 +11,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from auscult.core.anatomy import Anatomy
+from auscult.core.audit import Audit
 from auscult.core.digest import BLOCK_STEPS, Block, Digest, block_start, digest_rows, digest_run
 from auscult.core.finding import Finding
 from auscult.core.metric import Stream
 from auscult.core.origin import Origin
-from auscult.core.run import Audit, Run, Segment
+from auscult.core.run import Run, Segment
 from auscult.core.sink import Channel, Record, Rows, Values, empty_rows, observed
 from auscult.rules.channels import names_loss
 from auscult.rules.registry import RULES, worst_first
@@ -54,7 +56,7 @@ class LiveDiagnosis:
         tip = block_start(stood.last_step + 1)
         if tip:
             live._closed = replace(digest_run(stood.until(tip - 1))[0], segments=live._closed.segments)
-        live._closed = replace(live._closed, audit=stood.audit, origins=stood.origins)
+        live._closed = replace(live._closed, audit=stood.audit, origins=stood.origins, anatomy=stood.anatomy)
         for stream in stood.streams:
             channels = stood.source.channels(stream)
             steps, rows = stood.source.rows(stream, tip, stood.last_step + 1)
@@ -71,6 +73,11 @@ class LiveDiagnosis:
     def observe_loss(self, audit: Audit) -> None:
         """What the first loss call looked like."""
         self._closed = replace(self._closed, audit=audit)
+        self._settling = ZERO_ROWS
+
+    def observe_anatomy(self, anatomy: Anatomy) -> None:
+        """What the first training pass showed of the model."""
+        self._closed = replace(self._closed, anatomy=anatomy)
         self._settling = ZERO_ROWS
 
     def observe_origin(self, origin: Origin) -> None:
