@@ -3,6 +3,7 @@
 Knows neither optimizers nor the order of events in a step; the Monitor says when.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -33,6 +34,9 @@ class Gauges:
     Attributes:
         ledger: Gradients, parameters and updates.
         activations: The hooks on the leaf modules; None where they were not wanted, or would never be called.
+        activations_wanted: Whether they were wanted.
+        table: The ledger's parameters, in its order.
+        examined: The last two steps that were to be examined.
     """
 
     def __init__(
@@ -50,7 +54,8 @@ class Gauges:
         self.activations = Activations(model, failed) if activations and not is_compiled(model) else None
         known = {stream: past.source.channels(stream) for stream in past.streams} if past is not None else {}
         self._columns = {stream: Columns(stream, known.get(stream, ())) for stream in _STREAMS}
-        self._table = tuple(table)
+        self.activations_wanted, self.table = activations, tuple(table)
+        self.examined: deque[int] = deque(maxlen=2)
         self._fan_ins = fan_ins_of(model)
         paths = [each.path for each in table]
         modules = self.activations.paths if self.activations is not None else ()
@@ -82,8 +87,9 @@ class Gauges:
 
     def examine(self, step: int) -> Examination:
         """What will take everything about a step."""
+        self.examined.append(step)
         paths = () if self.activations is None else self.activations.paths
-        return Examination(step, self._table, paths, self._fan_ins)
+        return Examination(step, self.table, paths, self._fan_ins)
 
     def order(self) -> list[str]:
         """The leaf modules in the order of their first calls; empty before the first armed pass."""
