@@ -230,8 +230,9 @@ class Ledger:
         return now.float() - kept.float() if now.dtype in HALF else now - kept
 
     def last_gradient_norms(self) -> dict[int, float]:
-        """The gradient norms that were last collected, by position."""
-        return {int(position): float(self._told[position]) for position in np.flatnonzero(observed(self._told))}
+        """The gradient norms that were last collected, by position, of the parameters that were updated by them."""
+        seen = observed(self._told)
+        return {position: float(self._told[position]) for position in self._versions if seen[position]}
 
     def collect(self, norm_row: Values, moment_row: Values | None) -> None:
         """Bring everything taken since the last call to the host, into rows whose other entries are left alone.

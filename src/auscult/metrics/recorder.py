@@ -29,8 +29,8 @@ class Recorder:
     """Keeps the beginning of the last training forward pass: references to its arguments, random states, buffers.
 
     Per step, the caller tells in this order: `find` for the step before, if that was not finite, and `examine`, if
-    something was found in it; `forward_began`, for every training forward pass; `hold`, before the update, where a norm is known by then not to be finite;
-    `update_began`.
+    something was found in it; `forward_began`, for every training forward pass; `hold`, before the update, where a norm
+    is known by then not to be finite; `update_began`.
 
     Args:
         model: The model.
@@ -155,7 +155,7 @@ class Recorder:
             step: The step.
             parameters: The parameters that the ledger measures, in its order.
             before: The parameters before the update, by path, as far as they were kept.
-            nearly: Those that were told from their update, to within its rounding.
+            nearly: Those that were told from their update, to its rounding.
             measured: Norms of the step's gradients by path.
             activations: Whether the outputs of modules are wanted.
 
@@ -173,13 +173,12 @@ class Recorder:
         lost = [path for path in wanted if path not in known]
         if lost:
             raise CannotReplay(f"{len(lost)} parameters, {lost[0]} first, were not kept as they were before the update")
-        found, doubts = reexamine(
-            model, step, parameters, self._moment, known, measured, self._replay, activations
-        )  # fmt: skip
+        moment, loss_of = self._moment, self._replay
+        found, doubts = reexamine(model, step, parameters, moment, known, measured, loss_of, activations)
         near = [path for path in wanted if known[path] is nearly.get(path)]
         if near:
             doubts.append(
-                f"{len(near)} parameters, {near[0]} first, were told from their update, to within its rounding"
+                f"{len(near)} parameters, {near[0]} first, were told from their update, to its rounding"
             )
         return found, doubts
 

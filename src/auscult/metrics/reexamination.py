@@ -21,6 +21,8 @@ from auscult.metrics.replay import Around, CannotReplay, LossOf, check_batch, gr
 TOLERANCE = 1e-3
 """Relative difference between a gradient's norm in the run and that of the gradient made again, from which on the
 latter is not believed: the sum of a backward pass may be taken in another order, but nothing else may differ."""
+ROUNDING = 1e-6
+"""Gradients this small beside the largest may be nothing but rounding, as at a bias before BatchNorm."""
 
 
 def reexamine(
@@ -36,7 +38,7 @@ def reexamine(
     """Examine a step that is over; nothing of it is left behind in the run.
 
     Gradients are made again with the user's loss only, and only if the step had a single forward pass, as those of
-    several would have to be added up; where their norms are not those that were measured, they are left out.
+    several would have to be added up; where one has another norm than was measured, they are left out.
 
     Args:
         model: The model.
@@ -44,7 +46,8 @@ def reexamine(
         parameters: The parameters that the ledger measures, in its order.
         moment: What the step's last training forward pass began with.
         before: All trainable parameters as they were before the update, by path.
-        measured: Norms of the step's gradients as they were measured, unscaled and before clipping, by path.
+        measured: Norms of the step's gradients as they were measured, unscaled and before clipping, by path; other
+            gradients are left out, because what no update has used may be carried on from step to step.
         loss_of: Makes the loss; None calls the model alone.
         activations: Whether the outputs of modules are wanted.
 
@@ -105,7 +108,7 @@ def _pass_again(
             gradients = gradients_of([(output, torch.ones_like(output))], copies)
             _check_norms(gradients, measured)
             for position, each in enumerate(parameters):
-                if each.path in gradients:
+                if each.path in gradients and each.path in measured:
                     examination.add("grad", position, as_real(gradients[each.path]))
     if failures:
         raise failures[0]
@@ -113,7 +116,7 @@ def _pass_again(
 
 
 def _running(root: nn.Module, paths: Sequence[str]) -> dict[int, tuple[Tensor, Tensor]]:
-    """Running mean and variance as the run has them after the pass, by place of the module; the copies get them twice."""
+    """Running mean and variance after the pass in the run, by place of the module; copies are written to again."""
     modules = {clean_path(path): module for path, module in root.named_modules()}
     found = ((number, modules.get(path)) for number, path in enumerate(paths))
     return {
@@ -129,10 +132,11 @@ def _check_norms(gradients: Mapping[str, Tensor], measured: Mapping[str, float])
     Raises:
         CannotReplay: if they are not.
     """
+    nothing = ROUNDING * max(filter(isfinite, measured.values()), default=0.0)
     for path in gradients.keys() & measured.keys():
         norm, told = float(norms([gradients[path]])[0]), measured[path]
         both = isfinite(norm) == isfinite(told)
-        if not both or (isfinite(told) and not isclose(norm, told, rel_tol=TOLERANCE, abs_tol=1e-30)):
+        if not both or (isfinite(told) and not isclose(norm, told, rel_tol=TOLERANCE, abs_tol=nothing)):
             raise CannotReplay(f"`replay` gave {path} a gradient of norm {norm:.4g}, but in the run it was {told:.4g}")
 
 

@@ -29,10 +29,11 @@ class LookBack:
         self._seen = -1  # the last step that was looked back at
 
     def after(self, finding: Finding, step: int) -> None:
-        """A finding is new or has changed while a step was in progress; a note, or one that has recovered, is passed by.
+        """A finding is new or has changed while a step was in progress; notes and recovered ones are passed by.
 
-        The schedule looks closer from now on. Nothing is made again where the last measured step was examined already, another forward pass has begun since its
-        update, or the schedule has no room. Costs about a step and its examination, and the memory of both.
+        The schedule looks closer from now on. Nothing is made again where the last measured step was examined already,
+        another forward pass has begun since its update, or the schedule has no room. Costs about a step and its
+        examination, and the memory of both.
         """
         if finding.status != "active" or finding.severity == "info":
             return
