@@ -18,6 +18,7 @@ from auscult.metrics.examination import Examination
 from auscult.metrics.moment import version
 from auscult.metrics.norms import as_real, means_and_stds, measurable, norms
 from auscult.metrics.pack import Pack, fits
+from auscult.metrics.transfer import Transfer
 
 GRAD, PARAM, UPDATE = range(3)
 PACKED_ELEMENTS = 2**20
@@ -62,6 +63,7 @@ class Ledger:
         self._told: Values = empty_row("norms", 0)
         self._norms: list[tuple[int, list[int], Taken]] = []  # kind, positions, values
         self._moments: list[tuple[int, list[int], Taken]] = []
+        self._transfer = Transfer()
         self._measured: set[int] = set()  # gradients already taken in this step
 
     def positions(self, tensors: Iterable[Tensor]) -> list[int]:
@@ -234,13 +236,22 @@ class Ledger:
         seen = observed(self._told)
         return {position: float(self._told[position]) for position in self._versions if seen[position]}
 
+    def send(self) -> None:
+        """The step is over: what was taken of it sets out for the host."""
+        for taken in (self._norms, self._moments):
+            there = [number for number, (_, _, values) in enumerate(taken) if isinstance(values, Tensor)]
+            tensors = [values for _, _, values in taken if isinstance(values, Tensor)]
+            for number, values in zip(there, self._transfer.send(tensors), strict=True):
+                taken[number] = (*taken[number][:2], values)
+
     def collect(self, norm_row: Values, moment_row: Values | None) -> None:
-        """Bring everything taken since the last call to the host, into rows whose other entries are left alone.
+        """Everything taken since the last call, on the host, in rows whose other entries are left alone.
 
         Args:
             norm_row: `(3, P)`, rows GRAD, PARAM, UPDATE.
             moment_row: `(3, 2, P)`, mean and std of the same; None where no moments were asked for.
         """
+        self._transfer.wait()
         for kind, positions, values in self._norms:
             norm_row[kind, positions] = to_float32(_to_host(values))
         self._told = norm_row[GRAD]

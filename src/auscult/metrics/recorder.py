@@ -177,9 +177,7 @@ class Recorder:
         found, doubts = reexamine(model, step, parameters, moment, known, measured, loss_of, activations)
         near = [path for path in wanted if known[path] is nearly.get(path)]
         if near:
-            doubts.append(
-                f"{len(near)} parameters, {near[0]} first, were told from their update, to its rounding"
-            )
+            doubts.append(f"{len(near)} parameters, {near[0]} first, were told from their update, to its rounding")
         return found, doubts
 
     def release(self) -> None:

@@ -36,6 +36,7 @@ class Gauges:
         activations: The hooks on the leaf modules; None where they were not wanted, or would never be called.
         activations_wanted: Whether they were wanted.
         table: The ledger's parameters, in its order.
+        on_gpu: Whether the model was on a CUDA device, for whose numbers nobody must wait when they are made.
         examined: The last two steps that were to be examined.
     """
 
@@ -61,6 +62,7 @@ class Gauges:
         modules = self.activations.paths if self.activations is not None else ()
         self._parameters, self._modules = len(paths), len(modules)
         self._device = tensors[0].device
+        self.on_gpu = self._device.type == "cuda"
         norms = (*NORMS[:2], NORMS[2] if snapshot else INTENDED)
         self._norms = self._columns["norms"].positions([Channel(metric, path) for metric in norms for path in paths])
         self._sampled = self._columns["sampled"].positions(
@@ -106,11 +108,15 @@ class Gauges:
         spent, self.activations.spent = self.activations.spent, 0.0
         return spent
 
-    def take_activations(self, draft: Draft) -> None:
-        """Close the step for the activation hooks."""
-        if self.activations is not None:
+    def end_step(self, draft: Draft) -> None:
+        """The step is over: nothing more is taken of it, and what lies on a GPU sets out for the host."""
+        if self.activations is not None and (draft.sampled or self.activations.touched):
             taken = self.activations.take()
             draft.activations = taken if draft.sampled else None
+        if self.on_gpu:
+            self.ledger.send()
+            if draft.activations is not None:
+                draft.activations.send()
 
     def detail(self, draft: Draft) -> Detail | None:
         """Everything about a finished step, where that was wanted."""
@@ -137,6 +143,7 @@ class Gauges:
         told: dict[Stream, list[tuple[int, dict[Channel, float]]]] = {"steps": [], "user": [], "evaluation": []}
         rows: list[Rows] = []
         for draft, measured in finished:
+            draft.transfer.wait()
             steps = {channel: float(value) for channel, value in draft.steps.items()}
             sound = all(value - value == 0 for value in steps.values()) and all(map(is_finite, measured))
             for stream, values in self._user_values(draft):

@@ -458,8 +458,7 @@ class Monitor:
         self.step += 1
         with self._guard("measuring"):
             self._updated_within = running_backward()
-            if draft.sampled or self._gauges.touched():
-                self._gauges.take_activations(draft)
+            self._gauges.end_step(draft)
         with self._guard("schedule"):
             self._note_times(draft, step)
         with self._guard("measuring"):
