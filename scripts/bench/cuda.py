@@ -168,8 +168,9 @@ def _waits(workload: Workload, make: Callable[..., Watched], path: Path) -> tupl
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # auscult warns of what fails inside it
             for _ in range(WATCHED_STEPS):
-                detailed = {watched.monitor.step, watched.monitor.step - 1}.intersection(FULL_DETAIL)  # read a step late
-                torch.cuda.set_sync_debug_mode("default" if detailed else "error")
+                now = watched.monitor.step
+                apart = now in FULL_DETAIL or now - 1 in FULL_DETAIL  # read a step late
+                torch.cuda.set_sync_debug_mode("default" if apart else "error")
                 watched.step()
     except RuntimeError as error:
         return (f"raised into the loop: {error}",)
@@ -187,8 +188,8 @@ def table(measured: Mapping[Workload, OnDevice], copy: float) -> str:
         "Times between device events. *Peak* is the most memory allocated at once. *Norms* is the time between the",
         "events around auscult's work for the norms of one step, idle time of the device included; *bandwidth* is four",
         f"times the parameters' bytes over it; a copy reaches {copy / 1e9:.0f} GB/s. *Waits* is what",
-        "`torch.cuda.set_sync_debug_mode('error')` said inside the monitored steps, those in full detail left out; at the",
-        "next forward pass the host waits by an event for the numbers of the step before, which it does not tell.\n",
+        "`torch.cuda.set_sync_debug_mode('error')` said inside the monitored steps, those in full detail left out. It",
+        "does not tell that the next forward pass waits, by an event, for the numbers of the step before.\n",
         "| workload | variant | ms per step | pair | peak MB |",
         "|---|---|--:|--:|--:|",
     ]

@@ -68,7 +68,7 @@ def watch(
             became non-finite and to examine the step; without it, only the model itself is called again.
         snapshot: Whether one copy of the parameters may be kept, to measure the update that was really made. Without
             it `intended_update_norm` takes the place of `update_norm`: what SGD, Adam or AdamW meant to do by their own
-            formulas; rules about updates stay silent, a NaN is not traced back, and no step is examined after it was found wanting.
+            formulas; rules about updates stay silent, a NaN is not traced back, and no step is looked back at.
 
     Returns:
         The monitor.
