@@ -8,18 +8,18 @@ from collections.abc import Iterable, Sequence
 from auscult.core.digest import Digest
 from auscult.core.finding import Finding
 from auscult.rules.activations import DeadUnits, Saturated
-from auscult.rules.gradients import ClippingAlways, ExplodingGradient, VanishingGradient, ZeroGradient
+from auscult.rules.gradients import ExplodingGradient, OverClipping, VanishingGradient, ZeroGradient
 from auscult.rules.initialization import InitialLoss, RandomGain
-from auscult.rules.losses import EveryUpdateSkipped, LossSpike, NonFinite
+from auscult.rules.losses import AmpOverflow, LossSpike, NonFinite
 from auscult.rules.rule import Rule
-from auscult.rules.updates import LrTooHigh, LrTooLow, ParameterInNoOptimizer, ParameterNeverUpdated
+from auscult.rules.updates import LrTooHigh, LrTooLow, ParameterInNoOptimizer, ParametersNotUpdated
 
 RULES: tuple[Rule, ...] = (
     # How the run was set up.
     RandomGain(),
     InitialLoss(),
     ParameterInNoOptimizer(),
-    ParameterNeverUpdated(),
+    ParametersNotUpdated(),
     LrTooLow(),
     LrTooHigh(),
     # What follows inside the network.
@@ -27,10 +27,10 @@ RULES: tuple[Rule, ...] = (
     DeadUnits(),
     ExplodingGradient(),
     VanishingGradient(),
-    ClippingAlways(),
+    OverClipping(),
     # How it ends.
     NonFinite(),
-    EveryUpdateSkipped(),
+    AmpOverflow(),
     ZeroGradient(),
     LossSpike(),
 )
