@@ -124,7 +124,7 @@ class Training:
 
     def sample(self, metric: str, values: object, path: str = "") -> None:
         """Record a metric at every 16th row: a number, or as many as there are rows."""
-        column = np.ma.masked_all(self.rows)
+        column = np.ma.array(np.zeros(self.rows), mask=True)
         column[::SAMPLED] = np.broadcast_to(np.asarray(values, np.float64), self.rows)[::SAMPLED]
         self.columns[metric, path] = column
 

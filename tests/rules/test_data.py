@@ -185,7 +185,7 @@ def test_batches_of_one_class(training):
 
 
 def evaluate(training, name, values):
-    column = np.ma.masked_all(training.rows)
+    column = np.ma.array(np.zeros(training.rows), mask=True)
     column[40::40] = values
     training.columns[name, ""] = column
 
@@ -205,3 +205,11 @@ def test_an_evaluation_that_is_better_than_training_ever_was(training):
     assert [each.severity for each in DataLeak().check(training.digest())] == ["info"]
     training.modules = (Module("drop", "Dropout", True, "dropout", 0.5),)
     assert not list(DataLeak().check(training.digest()))
+
+
+def test_a_small_last_batch_of_one_class_is_no_imbalance(training):
+    share = np.full(training.rows, 0.55)
+    share[-16:] = 1.0
+    accuracy = np.where(share == 1.0, 1.0, 0.53)
+    classes(training, share, accuracy)
+    assert not list(ClassImbalance().check(training.digest()))

@@ -122,7 +122,7 @@ def test_a_relu_within_the_unit_range_at_first_is_not_bounded(training):
     end_with(training, output)
     training.audit = audit_of("mse_loss", output, 100 + 30 * NUMBERS)
     training.sample("batch_r2", -5.0)
-    column = np.ma.masked_all(training.rows)
+    column = np.ma.array(np.zeros(training.rows), mask=True)
     column[0] = 0.0  # observed only where all outputs lie within [-1, 1]
     training.columns["saturated_fraction", "head"] = column
     assert not list(WrongOutputActivation().check(training.digest()))

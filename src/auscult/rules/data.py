@@ -24,7 +24,7 @@ from auscult.rules.channels import (
     training_loss,
     update_ratios,
 )
-from auscult.rules.fit import REGRESSIONS, fit_of, is_poor, of_late
+from auscult.rules.fit import REGRESSIONS, fit_of, is_poor, median_of_means, of_late
 from auscult.rules.output import wrong_head
 from auscult.rules.rule import Rule
 
@@ -32,7 +32,7 @@ LARGE, UNEVEN, UNEVEN_SIZE, TINY = 10.0, 100.0, 3.0, 0.1
 RESCALED = 0.1
 LOUD_START = 4.0
 FAR_TARGETS, UNFITTED = 10.0, 0.2
-MAJORITY, BEYOND_MAJORITY = 0.7, 0.2
+MAJORITY, BEYOND_MAJORITY = 0.7, 0.3
 FEW_ROWS = 3
 UNMOVED = 0.03
 UNMOVED_STEPS = 4 * BLOCK_STEPS
@@ -236,8 +236,8 @@ class ClassImbalance(Rule):
 
     How it is decided:
         From the class counts of the batches: the most frequent class holds at least 0.7 on average, and of what it
-        leaves the model gets less than a fifth right (accuracy beyond its share), of late and in the last batch seen:
-        a warning. Info where the model does better.
+        leaves the model gets less than three tenths right (accuracy beyond its share), of late and in the last batch
+        seen: a warning. Info where the model does better.
 
     What to try:
         Weights of 1 / frequency in the loss, or a sampler that draws classes alike; judge by balanced accuracy.
@@ -257,7 +257,7 @@ class ClassImbalance(Rule):
         largest, accuracy = state_of(digest, "largest_class"), state_of(digest, "batch_accuracy")
         if largest is None or accuracy is None or min(largest["rows"], accuracy["rows"]) < FEW_ROWS:
             return
-        share, right = of_late(largest), of_late(accuracy)
+        share, right = median_of_means(largest), of_late(accuracy)
         if not share >= MAJORITY or share >= 1:
             return
         now = float(accuracy["last"]) - float(largest["last"]) < BEYOND_MAJORITY * (1 - float(largest["last"])) + SAME

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from auscult.core.digest import BLOCK_STEPS, Digest
+from auscult.core.state import RECENT_BLOCKS
 from auscult.rules.channels import is_broken, loss_has_fallen, state_of, training_loss
 
-FIT_BLOCKS = 2
+FIT_BLOCKS = 3
 REGRESSIONS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 POOR = 0.1
 
@@ -34,12 +35,20 @@ class Fit(NamedTuple):
 
 
 def of_late(state: Any, blocks: int = FIT_BLOCKS) -> float:
-    """Mean over the last blocks; the last value where there has been a single one. NaN if nothing was finite."""
+    """Median of the means of the last blocks, without the first one; NaN if nothing was finite.
+
+    Where there is one block alone it is the last value. A median, because the last block may hold a single small batch.
+    """
     if state["blocks"] < 2:
         return float(state["last"])
-    recent = state["recent_mean"][-min(blocks, int(state["blocks"]) - 1) :]
+    return median_of_means(state, min(blocks, int(state["blocks"]) - 1))
+
+
+def median_of_means(state: Any, blocks: int = RECENT_BLOCKS) -> float:
+    """Median of the means of the last blocks; NaN if nothing was finite."""
+    recent = state["recent_mean"][-blocks:]
     finite = recent[np.isfinite(recent)]
-    return float(finite.mean()) if len(finite) else float("nan")
+    return float(np.median(finite)) if len(finite) else float("nan")
 
 
 def fit_of(digest: Digest) -> Fit | None:

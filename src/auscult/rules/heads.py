@@ -31,12 +31,13 @@ class WrongOutputActivation(Rule):
         From the first pass and the first loss call. *Constant*: the output is exactly 1 everywhere while no parameter
         has a gradient, or cross_entropy has one class; critical. *Not log-probabilities*: nll_loss, and the
         exponentials of a row do not sum to 1. *Never negative*: all predictions are at or above 0 and the last module
-        is an activation, or exactly 0 occurs, or there are 8 columns or more; while the loss is cross_entropy, or
-        targets are negative by more than a quarter of their standard deviation. *Clamped*: binary_cross_entropy was
-        given the output cut to [0, 1], and the output was no sigmoid's. *Bounded*: the last activation has never left
-        [-1, 1] so far, targets go beyond 1.5, and less than half is explained. *Too good*: a loss computed by hand is
-        far below what its accuracy allows (see H004), and the last module is an activation. *Competing*: predictions
-        sum to 1 over a row while several targets of a row are 1, or targets lie outside [0, 1].
+        is an activation, or exactly 0 occurs, or there are 8 columns or more that differ; while the loss is
+        cross_entropy, or targets are negative by more than a quarter of their standard deviation. *Clamped*:
+        binary_cross_entropy was given the output cut to [0, 1], and the output was no sigmoid's. *Bounded*: the last
+        activation has never left [-1, 1] so far, targets go beyond 1.5, and less than half is explained. *Too good*: a
+        loss computed by hand is far below what its accuracy allows (see H004), and the last module is an activation.
+        *Competing*: predictions sum to 1 over a row while several targets of a row are 1, or targets lie outside
+        [0, 1].
 
     What to try:
         No activation before a squared error, cross_entropy or a loss that takes logits; log_softmax before nll_loss;

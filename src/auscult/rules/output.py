@@ -21,6 +21,7 @@ COLUMNS = 8  # of a random start, all outputs at or above 0: less than 1 in 256
 BEYOND = 0.25  # of the targets' standard deviation
 CLAMPED = 1e-3
 WRONG, TOO_GOOD, LEARNED = 0.2, 0.2, 0.5
+APART = 1.1
 UNIT_RANGE = 1.5  # well outside [-1, 1]
 
 
@@ -287,8 +288,11 @@ def _is_never_negative(digest: Digest, audit: Audit, spread: Spread) -> bool:
     """Whether an output is at or above 0 because it cannot be otherwise."""
     if not (spread.std > 0 and spread.minimum >= 0):
         return False
-    columns = prod(audit.input_shape[1:])
-    return spread.minimum == 0 or columns >= COLUMNS or last_activation(digest) is not None
+    if spread.minimum == 0 or last_activation(digest) is not None:
+        return True
+    within = None if digest.anatomy is None else digest.anatomy.output_spread
+    differ = within is not None and spread.std > APART * within  # units drawn at random differ more than samples do
+    return differ and prod(audit.input_shape[1:]) >= COLUMNS
 
 
 def last_activation(digest: Digest) -> Module | None:

@@ -138,7 +138,8 @@ class SymmetricInit(Rule):
 
     How it is decided:
         Every row of a matrix or kernel of two units or more equals the first one, bit for bit, at every observed step,
-        at least two of them, while it is updated. A warning; the first such layer is named.
+        at least two of them, while it is updated. A warning; critical where most gradients are exactly 0, or less than
+        a tenth of what an uninformed model gets wrong has been explained after 64 steps. The first such layer is named.
 
     What to try:
         A random initialisation: torch.nn.init.kaiming_normal_, or torch's own. Constants belong to biases and gains.
@@ -169,7 +170,7 @@ class SymmetricInit(Rule):
         yield Finding(
             self.code,
             self.name,
-            "warning",
+            "critical" if is_poor(digest) else "warning",
             first.path,
             int(state["first_step"]),
             summary=f"The {first.shape[0]} units of {first.path} have the same weights to the last bit, and updates "
