@@ -3,7 +3,7 @@ import pytest
 
 from auscult.core.audit import Audit
 from auscult.core.run import Module
-from auscult.rules.losses import EveryUpdateSkipped, LossSpike, NonFinite
+from auscult.rules.losses import AmpOverflow, LossSpike, NonFinite
 
 
 def only(rule, digest):
@@ -20,7 +20,7 @@ def break_parameters(training, step):
 
 def test_silent_on_healthy(training):
     assert not list(NonFinite().check(training.digest()))
-    assert not list(EveryUpdateSkipped().check(training.digest()))
+    assert not list(AmpOverflow().check(training.digest()))
 
 
 def test_loss_first_is_the_forward_pass(training):
@@ -100,15 +100,15 @@ def test_loss_scaler_looking_for_its_scale_is_no_alarm(training, skipped):
             column[:skipped] = 0.0
     for rows in (1, skipped, skipped + 1, 320):
         assert only(NonFinite(), training.digest(rows)).severity == "info"
-    assert not list(EveryUpdateSkipped().check(training.digest()))
+    assert not list(AmpOverflow().check(training.digest()))
 
 
 def test_loss_scaler_that_never_finds_its_scale_is_critical(training):
     for (metric, _), column in training.columns.items():
         if metric in ("grad_norm", "update_norm"):
             column[150:] = np.nan if metric == "grad_norm" else 0.0
-    assert not list(EveryUpdateSkipped().check(training.digest(192)))
-    finding = only(EveryUpdateSkipped(), training.digest(256))
+    assert not list(AmpOverflow().check(training.digest(192)))
+    finding = only(AmpOverflow(), training.digest(256))
     assert (finding.severity, finding.path, finding.step) == ("critical", "layers.3.bias", 150)
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from auscult.rules.updates import LrTooHigh, LrTooLow, ParameterInNoOptimizer, ParameterNeverUpdated
+from auscult.rules.updates import LrTooHigh, LrTooLow, ParameterInNoOptimizer, ParametersNotUpdated
 
 
 def scale_updates(training, factor, start=0):
@@ -99,35 +99,35 @@ class TestLrTooLow:
         assert not list(LrTooLow().check(training.digest()))
 
 
-class TestParameterNeverUpdated:
+class TestParametersNotUpdated:
     def test_silent_on_healthy(self, training):
-        assert not list(ParameterNeverUpdated().check(training.digest()))
+        assert not list(ParametersNotUpdated().check(training.digest()))
 
     def test_one_matrix_is_a_warning_after_eight_rows(self, training):
         freeze(training, "layers.1.weight")
-        assert not list(ParameterNeverUpdated().check(training.digest(7)))
+        assert not list(ParametersNotUpdated().check(training.digest(7)))
         for rows in (8, 320):
-            (finding,) = ParameterNeverUpdated().check(training.digest(rows))
+            (finding,) = ParametersNotUpdated().check(training.digest(rows))
             assert (finding.path, finding.severity, finding.step) == ("layers.1.weight", "warning", 0)
         gradient = training.column("grad_norm", "layers.1.weight")[0]
         assert finding.evidence[1].value == pytest.approx(gradient, rel=1e-6)
 
     def test_everything_is_one_critical_finding(self, training):
         freeze(training, *(each.path for each in training.parameters))
-        (finding,) = ParameterNeverUpdated().check(training.digest())
+        (finding,) = ParametersNotUpdated().check(training.digest())
         assert (finding.path, finding.severity) == ("layers", "critical")
 
     def test_a_learning_rate_of_zero_explains_it(self, training):
         freeze(training, "layers.1.weight")
         training.columns["lr", "main"][:] = 0.0
-        assert not list(ParameterNeverUpdated().check(training.digest()))
+        assert not list(ParametersNotUpdated().check(training.digest()))
 
     def test_a_warm_up_from_zero_is_silent_until_it_has_begun(self, training):
         training.columns["lr", "main"][:12] = 0.0
         for each in training.parameters:
             training.column("update_norm", each.path)[:12] = 0.0
         for rows in (8, 12, 13, 30, 320):
-            assert not list(ParameterNeverUpdated().check(training.digest(rows)))
+            assert not list(ParametersNotUpdated().check(training.digest(rows)))
 
     def test_a_warm_up_from_zero_recorded_every_eighth_step_is_silent(self, training):
         """64 rows of zeros, then 8 steps of lr without a row of norms: nothing is known yet."""
@@ -140,27 +140,27 @@ class TestParameterNeverUpdated:
                 training.columns[key] = spread
         training.columns["lr", "main"] = lr
         for rows in (512, 520, 521, 640):
-            assert not list(ParameterNeverUpdated().check(training.digest(rows)))
+            assert not list(ParametersNotUpdated().check(training.digest(rows)))
 
     def test_zero_gradient_is_another_rule(self, training):
         freeze(training, "layers.1.weight")
         training.column("grad_norm", "layers.1.weight")[:] = 0.0
-        assert not list(ParameterNeverUpdated().check(training.digest()))
+        assert not list(ParametersNotUpdated().check(training.digest()))
 
     def test_a_normalisation_weight_that_rounding_holds_is_info(self, training):
         freeze(training, "layers.1.bias")
         training.column("grad_norm", "layers.1.bias")[:] = 1e-6
-        assert [each.severity for each in ParameterNeverUpdated().check(training.digest())] == ["info"]
+        assert [each.severity for each in ParametersNotUpdated().check(training.digest())] == ["info"]
 
     def test_frozen_after_a_while_is_silent(self, training):
         freeze(training, "layers.1.weight", start=100)
-        assert not list(ParameterNeverUpdated().check(training.digest()))
+        assert not list(ParametersNotUpdated().check(training.digest()))
 
     def test_no_gradient_at_all_is_one_info(self, training):
         for path in ("layers.1.weight", "layers.1.bias"):
             del training.columns["grad_norm", path]
             freeze(training, path)
-        (finding,) = ParameterNeverUpdated().check(training.digest())
+        (finding,) = ParametersNotUpdated().check(training.digest())
         assert finding.severity == "info" and "layers.1.weight and layers.1.bias" in finding.summary
 
     def test_frozen_parameters_are_silent(self, training):
@@ -168,7 +168,7 @@ class TestParameterNeverUpdated:
         training.parameters = tuple(
             replace(each, trainable=False) if each.path == "layers.0.weight" else each for each in training.parameters
         )
-        assert not list(ParameterNeverUpdated().check(training.digest()))
+        assert not list(ParametersNotUpdated().check(training.digest()))
 
 
 class TestParameterInNoOptimizer:

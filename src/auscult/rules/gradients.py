@@ -1,4 +1,4 @@
-"""Rules about gradients: G001 zero-gradient, G002 exploding-gradient, G003 vanishing-gradient, G004 clipping-always.
+"""Rules about gradients: G001 zero-gradient, G002 exploding-gradient, G003 vanishing-gradient, G004 over-clipping.
 
 Know norms, never directions: a gradient that is wrong but of a usual size is not seen here.
 """
@@ -396,7 +396,7 @@ def _falls_towards_front(gradients: Logs) -> bool:
     return bool(fall >= DEPTH_FALL and (rises > 0).mean() >= 0.75 and rises.max() <= fall / 2)
 
 
-class ClippingAlways(Rule):
+class OverClipping(Rule):
     """The gradient is clipped at every single step.
 
     What it means:
@@ -423,7 +423,7 @@ class ClippingAlways(Rule):
     """
 
     code: ClassVar[str] = "G004"
-    name: ClassVar[str] = "clipping-always"
+    name: ClassVar[str] = "over-clipping"
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding."""

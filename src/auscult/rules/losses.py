@@ -1,4 +1,4 @@
-"""Rules about the loss and finiteness: L001 non-finite, L002 every-update-skipped, L003 loss-spike.
+"""Rules about the loss and finiteness: L001 non-finite, L002 amp-overflow, L003 loss-spike.
 
 Know nothing of what the loss means, but for that of a model which knows nothing.
 """
@@ -261,7 +261,7 @@ def _advice(phase: Phase | None, origin: Origin | None) -> tuple[str, ...]:
     return ADVICE[phase]
 
 
-class EveryUpdateSkipped(Rule):
+class AmpOverflow(Rule):
     """No update is made any more because gradients are not finite.
 
     What it means:
@@ -286,7 +286,7 @@ class EveryUpdateSkipped(Rule):
     """
 
     code: ClassVar[str] = "L002"
-    name: ClassVar[str] = "every-update-skipped"
+    name: ClassVar[str] = "amp-overflow"
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, at the parameter closest to the loss."""

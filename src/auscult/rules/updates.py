@@ -1,4 +1,4 @@
-"""Rules about updates: U001 lr-too-high, U002 lr-too-low, U003 parameter-never-updated, U004 parameter-in-no-optimizer.
+"""Rules about updates: U001 lr-too-high, U002 lr-too-low, U003 parameters-not-updated, U004 parameter-in-no-optimizer.
 
 Know what was really applied to the parameters, not what the optimizer meant to do.
 """
@@ -245,7 +245,7 @@ def _lr_is_moving(digest: Digest, parameters: list[Parameter]) -> bool:
     return False
 
 
-class ParameterNeverUpdated(Rule):
+class ParametersNotUpdated(Rule):
     """A parameter has a gradient and a place in the optimizer, but never changes.
 
     What it means:
@@ -273,7 +273,7 @@ class ParameterNeverUpdated(Rule):
     """
 
     code: ClassVar[str] = "U003"
-    name: ClassVar[str] = "parameter-never-updated"
+    name: ClassVar[str] = "parameters-not-updated"
     exact: ClassVar[bool] = True
 
     def check(self, digest: Digest) -> Iterator[Finding]:
