@@ -8,11 +8,17 @@ from collections.abc import Iterable, Sequence
 from auscult.core.digest import Digest
 from auscult.core.finding import Finding
 from auscult.rules.activations import DeadUnits, Saturated
-from auscult.rules.gradients import ExplodingGradient, OverClipping, VanishingGradient, ZeroGradient
+from auscult.rules.attention import AttentionCollapse, AttentionLeak
+from auscult.rules.clipping import OverClipping
+from auscult.rules.gradients import ExplodingGradient, VanishingGradient, ZeroGradient
 from auscult.rules.initialization import InitialLoss, RandomGain
+from auscult.rules.learning_rate import LrTooHigh, LrTooLow
 from auscult.rules.losses import AmpOverflow, LossSpike, NonFinite
+from auscult.rules.modes import BatchNormStatistics, TrainEvalMode
+from auscult.rules.optimizer import MissingZeroGrad, WrongGradientSign
+from auscult.rules.progress import NoProgress, Overfitting, OverRegularised, Undertrained
 from auscult.rules.rule import Rule
-from auscult.rules.updates import LrTooHigh, LrTooLow, ParameterInNoOptimizer, ParametersNotUpdated
+from auscult.rules.updates import ParameterInNoOptimizer, ParametersNotUpdated
 
 RULES: tuple[Rule, ...] = (
     # How the run was set up.
@@ -20,6 +26,12 @@ RULES: tuple[Rule, ...] = (
     InitialLoss(),
     ParameterInNoOptimizer(),
     ParametersNotUpdated(),
+    MissingZeroGrad(),
+    WrongGradientSign(),
+    TrainEvalMode(),
+    AttentionLeak(),
+    OverRegularised(),
+    OverClipping(),
     LrTooLow(),
     LrTooHigh(),
     # What follows inside the network.
@@ -27,12 +39,16 @@ RULES: tuple[Rule, ...] = (
     DeadUnits(),
     ExplodingGradient(),
     VanishingGradient(),
-    OverClipping(),
+    AttentionCollapse(),
+    BatchNormStatistics(),
     # How it ends.
     NonFinite(),
     AmpOverflow(),
     ZeroGradient(),
     LossSpike(),
+    Overfitting(),
+    Undertrained(),
+    NoProgress(),
 )
 """Every rule, causes before consequences: of two findings as severe and as early, the cause is named first."""
 
