@@ -135,6 +135,7 @@ def is_adversarial(digest: Digest) -> bool:
     return len({each.group.rpartition(".")[0] for each in roster(digest).held if each.group is not None}) > 1
 
 
+@lru_cache(maxsize=1)
 def travel(digest: Digest) -> float:
     """How far the median weight can have moved in all, as a multiple of its norm: the sum of its update ratios.
 

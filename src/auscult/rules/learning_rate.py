@@ -20,6 +20,7 @@ from auscult.rules.channels import (
     loss_has_risen,
     lr_of,
     median_over_parameters,
+    norm_of_all,
     recent_start,
     state_of,
     training_loss,
@@ -31,6 +32,8 @@ from auscult.rules.rule import Rule
 
 HIGH, BOLD, HEALTHY, LOW = -1.0, -1.7, -3.0, -6.0  # log10 of the update ratio
 LEAP = 0.3
+LATE, RISE, FLAT = 8, 0.5, 0.02  # blocks, decades, share of the loss
+GREW = 10.0  # ratio of norms
 FAR, GUESSING = 2.0, 0.95  # shares of the uninformed loss
 LOW_BLOCKS = 4
 ANNEALED, GONE = 0.1, 1e-3  # shares of the highest learning rate
@@ -67,7 +70,9 @@ class LrTooHigh(Rule):
         *Leap*: the largest update of the median weight was at least 0.1 of its largest norm, the loss rose to at least
         twice its first and twice the uninformed level, and is now no better than guessing (0.95 of that level);
         critical. *Broken*: parameters became non-finite or most gradients exactly 0, and the largest update was as
-        large as that; critical.
+        large as that; critical. *Late*: over the last sixteen blocks the ratio has risen threefold to above 1e-3 under
+        a learning rate that did not rise, while the loss moved by less than 2 %: info, it may be overshooting a flat
+        basin.
 
     What to try:
         The learning rate that would bring the median update ratio to 1e-3, which the advice computes.
@@ -97,48 +102,70 @@ class LrTooHigh(Rule):
                     f"Weights changed by {_moved(found, parameters)} at step {found.step}, after which the run broke."
                 )
                 yield self._finding(digest, parameters, found, "critical", what)
-        elif (found := _lasting(digest, state, medians, HIGH)) is not None:
+        elif (found := _lasting(state, medians, HIGH)) is not None:
             what = f"Weights have changed by {_moved(found, parameters)} at every step since step {found.step}."
             yield self._finding(digest, parameters, found, _severity(digest, found), what)
-        elif way is not None and way.uninformed is not None and not is_adversarial(digest):
-            yield from self._by_what_came_of_it(digest, parameters, medians, state, way)
+        elif way is not None and not is_adversarial(digest):
+            finding = self._by_what_came_of_it(digest, parameters, medians, state, way)
+            finding = finding or self._late(digest, parameters, medians, state, way)
+            if finding is not None:
+                yield finding
 
     def _by_what_came_of_it(
         self, digest: Digest, parameters: list[Parameter], medians: Logs, state: Any, way: Course
-    ) -> Iterator[Finding]:
-        uninformed = way.uninformed or 0.0
-        restless, means = _lasting(digest, state, medians, BOLD), way.means(2)
-        if restless is not None and len(means) and means.min() >= FAR * uninformed:
+    ) -> Finding | None:
+        if way.uninformed is None:
+            return None
+        restless, means = _lasting(state, medians, BOLD), way.means(2)
+        if restless is not None and len(means) and means.min() >= FAR * way.uninformed:
             what = (
                 f"Weights have changed by {_moved(restless, parameters)} at every step since step {restless.step}, and "
                 f"the loss is {way.standing:.2g} times that of a model that knows nothing."
             )
-            yield self._finding(digest, parameters, restless, "critical", what)
-            return
+            return self._finding(digest, parameters, restless, "critical", what)
         peak, at = float(way.state["maximum"]), int(way.state["maximum_at"])
         leap = _largest(digest, parameters)
-        if leap is None or peak < FAR * max(way.first, uninformed) or not way.now >= GUESSING * uninformed:
-            return
+        if leap is None or peak < FAR * max(way.first, way.uninformed) or not way.standing >= GUESSING:
+            return None
         what = (
             f"Weights changed by {_moved(leap, parameters)} at step {leap.step}; the loss rose to {peak:.3g} at step "
             f"{at} and has been no better than guessing since."
         )
-        yield self._finding(digest, parameters, leap, "critical", what)
+        return self._finding(digest, parameters, leap, "critical", what)
+
+    def _late(
+        self, digest: Digest, parameters: list[Parameter], medians: Logs, state: Any, way: Course
+    ) -> Finding | None:
+        means = way.means(len(medians))
+        if np.isnan(medians).any() or len(means) < len(medians) or _lr_rises(digest, parameters):
+            return None
+        before, now = float(np.median(medians[:LATE])), float(medians[-2:].min())
+        still = abs(float(means[-2:].mean() - means[:LATE].mean())) <= FLAT * abs(float(means[:LATE].mean()))
+        if not (now >= before + RISE and now >= HEALTHY and still):
+            return None
+        begin = recent_start(state, -2)
+        found = LargeUpdates(begin, 10**now)
+        what = (
+            f"The update ratio has risen {10 ** (now - before):.2g} times by step {begin} while the loss stands still; "
+            f"weights now change by {_moved(found, parameters)} per step, which may overshoot a flat basin."
+        )
+        return self._finding(digest, parameters, found, "info", what)
 
     def _finding(
         self, digest: Digest, parameters: list[Parameter], found: LargeUpdates, severity: Severity, summary: str
     ) -> Finding:
         way, lr = course(digest), lr_of(digest, parameters)
-        bound = 10**HIGH if found.ratio >= 10**HIGH else 10**BOLD
+        bound = 10 ** max(each for each in (HIGH, BOLD, HEALTHY) if found.ratio >= 10**each)
         to = "" if lr is None else f": lr {lr:.3g} -> about {lr * 10**HEALTHY / found.ratio:.1g}"
         known = way is not None and not isnan(way.now)
+        grown = _growth(digest, parameters)
         return Finding(
             self.code,
             self.name,
             severity,
             "",
             found.step,
-            summary,
+            summary=f"{summary} Their norm has grown {grown:.2g} times." if grown >= GREW else summary,
             evidence=(
                 Evidence("update_ratio", "", found.step, found.ratio, bound),
                 *((way.evidence(way.first),) if way is not None and known else ()),
@@ -156,6 +183,14 @@ def _moved(found: LargeUpdates, parameters: list[Parameter]) -> str:
     return f"{found.ratio:.2g} of their norm (median over {len(parameters)})"
 
 
+def _growth(digest: Digest, parameters: list[Parameter]) -> float:
+    """How many times the norm of these parameters has grown since the first block."""
+    paths = tuple(each.path for each in parameters)
+    now = finite_tail(norm_of_all(digest.take("recent", "param_norm", paths)), 1)
+    before = norm_of_all(digest.take("early", "param_norm", paths))[:1]
+    return 10 ** float((now - before)[0]) if len(now) else 0.0
+
+
 def _severity(digest: Digest, found: LargeUpdates) -> Severity:
     loss = training_loss(digest)
     if loss_has_fallen(loss, 0.5 if found.ratio >= LEAP else 0.1):
@@ -163,11 +198,10 @@ def _severity(digest: Digest, found: LargeUpdates) -> Severity:
     return "critical" if loss_has_risen(loss) else "warning"
 
 
-def _lasting(digest: Digest, state: Any, medians: Logs, bound: float) -> LargeUpdates | None:
-    """The ratio of the last two blocks if both reach a bound; of one, where the run ended in its first."""
-    needed = 1 if is_over(digest) and state["blocks"] == 1 else 2
+def _lasting(state: Any, medians: Logs, bound: float) -> LargeUpdates | None:
+    """The ratio of the last two blocks, if both reach a bound."""
     tail = finite_tail(medians, 2)
-    if len(tail) < needed or tail.min() < bound or (state["rows"] < BLOCK_STEPS and needed == 2):
+    if len(tail) < 2 or state["rows"] < BLOCK_STEPS or tail.min() < bound:
         return None
     below = np.flatnonzero(~(medians >= bound))
     return LargeUpdates(recent_start(state, int(below[-1]) + 1 if len(below) else 0), 10 ** float(np.median(tail)))

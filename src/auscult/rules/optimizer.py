@@ -68,7 +68,7 @@ class MissingZeroGrad(Rule):
         if carried < CARRIED_ROWS or state["zeros"] > 1 or state["last"] != 1:
             return
         begin = max(1, int(state["first_step"]))
-        worse = way is not None and (way.diverged or way.now > way.start or way.standing >= 1)
+        worse = way is not None and (way.diverged or way.now > max(way.first, way.early) or way.standing >= 1)
         grown = _growth(digest)
         growth = f"; the gradient norm is {grown:.2g} times that of the first block" if grown > 1 else ""
         severity = "info" if is_adversarial(digest) else "critical" if worse else "warning"
@@ -82,7 +82,7 @@ class MissingZeroGrad(Rule):
             f"before had used: nothing clears them{growth}.",
             evidence=(
                 Evidence("carried_gradient", "", int(state["last_step"]), 1.0, 0.0),
-                *(() if way is None or way.diverged else (way.evidence(way.start),)),
+                *(() if way is None or way.diverged else (way.evidence(way.early),)),
             ),
             advice=("Call optimizer.zero_grad() once per update, before loss.backward().",),
             phase="backward",

@@ -18,7 +18,7 @@ from auscult.rules.rule import Rule
 
 EVALUATED, LASTING, MANY = 4, 3, 8  # evaluations
 RISEN, RISEN_OF_MANY, CLEARLY, APART, GAP = 1.2, 1.1, 1.5, 2.0, 0.1  # ratios of losses, difference of accuracies
-STILL_FALLING, FALLEN, LOWEST = 0.5, 0.1, 1.02  # shares of the mean slope, of the loss, of its best level
+STILL_FALLING, LOWEST, FAR_FROM_DONE = 0.5, 1.02, 0.5  # shares of the mean slope, the best level, the uninformed loss
 SHRINKING, HALVED = 0.9, 0.5  # cosine, share of a norm
 GUESSING, HARDLY = 0.97, 0.8  # shares of the uninformed loss
 HEAVY, KEPT = 0.7, 0.1  # dropout rate, share that all dropout layers together keep
@@ -144,16 +144,15 @@ class Undertrained(Rule):
         More steps would have brought more; how many is not for a rule to say.
 
     How it is decided:
-        Of a run that has ended and is not solved: the loss has fallen by a tenth of its beginning or stands above 0.8
-        of the uninformed loss without having risen, and its slope over the last quarter of the known blocks is at least
-        half of the mean slope. In a run of a single block, the mean of the block is compared with its ends. Always
-        info.
+        Of a run that has ended with its loss at its lowest level, below its beginning but above half of the uninformed
+        loss: the slope over the last quarter of the known blocks is at least half of the mean slope. In a run of a
+        single block, the mean of the block is compared with its ends. Always info.
 
     What to try:
         More steps, or a higher learning rate.
 
     Not reported when:
-        The run goes on, the loss stands still or was lower before, or it is at a hundredth of where it began.
+        The run goes on, the loss stands still or was lower before, or the uninformed loss is not known.
 
     References:
         TheDeepChecker (TOSEM 2022): less than 5 % per period is stagnation.
@@ -171,10 +170,8 @@ class Undertrained(Rule):
         if slopes is None:
             return
         end, mean = slopes
-        enough = way.first - way.now >= FALLEN * abs(way.first)
-        slow = way.standing >= HARDLY and way.now < min(way.first, way.uninformed or way.first)
-        at_its_best = way.now <= LOWEST * way.best
-        if not (at_its_best and (enough or slow) and way.now > 0.01 * way.first and end >= STILL_FALLING * mean > 0):
+        at_its_best = way.now <= LOWEST * way.best and way.now < min(way.first, way.uninformed or way.first)
+        if not (at_its_best and way.standing >= FAR_FROM_DONE and end >= STILL_FALLING * mean > 0):
             return
         steps = digest.step + 1
         yield Finding(
