@@ -128,6 +128,19 @@ class Training:
         column[::SAMPLED] = np.broadcast_to(np.asarray(values, np.float64), self.rows)[::SAMPLED]
         self.columns[metric, path] = column
 
+    def sample(self, metric: str, values: np.ndarray | float, path: str = "", every: int = 16) -> None:
+        """Add a column that is observed at every 16th row; `values` are those of all rows, or one for all."""
+        column = np.ma.masked_array(values * np.ones(self.rows), np.arange(self.rows) % every != 0)
+        self.columns[metric, path] = column
+
+    def sample_losses(self, classes: int = 10, batch: int = 32) -> None:
+        """Add what the loss call of a classifier shows: the logged loss is its own, targets are balanced."""
+        uninformed = float(np.log(classes))
+        loss = self.columns["loss", ""]
+        self.audit = Audit(0, "cross_entropy", float(loss[0]), uninformed, classes, "mean", (batch, classes), (batch,))
+        self.sample("observed_loss", loss)
+        self.sample("uninformed_loss", uninformed - (classes - 1) / (2 * batch))
+
     def column(self, metric: str, path: str = "") -> np.ndarray:
         return self.columns[metric, path]
 
