@@ -7,7 +7,7 @@ import pytest
 from auscult.clinic.gates import gates
 from auscult.clinic.rate import Rate
 from auscult.clinic.reference import HEALTHY, Learned, always, false_alarms_by_class, guess
-from auscult.clinic.score import Admission, Opinion, admit, figures, near, ours, over_classes, rival
+from auscult.clinic.score import Admission, Opinion, admit, figures, ours, over_classes, rival
 from auscult.clinic.taxonomy import EXACT, FAULTS, NAMES
 from auscult.clinic.trial import Trial
 from auscult.core.finding import Evidence, Finding
@@ -97,22 +97,6 @@ def test_a_note_is_no_alarm_but_names_a_cause() -> None:
 def test_a_finding_about_the_run_points_where_its_evidence_does() -> None:
     evidence = (Evidence("loss", "", 0, 1.0), Evidence("grad_norm", "2.weight", 0, 0.0))
     assert ours(trial("case", findings=[finding("zero-gradient", evidence=evidence)])).place == "2.weight"
-
-
-@pytest.mark.parametrize(
-    ("place", "layers", "wanted"),
-    [
-        ("2.weight", ("2",), 1.0),
-        ("3", ("2",), 1.0),  # the activation belongs to the layer before it
-        ("4.bias", ("2",), 0.5),
-        ("head.weight", ("2",), 0.0),
-        ("head", ("0", "4"), 0.5),
-        ("", ("2",), 0.0),
-        ("elsewhere", ("2",), 0.0),
-    ],
-)
-def test_layers_are_exact_adjacent_or_wrong(place, layers, wanted) -> None:
-    assert near(place, layers, DEPTHS) == wanted
 
 
 CASES = (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, Protocol
 
+from auscult.clinic.depth import near
 from auscult.clinic.rate import Rate, bounded, lower_by_chance, mean
 from auscult.clinic.taxonomy import EXACT, NAMES, UNKNOWN
 from auscult.clinic.trial import Trial
@@ -242,21 +243,6 @@ def accepted(case: CaseFacts, lenient: bool) -> tuple[str, ...]:
     return (case.root_cause, *case.also_accept) if lenient else (case.root_cause,)
 
 
-def near(place: str, layers: Sequence[str], depths: Mapping[str, int]) -> float:
-    """How near a place is to the layers that a fault sits in: 1 in one of them, .5 in a neighbour of one, otherwise 0.
-
-    Args:
-        place: Path of a module or parameter; `""` points nowhere.
-        layers: Paths of modules.
-        depths: Number of the layer that each leaf module belongs to, in the order of the forward pass.
-    """
-    found = _depth(place, depths)
-    wanted = [depth for depth in (_depth(layer, depths) for layer in layers) if depth is not None]
-    if found is None or not wanted:
-        return 0.0
-    return {0: 1.0, 1: 0.5}.get(min(abs(found - depth) for depth in wanted), 0.0)
-
-
 def over_classes(values: Mapping[str, float], classes: Mapping[str, str]) -> float:
     """The mean over classes of the mean over the cases of each.
 
@@ -286,10 +272,3 @@ def _mostly(values: Iterable[bool]) -> bool:
 def _place(finding: Finding) -> str:
     """Where a finding points: its path, or, of one about the whole run, that of its first evidence that has one."""
     return finding.path or next((each.path for each in finding.evidence if each.path), "")
-
-
-def _depth(path: str, depths: Mapping[str, int]) -> int | None:
-    """The layer of a leaf module or of one of its parameters."""
-    while path and path not in depths:
-        path = path.rpartition(".")[0]
-    return depths.get(path)

@@ -6,13 +6,15 @@ from typing import Literal
 
 from auscult.core.finding import Finding
 
+Variant = Literal["faulty", "fixed", "control"]
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One run."""
 
     case: str
-    variant: Literal["faulty", "fixed", "control"]
+    variant: Variant
     seed: int
     score: float
     nonfinite: bool
