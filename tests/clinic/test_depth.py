@@ -30,7 +30,7 @@ def test_layers_are_numbered_in_the_order_of_the_forward_pass(tmp_path) -> None:
         model(torch.randn(8, 3)).square().mean().backward()
         optimizer.step()
     assert depths_of(auscult.load(monitor.path)) == {
-        "gain": 0, "": 0, "body.0": 1, "body.1": 1, "body.2": 2, "body.3": 2, "head": 3,
+        "": 0, "body.0": 1, "body.1": 1, "body.2": 2, "body.3": 2, "head": 3,
     }  # fmt: skip
 
 
@@ -57,5 +57,13 @@ def test_places_are_exact_adjacent_or_wrong(place, layers, wanted) -> None:
 
 
 def test_the_model_itself_is_its_own_parameters() -> None:
-    depths = {"gain": 0, "": 0, "body.0": 1, "head": 2}
+    depths = {"": 0, "body.0": 1, "head": 2}
     assert [near(place, ("",), depths) for place in ("gain", "body.0.weight", "head")] == [1.0, 0.5, 0.0]
+
+
+def test_parameters_of_a_container_belong_to_it() -> None:
+    depths = {"attention": 0, "attention.projection": 1, "norm": 2, "head": 3}
+    assert near("attention.in_weight", ("attention",), depths) == 1.0
+    assert near("attention.projection.bias", ("attention",), depths) == 1.0
+    assert near("attention", ("attention.projection",), depths) == 0.5
+    assert near("head", ("attention",), depths) == 0.0

@@ -31,8 +31,9 @@ def finding(name: str, severity: str = "warning", step: int = 0, path: str = "",
 
 
 def trial(case: str, variant: str = "faulty", seed: int = 0, score: float = 0.2, findings=(), **more) -> Trial:
-    facts = {"nonfinite": False, "updated": True, "steps": 100, "depths": DEPTHS, **more}
-    return Trial(case, variant, seed, score, findings=tuple(findings), **facts)  # pyright: ignore
+    first = min((each.step for each in findings if each.severity != "info"), default=None)
+    facts = {"nonfinite": False, "updated": True, "steps": 100, "path": "", "depths": DEPTHS, "first_alarm": first}
+    return Trial(case, variant, seed, score, findings=tuple(findings), **{**facts, **more})  # pyright: ignore
 
 
 def runs(faulty: list[float], fixed: list[float], **more) -> list[Trial]:

@@ -6,19 +6,17 @@ from auscult.core.run import Run
 
 
 def depths_of(run: Run) -> dict[str, int]:
-    """The number of the layer of every leaf module and bare parameter, in the order of the forward pass.
+    """The number of the layer of every module that has parameters of its own and of every leaf module.
 
-    A layer is a leaf module with parameters and those without any that follow it: a linear map and its activation. A
-    parameter outside of leaf modules is a layer of its own; `""` is the first one of the model itself.
+    Layers are counted in the order of the forward pass. One is a module with parameters and the leaf modules without
+    any that follow it: a linear map and its activation. `""` is the model itself, where it has parameters of its own.
     """
-    leaves = [each.path for each in run.modules if each.leaf]
-    owners = dict.fromkeys(_owner(each.path, frozenset(leaves)) for each in run.parameters)
+    owners = dict.fromkeys(each.path.rpartition(".")[0] for each in run.parameters)
     found = {owner: number for number, owner in enumerate(owners)}
-    own = [number for owner, number in found.items() if owner not in leaves and "." not in owner]
     number = 0
-    for leaf in leaves:
+    for leaf in (each.path for each in run.modules if each.leaf):
         number = found.setdefault(leaf, number)
-    return {**found, "": min(own)} if own else found
+    return found
 
 
 def near(place: str, layers: Sequence[str], depths: Mapping[str, int]) -> float:
@@ -39,20 +37,10 @@ def near(place: str, layers: Sequence[str], depths: Mapping[str, int]) -> float:
 
 
 def _within(path: str, depths: Mapping[str, int]) -> set[int]:
-    """The layer of a leaf module or of one of its parameters; all layers within a container."""
-    if not path:
-        return {depths[""]} if "" in depths else set()
+    """The layers of a module and of all within; of a parameter, that of the module that has it."""
+    inside = {depth for name, depth in depths.items() if name == path or (path and name.startswith(f"{path}."))}
     holder = path
-    while holder:
-        if holder in depths:
-            return {depths[holder]}
+    while holder and not inside:
         holder = holder.rpartition(".")[0]
-    return {depth for name, depth in depths.items() if name.startswith(f"{path}.")}
-
-
-def _owner(path: str, leaves: frozenset[str]) -> str:
-    """The leaf module that holds a parameter; the parameter itself where none does."""
-    holder = path.rpartition(".")[0]
-    while holder and holder not in leaves:
-        holder = holder.rpartition(".")[0]
-    return holder or path
+        inside = {depths[holder]} if holder in depths else set[int]()
+    return inside

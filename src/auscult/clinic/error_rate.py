@@ -55,15 +55,16 @@ class Setup:
     command: str
 
 
-def page(trials: Sequence[Trial], cases: Sequence[CaseFacts], admissions: Sequence[Admission], setup: Setup) -> str:
+def page(tried: Sequence[Trial], cases: Sequence[CaseFacts], admissions: Sequence[Admission], setup: Setup) -> str:
     """The page.
 
     Args:
-        trials: All trials.
+        tried: All trials; failed ones are listed and count for nothing.
         cases: All cases that were run.
         admissions: One for each case.
         setup: With what they were made.
     """
+    trials = [each for each in tried if each.error is None]
     admitted = frozenset(each.case for each in admissions if each.admitted)
     mine = figures(ours, trials, cases, admitted)
     learned = Learned(trials, cases, admitted)
@@ -83,9 +84,10 @@ def page(trials: Sequence[Trial], cases: Sequence[CaseFacts], admissions: Sequen
         _confusion(trials, cases, admitted),
         _cases(trials, cases, admissions),
         _left_out(admissions),
+        _failed(tried),
         _method(),
     )
-    return "\n".join(line for part in parts for line in (*part, "")).rstrip() + "\n"
+    return "\n".join(line for part in parts for line in (*part, "") if part).rstrip() + "\n"
 
 
 def _head(trials: Sequence[Trial], admissions: Sequence[Admission], setup: Setup) -> list[str]:
@@ -106,17 +108,11 @@ def _head(trials: Sequence[Trial], admissions: Sequence[Admission], setup: Setup
 
 
 def _gates(table: Sequence[Gate], mine: Figures) -> list[str]:
-    lines = ["## Gates and goals", ""]
     rows: list[Sequence[str]] = []
     for each in table:
-        sign = "<=" if each.most else ">="
-        never = "" if each.never is None else f", {each.never} critical"
-        state = "goal reached" if each.goal_met else "gate met" if each.bound is not None else "short of the goal"
-        state = state if each.met else "**gate missed**"
-        bound = "-" if each.bound is None else f"{sign} {each.bound:.2f}"
-        measured = f"{_rate(each.rate)}{never}"
-        state = state if each.rate.units else "not measured"
-        rows.append((each.quantity, each.published, bound, f"{sign} {each.goal:.2f}", measured, state))
+        quantity, measured, bound, goal, state = each.cells()
+        rows.append((quantity, each.published, bound, goal, measured, state if each.met else f"**{state}**"))
+    lines = ["## Gates and goals", ""]
     lines += _table(("quantity", "best published", "gate", "goal", "measured", ""), rows)
     first = "no alarm says one" if mine.first_alarm is None else f"{mine.first_alarm:g}"
     lines += [
@@ -133,7 +129,7 @@ def _gates(table: Sequence[Gate], mine: Figures) -> list[str]:
 def _doctors(found: Mapping[str, Figures], learned: Learned) -> list[str]:
     heads = ("doctor", "detection", "false alarms", "top-1 strict", "top-1 lenient", "top-3 lenient")
     rows = [
-        (name, _rate(each.detection), _rate(each.false_alarms),
+        (name, str(each.detection), str(each.false_alarms),
          *(_short(each.causes[key]) for key in ((1, False), (1, True), (TOP, True))))
         for name, each in found.items()
     ]  # fmt: skip
@@ -240,6 +236,13 @@ def _left_out(admissions: Iterable[Admission]) -> list[str]:
     return lines + _table(("case", "faulty", "fixed", "p", "why"), rows)
 
 
+def _failed(tried: Iterable[Trial]) -> list[str]:
+    rows = [(each.case, each.variant, str(each.seed), each.error) for each in tried if each.error is not None]
+    if not rows:
+        return []
+    return ["## Runs that failed", "", *_table(("run", "variant", "seed", "error"), rows)]
+
+
 def _method() -> list[str]:
     return [
         "## How it is counted",
@@ -277,17 +280,10 @@ def _name(finding: Finding) -> str:
     return f"{finding.code} {finding.name}"
 
 
-def _rate(rate: Rate) -> str:
-    if not rate.units:
-        return "-"
-    low, high = rate.interval
-    return f"{rate.value:.2f} [{low:.2f}, {high:.2f}; {rate.units}]"
-
-
 def _short(rate: Rate) -> str:
     return f"{rate.value:.2f}" if rate.units else "-"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [heads, ["---"] * len(heads), *rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return ["| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in line) + " |" for line in lines]

@@ -39,6 +39,15 @@ class Gate:
         """Whether the goal is reached as well."""
         return self._reaches(self.goal) and not self.never
 
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """As a row of text: quantity, what was measured, gate, goal, and how they compare."""
+        sign = "<=" if self.most else ">="
+        never = "" if self.never is None else f", {self.never} critical"
+        bound = "-" if self.bound is None else f"{sign} {self.bound:.2f}"
+        reached = "goal reached" if self.goal_met else "gate met" if self.bound is not None else "short of the goal"
+        state = ("not measured" if not self.rate.units else reached) if self.met else "gate missed"
+        return self.quantity, f"{self.rate}{never}", bound, f"{sign} {self.goal:.2f}", state
+
     def _reaches(self, bound: float) -> bool:
         return not self.rate.units or (le if self.most else ge)(round(self.rate.value, 9), bound)
 

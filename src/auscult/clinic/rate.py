@@ -44,6 +44,13 @@ class Rate:
         half = Z95 * sqrt(max(share * (1 - share), 0.0) / n + square / (4 * n * n)) / (1 + square / n)
         return max(0.0, middle - half), min(1.0, middle + half)
 
+    def __str__(self) -> str:
+        """The share, its interval and the number of units, as `0.93 [0.86, 0.97; 80]`."""
+        if not self.units:
+            return "-"
+        low, high = self.interval
+        return f"{self.value:.2f} [{low:.2f}, {high:.2f}; {self.units}]"
+
 
 def lower_by_chance(low: Sequence[float], high: Sequence[float]) -> float:
     """How often chance alone would set `low` as far below `high` as it is: a one-sided permutation test, exact.

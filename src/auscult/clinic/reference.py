@@ -61,11 +61,11 @@ class Learned:
 
     def __call__(self, trial: Trial) -> Opinion:
         """What it says of a run, its case left out of what it learned from."""
-        return self.said[_key(trial)]
+        return self.said[trial.key]
 
     def without_class(self, trial: Trial) -> Opinion:
         """What it says of a run, all cases of its class left out of what it learned from."""
-        return self._without_class[_key(trial)]
+        return self._without_class[trial.key]
 
 
 def false_alarms_by_class(
@@ -101,7 +101,7 @@ def _ask(trials: Sequence[Trial], labels: Sequence[str], groups: Sequence[str]) 
         for position, chances in zip(np.flatnonzero(left_out).tolist(), tree.predict_proba(features[left_out])):
             ranked = [str(tree.classes_[index]) for index in np.argsort(-chances, kind="stable") if chances[index] > 0]
             causes = tuple((name,) for name in ranked if name != HEALTHY)
-            said[_key(trials[position])] = Opinion(ranked[0] != HEALTHY, causes=causes)
+            said[trials[position].key] = Opinion(ranked[0] != HEALTHY, causes=causes)
     return said
 
 
@@ -114,7 +114,3 @@ def _tree() -> Any:
             "Install it: pip install 'auscult[demo]'."
         ) from None
     return DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=LEAF, class_weight="balanced", random_state=0)
-
-
-def _key(trial: Trial) -> tuple[str, str, int]:
-    return trial.case, trial.variant, trial.seed

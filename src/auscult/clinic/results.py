@@ -4,16 +4,12 @@ The first line says which commit made them; trials of another one are another do
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
 
-from auscult.clinic.trial import Trial
+from auscult.clinic.trial import Trial, Variant
 from auscult.core.errors import SetupError
-from auscult.core.finding import Finding
 
-Key = tuple[str, str, int]
+Key = tuple[str, Variant, int]
 
 
 class Results:
@@ -46,16 +42,16 @@ class Results:
 
     def add(self, trial: Trial) -> None:
         """Keep one trial more."""
-        self.trials[key_of(trial)] = trial
+        self.trials[trial.key] = trial
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(trial_to_dict(trial)) + "\n")
+                file.write(json.dumps(trial.to_dict()) + "\n")
 
     def _read(self, path: Path, commit: str) -> None:
         lines = path.read_text(encoding="utf-8").splitlines()
         try:
             made_by = json.loads(lines[0])["commit"]
-            found = [trial_from_dict(json.loads(line)) for line in lines[1:]]
+            found = [Trial.from_dict(json.loads(line)) for line in lines[1:]]
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise SetupError(
                 f"Expected a file of trials, but got {str(path)!r}, which cannot be read ({error}). "
@@ -66,25 +62,4 @@ class Results:
                 f"Expected trials of commit {commit}, but {str(path)!r} holds those of {made_by}. Write --results with "
                 "another file, or delete this one."
             )
-        self.trials = {key_of(each): each for each in found}
-
-
-def key_of(trial: Trial) -> Key:
-    """What tells a trial from all others of a round."""
-    return trial.case, trial.variant, trial.seed
-
-
-def trial_to_dict(trial: Trial) -> dict[str, Any]:
-    """As JSON; NaN and infinities as Python's `json` writes and reads them."""
-    return {**asdict(trial), "path": str(trial.path), "findings": [each.to_dict() for each in trial.findings]}
-
-
-def trial_from_dict(plain: Mapping[str, Any]) -> Trial:
-    """The inverse of `trial_to_dict`."""
-    fields = {
-        **plain,
-        "findings": tuple(Finding.from_dict(each) for each in plain["findings"]),
-        "rivals": {name: tuple(said) for name, said in plain["rivals"].items()},
-        "features": tuple(float(each) for each in plain["features"]),
-    }
-    return Trial(**cast("dict[str, Any]", fields))
+        self.trials = {each.key: each for each in found}

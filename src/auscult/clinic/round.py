@@ -28,6 +28,11 @@ class Job:
     variant: Variant
     seed: int
 
+    @property
+    def key(self) -> tuple[str, Variant, int]:
+        """What tells its trial from all others of a round."""
+        return self.case, self.variant, self.seed
+
 
 def jobs(cases: Sequence[str], controls: Sequence[str], seeds: Sequence[int]) -> list[Job]:
     """Every trial of a round: both variants of each case and each control, with every seed.
@@ -60,7 +65,7 @@ def conduct(
     Returns:
         All trials wanted, in their order.
     """
-    missing = [each for each in wanted if (each.case, each.variant, each.seed) not in results.trials]
+    missing = [each for each in wanted if each.key not in results.trials]
     for job in wanted:
         if on_trial is not None and job not in missing:
             on_trial(job)
@@ -68,7 +73,7 @@ def conduct(
         results.add(trial)
         if on_trial is not None:
             on_trial(job)
-    return [results.trials[each.case, each.variant, each.seed] for each in wanted]
+    return [results.trials[each.key] for each in wanted]
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -79,7 +79,7 @@ class Opinion:
         critical: Whether it says so in its strongest words.
         causes: The causes it names, the likeliest first; each a tuple of the classes that it does not tell apart.
         place: Path of the module or parameter that it points at first; `""` for none.
-        step: Step from which on it says so; None where it is silent or does not say.
+        step: Number of updates made when it first said so; None where it is silent or does not say.
     """
 
     alarm: bool
@@ -109,7 +109,7 @@ class Figures:
         macro_detection: Detection, likewise.
         layer: Over cases that sit in a layer: 1 where it is pointed at, .5 for its neighbour.
         exact: Detection over cases of classes that an invariant decides.
-        first_alarm: Median over alarmed faulty runs of the step of the first alarm; None for none that say one.
+        first_alarm: Median over alarmed faulty runs of the updates made at the first alarm; None where none says.
         faulty_runs: Number of faulty runs counted.
         healthy_runs: Number of healthy runs counted.
     """
@@ -127,19 +127,22 @@ class Figures:
     healthy_runs: int
 
 
-def admit(case: CaseFacts, trials: Sequence[Trial]) -> Admission:
+def admit(case: CaseFacts, trials: Sequence[Trial], given: bool = False) -> Admission:
     """Whether a case counts, by its own runs.
 
     Args:
         case: The case.
         trials: Trials of any cases; its own faulty and fixed ones are looked at.
+        given: Whether it was chosen as one that counts.
     """
     faulty = [each for each in trials if each.case == case.name and each.variant == "faulty"]
     fixed = [each for each in trials if each.case == case.name and each.variant == "fixed"]
     low, high = [bounded(each.score) for each in faulty], [bounded(each.score) for each in fixed]
     p = lower_by_chance(low, high)
     reason: Reason = "not reproduced"
-    if not faulty or not fixed:
+    if given:
+        reason = "given"
+    elif not faulty or not fixed:
         reason = "too few runs"
     elif _mostly(each.nonfinite for each in faulty) and not any(each.nonfinite for each in fixed):
         reason = "non-finite"
@@ -170,13 +173,12 @@ def ours(trial: Trial) -> Opinion:
     notes = [each for each in trial.findings if not is_alarm(each)]
     roots = [each for each in (*alarms, *notes) if each.cause is None]
     causes = tuple(dict.fromkeys(NAMES[each.name] for each in roots if NAMES[each.name]))
-    steps = [each.step for each in alarms]
     return Opinion(
         alarm=bool(alarms),
         critical=any(each.severity == "critical" for each in alarms),
         causes=causes,
         place=next((where for where in map(_place, roots) if where), ""),
-        step=min(steps) if steps else None,
+        step=trial.first_alarm,
     )
 
 
