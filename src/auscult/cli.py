@@ -47,7 +47,7 @@ from auscult.store.reader import list_runs, load
 
 if TYPE_CHECKING:
     from auscult.clinic.demo import DemoRun
-    from auscult.clinic.round import Job
+    from auscult.clinic.trial import Trial
 
 app = typer.Typer(
     help="See, hear and be told what is going wrong inside a PyTorch training run.",
@@ -351,15 +351,14 @@ def score_clinic(
 ) -> None:
     """Score the diagnosis: train faulty and healthy runs, and count what is found, what is missed, and false alarms."""
     parts = _import_clinic("assessment")
-    numbers = _import_clinic("round").parse_seeds(seeds or ("0" if subset else "0-4"))
-    _use_one_thread()
+    numbers = parts.parse_seeds(seeds or ("0" if subset else "0-4"))
     plan = parts.make_plan(numbers, names or (), ci=subset is not None)
     columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
-        bar = progress.add_task("trials", total=len(plan.jobs))
+        bar = progress.add_task("trials", total=len(plan.keys))
 
-        def on_trial(job: "Job") -> None:
-            progress.update(bar, advance=1, description=f"{job.case} {job.variant}")
+        def on_trial(trial: "Trial", done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total, description=f"{trial.case} {trial.variant}")
 
         found = parts.assess(plan, results, workers, on_trial, date)
     if target is not None:

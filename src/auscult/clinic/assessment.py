@@ -1,27 +1,51 @@
 """Assessment: the whole clinic, or part of it, run and judged: what `auscult clinic score` does."""
 
+import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from auscult.clinic.campaign import Key, every_trial, run_campaign
 from auscult.clinic.controls import CONTROLS
 from auscult.clinic.error_rate import Setup, page
-from auscult.clinic.faults import FAULTS, Fault
+from auscult.clinic.faults import FAULTS
 from auscult.clinic.gates import Gate, gates
-from auscult.clinic.results import Results
-from auscult.clinic.round import Job, commit, conduct, jobs
 from auscult.clinic.score import Admission, admit, figures, ours
-from auscult.clinic.trial import Trial, failed_trial, run_trial
+from auscult.clinic.trial import Trial
 from auscult.core.errors import SetupError
+from auscult.core.version import __version__
 from auscult.metrics.environment import versions
 
-CI_CASES = ()
+CI_CASES = (
+    "ips-5",
+    "at-sc",
+    "tc-accel2665",
+    "tc-60335387",
+    "uml-b2",
+    "tdc-soft1d",
+    "so-47724077",
+    "tdc-const-init",
+    "tdc-dbl-soft",
+    "tdc-hidden-softmax",
+    "uml-b1",
+    "dcr-clip",
+)
 """Faulty cases that take seconds, of as many classes: what CI judges, with one seed. All are admitted in the whole."""
 
-CI_CONTROLS = ()
+CI_CONTROLS = (
+    "digits-adam",
+    "standardised",
+    "adadelta",
+    "warm-up",
+    "zero-head",
+    "clipped",
+    "evaluated-often",
+    "bad-batch",
+)
+"""Healthy trainings beside them: a plain one, and traps that take seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +84,10 @@ class Plan:
     command: str
 
     @property
-    def jobs(self) -> list[Job]:
+    def keys(self) -> list[Key]:
         """Its trials."""
-        return jobs(self.cases, self.controls, self.seeds)
+        chosen = {*self.cases, *self.controls}
+        return [key for key in every_trial(self.seeds) if key[0] in chosen]
 
 
 def make_plan(seeds: Sequence[int], names: Sequence[str] = (), ci: bool = False) -> Plan:
@@ -98,7 +123,7 @@ def assess(
     plan: Plan,
     results: Path | None = None,
     workers: int = 1,
-    on_trial: Callable[[Job], object] | None = None,
+    on_trial: Callable[[Trial, int, int], object] | None = None,
     date: str | None = None,
 ) -> Assessment:
     """Run a plan and judge it.
@@ -107,7 +132,7 @@ def assess(
         plan: What to run.
         results: File that keeps the trials, and from which a round that was stopped goes on.
         workers: How many processes.
-        on_trial: Called with each job that is done.
+        on_trial: Called with each trial that has ended, how many have, and of how many.
         date: Day to print; None takes today's, in UTC.
 
     Raises:
@@ -115,27 +140,59 @@ def assess(
         MissingExtra: if scikit-learn is not installed.
     """
     made_by = commit()
-    tried = conduct(plan.jobs, attempt, Results(results, made_by), workers, on_trial)
+    if results is not None:
+        _require_commit(results, made_by)
+    with TemporaryDirectory() as directory:
+        kept = Path(directory) / "trials.jsonl" if results is None else results
+        tried = run_campaign(plan.keys, Path(directory) / "runs", kept, workers, on_trial=on_trial)
     trials = [each for each in tried if each.error is None]
-    cases: list[Fault] = [FAULTS[name] for name in plan.cases]
+    cases = [FAULTS[name] for name in plan.cases]
     admissions = [admit(case, trials, plan.given) for case in cases]
     admitted = {each.case for each in admissions if each.admitted}
     day = datetime.now(timezone.utc).date().isoformat() if date is None else date
     setup = Setup(made_by, day, versions(), plan.seeds, plan.command)
-    return Assessment(
-        tuple(tried),
-        tuple(admissions),
-        gates(figures(ours, trials, cases, admitted)),
-        page(tried, cases, admissions, setup),
-    )
+    table = gates(figures(ours, trials, cases, admitted))
+    return Assessment(tuple(tried), tuple(admissions), table, page(tried, cases, admissions, setup))
 
 
-def attempt(job: Job) -> Trial:
-    """Make one trial, in this process or in a worker; what was recorded is gone afterwards."""
-    with TemporaryDirectory() as directory:  # whose name says nothing about the case
-        path = Path(directory) / "run"
-        try:
-            trial = run_trial(job.case, job.variant, job.seed, path)
-        except Exception as error:  # one training that fails must not take hours of others with it
-            trial = failed_trial(job.key, path, f"{type(error).__name__}: {error}")
-        return replace(trial, path="")
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds as the command line takes them: `0-4`, `7`, `0-2,10`.
+
+    Raises:
+        SetupError: if they are written in any other way.
+    """
+    found: dict[int, None] = {}
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not (first.isdecimal() and (last.isdecimal() if dash else True)) or (dash and int(last) < int(first)):
+            raise SetupError(f"Expected seeds as 0-4 or 0,1,7, but got {text!r}.")
+        found.update(dict.fromkeys(range(int(first), int(last if dash else first) + 1)))
+    return tuple(found)
+
+
+def commit() -> str:
+    """The commit of this checkout of auscult, marked where files differ; the version where it is no checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        inside = subprocess.run([*git, "ls-files", "--error-unmatch", "trial.py"], capture_output=True, check=False)
+        if inside.returncode:
+            return f"auscult {__version__}"
+        named = subprocess.run([*git, "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"],
+                               capture_output=True, check=True, text=True)  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return f"auscult {__version__}"
+    return named.stdout.strip()
+
+
+def _require_commit(results: Path, made_by: str) -> None:
+    """Note which commit makes the results, in a file beside them; those of another one are another doctor's."""
+    note = results.with_name(f"{results.name}.commit")
+    if results.exists():
+        before = note.read_text("utf-8").strip() if note.exists() else "an unknown commit"
+        if before != made_by:
+            raise SetupError(
+                f"Expected trials of commit {made_by}, but {str(results)!r} holds those of {before}. Write --results "
+                "with another file, or delete this one."
+            )
+    results.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(made_by + "\n", encoding="utf-8")

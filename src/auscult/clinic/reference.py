@@ -95,8 +95,8 @@ def _ask(trials: Sequence[Trial], labels: Sequence[str], groups: Sequence[str]) 
     said: dict[tuple[str, str, int], Opinion] = {}
     for group in dict.fromkeys(groups):
         left_out = folds == group
-        if left_out.all():
-            continue
+        if left_out.all():  # there is nothing to learn from
+            return {each.key: Opinion(alarm=False) for each in trials}
         tree = _tree().fit(features[~left_out], targets[~left_out])
         for position, chances in zip(np.flatnonzero(left_out).tolist(), tree.predict_proba(features[left_out])):
             ranked = [str(tree.classes_[index]) for index in np.argsort(-chances, kind="stable") if chances[index] > 0]

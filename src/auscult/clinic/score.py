@@ -79,7 +79,7 @@ class Opinion:
         critical: Whether it says so in its strongest words.
         causes: The causes it names, the likeliest first; each a tuple of the classes that it does not tell apart.
         place: Path of the module or parameter that it points at first; `""` for none.
-        step: Number of updates made when it first said so; None where it is silent or does not say.
+        step: Step after which it first said so; None where it is silent or does not say.
     """
 
     alarm: bool
@@ -109,7 +109,7 @@ class Figures:
         macro_detection: Detection, likewise.
         layer: Over cases that sit in a layer: 1 where it is pointed at, .5 for its neighbour.
         exact: Detection over cases of classes that an invariant decides.
-        first_alarm: Median over alarmed faulty runs of the updates made at the first alarm; None where none says.
+        first_alarm: Median over alarmed faulty runs of the step after which the first alarm was raised.
         faulty_runs: Number of faulty runs counted.
         healthy_runs: Number of healthy runs counted.
     """

@@ -6,8 +6,7 @@ from os import PathLike
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 
 from auscult.core.finding import Finding
 from auscult.monitor import Monitor, watch
@@ -24,14 +23,11 @@ class Outcome:
         score: Accuracy or R2 on held-out data in evaluation mode, at most 1; higher is better.
         updated: Whether any parameter is another number than before.
         steps: Number of updates.
-        first_alarm: Number of updates made when a finding of severity warning or critical was first reported; None
-            where none was.
     """
 
     score: float
     updated: bool
     steps: int
-    first_alarm: int | None = None
 
 
 class Training(Protocol):
@@ -60,47 +56,16 @@ def hold(
         score: The score of the trained model; called without gradients.
         options: Passed on to `watch`.
     """
-    alarms: list[int] = []
-
-    def on_finding(finding: Finding) -> None:
-        if finding.severity != "info":
-            alarms.append(monitor.step - first)
-
     before = [each.detach().clone() for each in model.parameters()]
-    with watch(model, optimizer, path, every=1, on_finding=on_finding, **options) as monitor:
+    with watch(model, optimizer, path, every=1, on_finding=_ignore, **options) as monitor:
         first = monitor.step
         loop(monitor)
     model.eval()
     with torch.no_grad():
         found = score()
     updated = any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
-    return Outcome(found, updated, monitor.step - first, alarms[0] if alarms else None)
+    return Outcome(found, updated, monitor.step - first)
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A training that is a function.
-
-    Attributes:
-        function: Trains, given the directory of the run and the seed.
-    """
-
-    function: Callable[[str | PathLike[str], int], Outcome]
-
-    def train(self, path: str | PathLike[str], seed: int) -> Outcome:
-        """Train it, recorded at `path`."""
-        return self.function(path, seed)
-
-
-def descend(optimizer: Optimizer, steps: int, loss_of: Callable[[], Tensor]) -> Callable[[Watching], None]:
-    """The usual loop: a loss, its gradient, a step; the loss is logged."""
-
-    def loop(monitor: Watching) -> None:
-        for _ in range(steps):
-            loss = loss_of()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            monitor.log(loss=loss)
-
-    return loop
+def _ignore(finding: Finding) -> None:
+    """Findings are asked for afterwards."""

@@ -40,7 +40,7 @@ class Trial:
         findings: What the doctor says, as `diagnose` gives it.
         path: Directory of the run.
         seconds: What training and diagnosis took.
-        first_alarm: Number of updates made when the first alarm was raised; None where none was.
+        first_alarm: Step after which the first warning or worse was reported, while it trained; None where none was.
         rivals: By name of a rival, the classes that it names, the likeliest first; empty where it is silent.
         features: The numbers of `TRAITS`.
         depths: Layers by path, as `depths_of` gives them.
@@ -118,7 +118,7 @@ def run_trial(name: str, variant: Variant, seed: int, path: str | PathLike[str])
         findings,
         str(path),
         round(seconds, 2),
-        outcome.first_alarm,
+        min((step for step, each in run.findings if each.severity != "info"), default=None),
         opinions(traits),
         traits.numbers(),
         depths_of(run),
