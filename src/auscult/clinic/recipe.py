@@ -1,7 +1,7 @@
 """Recipe: an ordinary training script as a list of settings, among them the mistakes that people make."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import cos, pi
 from os import PathLike
@@ -293,7 +293,7 @@ def _build_optimizer(recipe: Recipe, model: nn.Sequential) -> Optimizer:
     return kinds[recipe.optimizer](parameters, lr=lr, weight_decay=decay)
 
 
-def _factor(recipe: Recipe, per_epoch: int):
+def _factor(recipe: Recipe, per_epoch: int) -> Callable[[int], float]:
     """Factor of the learning rate at an update, counted from 0."""
     total = max(1, per_epoch * recipe.epochs)
 

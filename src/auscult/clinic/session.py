@@ -6,7 +6,8 @@ from os import PathLike
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from auscult.core.finding import Finding
 from auscult.monitor import Monitor, watch
@@ -69,3 +70,32 @@ def hold(
 
 def _ignore(finding: Finding) -> None:
     """Findings are asked for afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A training that is a function.
+
+    Attributes:
+        function: Trains, given the directory of the run and the seed.
+    """
+
+    function: Callable[[str | PathLike[str], int], Outcome]
+
+    def train(self, path: str | PathLike[str], seed: int) -> Outcome:
+        """Train it, recorded at `path`."""
+        return self.function(path, seed)
+
+
+def descend(optimizer: Optimizer, steps: int, loss_of: Callable[[], Tensor]) -> Callable[[Watching], None]:
+    """The usual loop: a loss, its gradient, a step; the loss is logged."""
+
+    def loop(monitor: Watching) -> None:
+        for _ in range(steps):
+            loss = loss_of()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+
+    return loop

@@ -147,11 +147,16 @@ def _circles(generator: Generator) -> Table:
 
 
 def _moons(generator: Generator) -> Table:
-    return _classes(_bundled().make_moons(600, noise=0.1, random_state=_state(generator)))
+    return _classes(_bundled().make_moons(1000, noise=0.1, random_state=_state(generator)))
 
 
 def _blobs(generator: Generator) -> Table:
     drawn = _bundled().make_blobs(1000, n_features=8, centers=4, cluster_std=4.0, random_state=_state(generator))
+    return _classes(drawn[:2])
+
+
+def _islands(generator: Generator) -> Table:
+    drawn = _bundled().make_blobs(600, n_features=8, centers=4, cluster_std=1.0, random_state=_state(generator))
     return _classes(drawn[:2])
 
 
@@ -222,6 +227,7 @@ TABLES: dict[str, Callable[[Generator], Table]] = {
     "digits": _digits,
     "images-themselves": _images_themselves,
     "iris": _iris,
+    "islands": _islands,
     "line": _line,
     "long-line": _long_line,
     "moons": _moons,
