@@ -132,7 +132,8 @@ def in_groups(findings: Iterable[Finding]) -> list[Finding]:
     """
     ordered = sorted(findings, key=lambda each: each.rank)
     keys = {each.key for each in ordered}
-    roots = [each.cause if each.cause in keys and each.cause is not None else each.key for each in ordered]
+    roots = [each.cause or each.key for each in ordered]
+    roots = [root if root in keys else each.key for root, each in zip(roots, ordered, strict=True)]
     first = {root: place for place, root in reversed(list(enumerate(roots)))}
     places = sorted(range(len(ordered)), key=lambda place: (first[roots[place]], roots[place] != ordered[place].key))
     return [ordered[place] for place in places]
