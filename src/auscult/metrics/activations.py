@@ -21,6 +21,7 @@ from auscult.metrics.marks import running_backward
 from auscult.metrics.norms import is_transformed, measurable
 from auscult.metrics.parameters import clean_path, unwrap
 from auscult.metrics.sample import sample
+from auscult.metrics.transfer import Transfer
 from auscult.metrics.units import SATURATED
 
 METRICS = (
@@ -201,14 +202,27 @@ class Taken:
     def __init__(self, outputs: dict[int, list[_Call]], gradients: dict[int, list[_Call]]) -> None:
         self._outputs = outputs
         self._gradients = gradients
+        self._transfer = Transfer()
+
+    def send(self) -> None:
+        """The step is over: it sets out for the host."""
+        calls = [call for seen in (self._outputs, self._gradients) for each in seen.values() for call in each]
+        there = [tensor for call in calls for tensor in call if tensor is not None]
+        host = dict(zip(map(id, there), self._transfer.send(there), strict=True))
+        for seen in (self._outputs, self._gradients):
+            for number, each in seen.items():
+                seen[number] = [
+                    _Call(host[id(call.output)], None if call.units is None else host[id(call.units)]) for call in each
+                ]
 
     def write(self, row: Values) -> None:
-        """Bring it to the host.
+        """It is on the host.
 
         Args:
             row: `(6, M)`, rows as in `METRICS`, columns as in `Activations.paths`; entries without an observation are
                 left alone.
         """
+        self._transfer.wait()
         for number, calls in self._outputs.items():
             count, mean, deviations, saturated, outside = _pool([call.output for call in calls])
             row[:2, number] = _mean_and_std(count, mean, deviations)

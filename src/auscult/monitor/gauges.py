@@ -3,6 +3,7 @@
 Knows neither optimizers nor the order of events in a step; the Monitor says when.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -36,6 +37,10 @@ class Gauges:
     Attributes:
         ledger: Gradients, parameters and updates.
         activations: The hooks on the leaf modules; None where they were not wanted, or would never be called.
+        activations_wanted: Whether they were wanted.
+        table: The ledger's parameters, in its order.
+        on_gpu: Whether the model was on a CUDA device, for whose numbers nobody must wait when they are made.
+        examined: The last two steps that were to be examined.
     """
 
     def __init__(
@@ -53,12 +58,14 @@ class Gauges:
         self.activations = Activations(model, failed) if activations and not is_compiled(model) else None
         known = {stream: past.source.channels(stream) for stream in past.streams} if past is not None else {}
         self._columns = {stream: Columns(stream, known.get(stream, ())) for stream in _STREAMS}
-        self._table = tuple(table)
+        self.activations_wanted, self.table = activations, tuple(table)
+        self.examined: deque[int] = deque(maxlen=2)
         self._fan_ins = fan_ins_of(model)
         paths = [each.path for each in table]
         modules = self.activations.paths if self.activations is not None else ()
         self._parameters, self._modules = len(paths), len(modules)
         self._device = tensors[0].device
+        self.on_gpu = self._device.type == "cuda"
         norms = (*NORMS[:2], NORMS[2] if snapshot else INTENDED)
         self._norms = self._columns["norms"].positions([Channel(metric, path) for metric in norms for path in paths])
         self._sampled = self._columns["sampled"].positions(
@@ -85,8 +92,9 @@ class Gauges:
 
     def examine(self, step: int) -> Examination:
         """What will take everything about a step."""
+        self.examined.append(step)
         paths = () if self.activations is None else self.activations.paths
-        return Examination(step, self._table, paths, self._fan_ins)
+        return Examination(step, self.table, paths, self._fan_ins)
 
     def order(self) -> list[str]:
         """The leaf modules in the order of their first calls; empty before the first armed pass."""
@@ -103,11 +111,15 @@ class Gauges:
         spent, self.activations.spent = self.activations.spent, 0.0
         return spent
 
-    def take_activations(self, draft: Draft) -> None:
-        """Close the step for the activation hooks."""
-        if self.activations is not None:
+    def end_step(self, draft: Draft) -> None:
+        """The step is over: nothing more is taken of it, and what lies on a GPU sets out for the host."""
+        if self.activations is not None and (draft.sampled or self.activations.touched):
             taken = self.activations.take()
             draft.activations = taken if draft.sampled else None
+        if self.on_gpu:
+            self.ledger.send()
+            if draft.activations is not None:
+                draft.activations.send()
 
     def detail(self, draft: Draft) -> Detail | None:
         """Everything about a finished step, where that was wanted."""
@@ -134,6 +146,7 @@ class Gauges:
         told: dict[Stream, list[tuple[int, dict[Channel, float]]]] = {"steps": [], "user": [], "evaluation": []}
         rows: list[Rows] = []
         for draft, measured in finished:
+            draft.transfer.wait()
             steps = {channel: float(value) for channel, value in draft.steps.items()}
             sound = all(value - value == 0 for value in steps.values()) and all(map(is_finite, measured))
             for stream, values in self._user_values(draft):

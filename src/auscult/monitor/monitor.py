@@ -35,18 +35,14 @@ from auscult.metrics.parameters import module_table, parameter_table, unwrap
 from auscult.metrics.replay import LossOf
 from auscult.metrics.scaling import ScalerStep, ScaleTap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
-from auscult.monitor.arguments import (
-    Number,
-    as_number,
-    batch_size,
-    step_number,
-)
+from auscult.monitor.arguments import Number, as_number, batch_size, step_number
 from auscult.monitor.backlog import Backlog
 from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
 from auscult.monitor.holdings import Holdings, ends
 from auscult.monitor.journal import Journal
+from auscult.monitor.lookback import LookBack
 from auscult.monitor.tracer import Tracer
 from auscult.monitor.witness import PART, Witness
 from auscult.store.reader import load
@@ -104,6 +100,7 @@ class Monitor:
         self._optimizers = dict(optimizers)
         self._holdings = Holdings(optimizers, self._gauges.ledger, unwrap(model), tensors)
         self._schedule = schedule
+        self._look_back = LookBack(self._tracer, self._gauges, self._journal, schedule)
         self._draft = Draft(self.step)
         self._done: Draft | None = None
         self._forward_began = False
@@ -462,8 +459,7 @@ class Monitor:
         self.step += 1
         with self._guard("measuring"):
             self._updated_within = running_backward()
-            if draft.sampled or self._gauges.touched():
-                self._gauges.take_activations(draft)
+            self._gauges.end_step(draft)
         with self._guard("schedule"):
             self._note_times(draft, step)
         with self._guard("measuring"):
@@ -511,8 +507,8 @@ class Monitor:
 
     def _on_found(self, finding: Finding) -> None:
         """A finding is new or has changed."""
-        if finding.status == "active" and finding.severity != "info":
-            self._schedule.look_closer(self.step, finding.key)
+        with self._guard("look-back"):
+            self._look_back.after(finding, self.step)
         if self._on_finding is not None:
             self._on_finding(finding)
 
