@@ -58,8 +58,8 @@ _ENTRIES = (
            "the step's forward passes / step_time", "whole step", "sum"),
     Metric("memory", "bytes", "run", "sampled", "device memory allocated; on CPU the resident set size of the process",
            "after the update", "max"),
-    Metric("weight_decay", "1", "group", "steps", "weight decay of the parameter group", "as the update uses it",
-           "rank0"),
+    Metric("weight_decay", "1", "group", "steps", "weight decay of the parameter group; not observed "
+           "where it is 0 or there is none", "as the update uses it", "rank0"),
     # The batch and the loss call of a step, on a schedule.
     Metric("observed_loss", "1", "run", "sampled", "value of the step's first loss call of torch.nn.functional",
            "forward", "mean"),
@@ -112,12 +112,15 @@ _ENTRIES = (
            reference=KARPATHY),
     Metric("update_mean", "1", "parameter", "sampled", "mean(d)", "update", "mean", reference=KARPATHY),
     Metric("update_std", "1", "parameter", "sampled", "std(d), Bessel-corrected", "update", "mean", reference=KARPATHY),
-    Metric("descent_cosine", "1", "parameter", "sampled", "-<d, g> / (||d|| ||g||)", "update", "mean",
+    Metric("descent_cosine", "1", "parameter", "sampled", "-<d, g> / (||d|| ||g||), g as the update "
+           "found it (clipping by one factor turns nothing); not observed where one of the two is all zero", "update",
+           "mean",
            guide="above 0: the update goes down the gradient; momentum and noise bring it near 0"),
-    Metric("decay_cosine", "1", "parameter", "sampled", "-<d, theta> / (||d|| ||theta||)", "update", "mean",
+    Metric("decay_cosine", "1", "parameter", "sampled", "-<d, theta> / (||d|| ||theta||); not observed "
+           "where one of the two is all zero", "update", "mean",
            guide="near 0; near 1 the update only shrinks the parameter"),
-    Metric("twin_fraction", "1", "parameter", "sampled", "share of the units (first dimension) of a matrix or kernel "
-           "whose weights equal those of the first unit, bit for bit, it included", "after the update", "mean",
+    Metric("twin_fraction", "1", "parameter", "sampled", "share of the units (first dimension, of two or more) of a "
+           "matrix or kernel whose weights equal all those of the first unit, it included", "after the update", "mean",
            guide="1 / units; 1 if all units are the same"),
     # Moments of activations, on a schedule; estimated from a fixed sample of the elements of large tensors.
     Metric("activation_mean", "1", "module", "sampled", "mean of the module's output", "forward", "mean",

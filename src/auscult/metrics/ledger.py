@@ -14,6 +14,18 @@ from torch import Tensor, nn
 
 from auscult.core.detail import TensorKind
 from auscult.core.sink import Values, empty_row, to_float32
+from auscult.metrics.directions import (
+    DECAY,
+    DESCENT,
+    TWINS,
+    comparable,
+    has_units,
+    is_packable,
+    packed_products,
+    products,
+    twin_fraction,
+    write_cosines,
+)
 from auscult.metrics.examination import Examination
 from auscult.metrics.norms import as_real, means_and_stds, measurable, norms
 from auscult.metrics.pack import Pack, fits
@@ -57,6 +69,7 @@ class Ledger:
         self._collected = False
         self._norms: list[tuple[int, list[int], Taken]] = []  # kind, positions, values
         self._moments: list[tuple[int, list[int], Taken]] = []
+        self._directions: list[tuple[int, list[int], Tensor]] = []
         self._measured: set[int] = set()  # gradients already taken in this step
 
     def positions(self, tensors: Iterable[Tensor]) -> list[int]:
@@ -159,7 +172,8 @@ class Ledger:
 
         Args:
             positions: Whose.
-            moments: Whether means and stds are wanted as well.
+            moments: Whether means and stds are wanted as well, and where the updates point beside the gradients as
+                they were at the update (clipped by one factor, they point where they did before).
             intended: The update of a parameter as far as it is known, where no copy of the parameters was kept.
         """
         held = [position for position in positions if position in self._held]
@@ -173,6 +187,7 @@ class Ledger:
                     self._take_norms(UPDATE, [position], [update])
             if moments:
                 self._take_moments(PARAM, held, list(tensors.values()))
+                self._take_twins(tensors)
             self._examine("param", tensors)
             return
         updates: dict[int, Tensor] = {}
@@ -182,7 +197,10 @@ class Ledger:
             self._scratch.load(places, [tensors[position] for position in packed])
             self._norms.append((PARAM, packed, self._scratch.norms(places)))
             self._scratch.subtract(self._snapshot, places)
-            self._norms.append((UPDATE, packed, self._scratch.norms(places)))
+            sizes = self._scratch.norms(places)
+            self._norms.append((UPDATE, packed, sizes))
+            if moments:
+                self._point_packed(packed, tensors, dict(zip(packed, sizes.tolist(), strict=True)))
             updates = {position: self._scratch.places[place] for position, place in zip(packed, places, strict=True)}
         loose = [
             position
@@ -197,6 +215,8 @@ class Ledger:
         if moments:
             self._take_moments(PARAM, held, list(tensors.values()))
             self._take_moments(UPDATE, list(updates), list(updates.values()))
+            self._point_loose({position: updates[position] for position in loose}, tensors)
+            self._take_twins(tensors)
         self._examine("param", tensors)
         self._examine("update", updates)
 
@@ -204,12 +224,13 @@ class Ledger:
         """The parameters as they were before the last measured update, as far as kept; not to be written to."""
         return {position: self._snapshot.places[self._place[position]] for position in sorted(self._intact)}
 
-    def collect(self, norm_row: Values, moment_row: Values | None) -> None:
+    def collect(self, norm_row: Values, moment_row: Values | None, direction_row: Values | None = None) -> None:
         """Bring everything taken since the last call to the host, into rows whose other entries are left alone.
 
         Args:
             norm_row: `(3, P)`, rows GRAD, PARAM, UPDATE.
             moment_row: `(3, 2, P)`, mean and std of the same; None where no moments were asked for.
+            direction_row: `(3, P)`, rows as in `auscult.metrics.directions.METRICS`; None likewise.
         """
         for kind, positions, values in self._norms:
             norm_row[kind, positions] = to_float32(_to_host(values))
@@ -217,12 +238,20 @@ class Ledger:
             for kind, positions, values in self._moments:
                 moment_row[kind][:, positions] = to_float32(_to_host(values))
             moment_row[:, 1, self._lone] = empty_row("sampled", 1)
+        if direction_row is not None:
+            for kind, positions, found in self._directions:
+                host = found.cpu().numpy()
+                if kind == TWINS:
+                    direction_row[kind, positions] = host
+                else:
+                    write_cosines(direction_row[kind], positions, host)
         self.discard()
 
     def discard(self) -> None:
         """Forget what was taken since the last `collect`."""
         self._norms.clear()
         self._moments.clear()
+        self._directions.clear()
         self._measured.clear()
         self._held.clear()
         self._collected = True
@@ -250,6 +279,30 @@ class Ledger:
         if tensor.dtype in (torch.float16, torch.bfloat16):
             return tensor.float() - snapshot.float()
         return torch.sub(tensor, snapshot, out=snapshot)
+
+    def _point_packed(self, packed: list[int], tensors: Mapping[int, Tensor], sizes: Mapping[int, float]) -> None:
+        """Where the updates in the scratch point, given their norms; the second pack lives for this call."""
+        second = Pack([place.shape for place in self._scratch.places])
+        gradients = {position: self._parameters[position].grad for position in packed}
+        with_gradient = [each for each in packed if is_packable(gradients[each], second.places[self._place[each]])]
+        for kind, positions, others in ((DECAY, packed, tensors), (DESCENT, with_gradient, gradients)):
+            present = [tensor.detach() for each in positions if (tensor := others[each]) is not None]
+            places = [self._place[each] for each in positions]
+            if places:
+                second.load(places, present)
+                known = np.array([sizes[each] for each in positions])
+                self._directions.append((kind, positions, packed_products(self._scratch, second, places, known)))
+
+    def _point_loose(self, updates: Mapping[int, Tensor], tensors: Mapping[int, Tensor]) -> None:
+        for position, update in updates.items():
+            for kind, other in ((DECAY, tensors[position]), (DESCENT, self._parameters[position].grad)):
+                if other is not None and comparable(update, other):
+                    self._directions.append((kind, [position], products(update, other).unsqueeze(1)))
+
+    def _take_twins(self, tensors: Mapping[int, Tensor]) -> None:
+        for position, tensor in tensors.items():
+            if has_units(tensor.shape) and tensor.layout == torch.strided and tensor.element_size() > 1:
+                self._directions.append((TWINS, [position], twin_fraction(tensor)))
 
     def _take_norms(self, kind: int, positions: list[int], tensors: list[Tensor]) -> None:
         for where, some in _by_device(positions, tensors):

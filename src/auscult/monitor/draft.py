@@ -19,7 +19,9 @@ from auscult.metrics.activations import Taken
 from auscult.metrics.examination import Examination
 
 # Names that auscult records or derives for the whole run; a user's number under one of them would hide ours.
-_TAKEN = {each.name for each in METRICS.values() if each.stream in ("steps", "norms", "sampled")} - {"lr"}
+_TAKEN = {
+    each.name for each in METRICS.values() if each.stream in ("steps", "norms", "sampled") and each.scope != "group"
+}
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ Knows neither optimizers nor the order of events in a step; the Monitor says whe
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,6 +15,8 @@ from auscult.core.run import Parameter, Run
 from auscult.core.sink import Channel, Record, Rows, Values, empty_row
 from auscult.metrics.activations import METRICS as ACTIVATIONS
 from auscult.metrics.activations import Activations, Taken
+from auscult.metrics.directions import METRICS as DIRECTIONS
+from auscult.metrics.directions import TWINS, has_units
 from auscult.metrics.environment import resident_bytes
 from auscult.metrics.examination import Examination, fan_ins_of
 from auscult.metrics.ledger import Ledger
@@ -62,6 +65,10 @@ class Gauges:
             [Channel(metric, path) for metric in MOMENTS for path in paths]
             + [Channel(metric, path) for metric in ACTIVATIONS for path in modules]
             + [Channel("memory", "")]
+        )
+        self._pointing = self._directed(snapshot)
+        self._directions = self._columns["sampled"].positions(
+            [Channel(DIRECTIONS[kind], paths[number]) for kind, number in zip(*self._pointing, strict=True)]
         )
 
     def arm(self, draft: Draft, resting: bool) -> None:
@@ -171,14 +178,26 @@ class Gauges:
         norms = empty_row("norms", 3 * self._parameters)
         sampled = empty_row("sampled", 6 * (self._parameters + self._modules) + 1) if draft.sampled else None
         moments = None if sampled is None else sampled[: 6 * self._parameters].reshape(3, 2, self._parameters)
-        self.ledger.collect(norms.reshape(3, self._parameters), moments)
+        directions = empty_row("sampled", 3 * self._parameters).reshape(3, -1)
+        self.ledger.collect(norms.reshape(3, self._parameters), moments, directions if draft.sampled else None)
         rows = [self._place("norms", draft.step, self._norms, norms)] if draft.norms_taken else []
         if sampled is not None:
             if draft.activations is not None:
                 self._write_activations(draft.activations, sampled[6 * self._parameters : -1])
             sampled[-1] = _memory(self._device)
-            rows.append(self._place("sampled", draft.step, self._sampled, sampled))
+            values = np.concatenate([sampled, directions[self._pointing]])
+            rows.append(self._place("sampled", draft.step, [*self._sampled, *self._directions], values))
         return rows
+
+    def _directed(self, snapshot: bool) -> tuple[list[int], list[int]]:
+        """What can be told of which parameters' directions: kinds and positions, pair by pair."""
+        pairs = [(kind, number) for kind in range(len(DIRECTIONS)) for number in range(self._parameters)]
+        kept = [
+            (kind, number)
+            for kind, number in pairs
+            if (has_units(self._table[number].shape) if kind == TWINS else snapshot)
+        ]
+        return [kind for kind, _ in kept], [number for _, number in kept]
 
     def _write_activations(self, taken: Taken, row: Values) -> None:
         try:
