@@ -141,9 +141,10 @@ _ENTRIES = (
     Metric("attention_ahead", "1", "module", "sampled", "mean attention mass on later positions, of square attention",
            "forward", "mean", guide="0 where each position predicts the next"),
     Metric("statistics_shift", "1", "module", "sampled", "median over channels of |running mean - batch mean| / "
-           "running std of a normalisation that keeps running statistics", "forward", "mean"),
-    Metric("statistics_scale", "1", "module", "sampled", "median over channels of batch variance / running variance, "
-           "likewise", "forward", "mean", guide="about 1"),
+           "sqrt(running variance + eps) of a BatchNorm in training mode, running statistics as they were before the "
+           "batch", "forward", "mean"),
+    Metric("statistics_scale", "1", "module", "sampled", "median over channels of (batch variance + eps) / (running "
+           "variance + eps), likewise", "forward", "mean", guide="about 1"),
     # What users log.
     Metric("category_loss", "as logged", "category", "user", "mean over the category's samples of loss / length "
            "(every sample weighs the same)", "forward", "mean", reference=DREVO),

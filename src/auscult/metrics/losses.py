@@ -1,17 +1,17 @@
 """Losses: the first loss call as it was, and losses by category."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from auscult.core.audit import Audit
 from auscult.core.errors import SetupError
+from auscult.metrics.taps import FunctionTap
 
 _CLASSIFICATION = {functional.cross_entropy: "cross_entropy", functional.nll_loss: "nll_loss"}
 _BINARY = {
@@ -28,63 +28,34 @@ _OTHER = {
 _LOSSES: dict[Callable[..., Any], str] = {**_CLASSIFICATION, **_BINARY, **_SQUARED, **_OTHER}
 
 
-class LossAudit(TorchFunctionMode):
-    """Sees the first loss call of torch.nn.functional between `begin` and `end`, and changes nothing.
-
-    It is put on the stack of torch function modes only when that is empty, so that it never comes between a mode of the
-    user's and its exit; where that is not so, the loss is not observed.
+class LossAudit(FunctionTap):
+    """Sees the first loss call of torch.nn.functional between `begin` and `end`.
 
     Attributes:
         call: What was seen.
-        active: Whether it is on the stack.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(_LOSSES)
         self.call: dict[str, Any] | None = None
-        self.active = False
-
-    def begin(self) -> None:
-        """Start to look."""
-        if not self.active and not _stack():
-            self.__enter__()
-            self.active = True
-
-    def end(self) -> None:
-        """Stop looking; where another mode was put on top meanwhile, look away but stay."""
-        if self.active and _stack()[-1:] == [self]:
-            self.__exit__(None, None, None)
-            self.active = False
 
     def audit(self, step: int) -> Audit | None:
         """What was seen, or None."""
         return None if self.call is None else Audit(step=step, **self.call)
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        result = func(*args, **given)
-        if self.call is None and func in _LOSSES and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    def hear(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object
+    ) -> None:
+        """A loss was computed."""
+        if self.call is None:
             with suppress(Exception):  # tensors without values: meta, fake, inside vmap; then the loss is not observed
-                self.call = _describe(func, args, given, result)
-        return result
-
-
-def _stack() -> list[object]:
-    """The torch function modes now in force; `[None]` where this torch does not tell."""
-    current = getattr(torch.overrides, "_get_current_function_mode_stack", None)
-    return [None] if current is None else list(current())
+                self.call = _describe(function, args, kwargs, result)
 
 
 def _describe(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object
 ) -> dict[str, Any] | None:
-    values = dict(zip(("input", "target", "weight"), args)) | kwargs
+    values = dict(zip(("input", "target", "weight"), args)) | dict(kwargs)
     given, target = values.get("input"), values.get("target")
     if not (isinstance(given, Tensor) and isinstance(target, Tensor) and isinstance(result, Tensor)):
         return None

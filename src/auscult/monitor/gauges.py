@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from auscult.core.anatomy import Feed
 from auscult.core.detail import Detail
 from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run
-from auscult.core.sink import Channel, Record, Rows, Values, empty_row
+from auscult.core.sink import Channel, Record, Rows, Values, empty_row, to_float32
 from auscult.metrics.activations import METRICS as ACTIVATIONS
 from auscult.metrics.activations import Activations, Taken
 from auscult.metrics.directions import METRICS as DIRECTIONS
@@ -82,6 +83,11 @@ class Gauges:
         if self.activations is not None:
             self.activations.arm(draft.sampled, draft.examination, resting)
 
+    def begin_pass(self) -> None:
+        """The model is about to be called for training."""
+        if self.activations is not None:
+            self.activations.begin_pass()
+
     def leave_alone(self, wanted: bool) -> None:
         """While the model evaluates nothing of ours is in it."""
         if self.activations is not None:
@@ -95,6 +101,14 @@ class Gauges:
     def order(self) -> list[str]:
         """The leaf modules in the order of their first calls; empty before the first armed pass."""
         return [] if self.activations is None else self.activations.order
+
+    def feeds(self) -> tuple[Feed, ...]:
+        """Which leaf modules were called with the untouched output of which, in the first armed pass."""
+        return () if self.activations is None else self.activations.feeds
+
+    def sums_to_one(self) -> tuple[str, ...]:
+        """Leaf modules whose outputs in that pass were distributions; waits for the device."""
+        return () if self.activations is None else self.activations.sums_to_one
 
     def touched(self) -> bool:
         """Whether a leaf module has been called for training since the step began."""
@@ -182,11 +196,13 @@ class Gauges:
         self.ledger.collect(norms.reshape(3, self._parameters), moments, directions if draft.sampled else None)
         rows = [self._place("norms", draft.step, self._norms, norms)] if draft.norms_taken else []
         if sampled is not None:
+            figures: dict[Channel, float] = {}
             if draft.activations is not None:
-                self._write_activations(draft.activations, sampled[6 * self._parameters : -1])
+                figures = self._write_activations(draft.activations, sampled[6 * self._parameters : -1])
             sampled[-1] = _memory(self._device)
-            values = np.concatenate([sampled, directions[self._pointing]])
-            rows.append(self._place("sampled", draft.step, [*self._sampled, *self._directions], values))
+            places = [*self._sampled, *self._directions, *self._columns["sampled"].positions(tuple(figures))]
+            values = np.concatenate([sampled, directions[self._pointing], to_float32(np.array([*figures.values()]))])
+            rows.append(self._place("sampled", draft.step, places, values))
         return rows
 
     def _directed(self, snapshot: bool) -> tuple[list[int], list[int]]:
@@ -199,11 +215,14 @@ class Gauges:
         ]
         return [kind for kind, _ in kept], [number for _, number in kept]
 
-    def _write_activations(self, taken: Taken, row: Values) -> None:
+    def _write_activations(self, taken: Taken, row: Values) -> dict[Channel, float]:
+        """Fill in what all modules have, and return what only some have."""
         try:
             taken.write(row.reshape(6, self._modules))
+            return taken.figures()
         except Exception as error:  # the norms are not lost with it
             self._failed("activations", error)
+            return {}
 
     def _place(self, stream: Stream, step: int, positions: list[int], values: Values) -> Record:
         """A row in which the measured columns stand where the run has had them from its beginning."""

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from auscult.core.anatomy import Anatomy
 from auscult.core.errors import SetupError
 from auscult.core.finding import Finding, Severity
 from auscult.core.run import Segment
@@ -349,6 +350,7 @@ class Monitor:
             if self._draft.norms_taken:  # only then the parameters before the update are known later
                 self._tracer.forward_began(self.step, args, kwargs)
             self._draft.samples += batch_size(given)
+            self._gauges.begin_pass()
         if self._audit is not None and self._audit_forward:
             with self._guard("loss audit"):
                 self._audit.begin()
@@ -517,6 +519,8 @@ class Monitor:
         if order and not self._order_known:
             self._order_known = True
             self._journal.order_modules(self.step, self._segment.in_forward_order(order), order)
+            feeds, sums_to_one = self._gauges.feeds(), self._gauges.sums_to_one()
+            self._journal.observe_anatomy(Anatomy(self.step, feeds=feeds, sums_to_one=sums_to_one))
 
     def _on_found(self, finding: Finding) -> None:
         """A finding is new or has changed."""
