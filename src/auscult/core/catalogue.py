@@ -136,10 +136,11 @@ _ENTRIES = (
     Metric("dead_fraction", "1", "module", "sampled", "share of units (channels of a convolution, features otherwise) "
            "that are dead for every sample of the batch: output exactly 0 where outputs are never negative, gradient "
            "at the output exactly 0 elsewhere", "forward", "mean", guide="near 0", reference=KARPATHY),
-    Metric("attention_entropy", "1", "module", "sampled", "mean entropy of the attention weights / log(number of "
-           "keys that may be seen); 1 is uniform, 0 a single key", "forward", "mean"),
-    Metric("attention_ahead", "1", "module", "sampled", "mean attention mass on later positions, of square attention",
-           "forward", "mean", guide="0 where each position predicts the next"),
+    Metric("attention_entropy", "1", "module", "sampled", "mean over queries that may see two keys or more of the "
+           "entropy of their attention weights, before dropout, / log(number of these keys); by functions, it is that "
+           "of the parent of the module called last before", "forward", "mean", guide="1 is uniform, 0 a single key"),
+    Metric("attention_ahead", "1", "module", "sampled", "mean attention weight on later positions, where there are as "
+           "many queries as keys", "forward", "mean", guide="0 where each position predicts the next"),
     Metric("statistics_shift", "1", "module", "sampled", "median over channels of |running mean - batch mean| / "
            "sqrt(running variance + eps) of a BatchNorm in training mode, running statistics as they were before the "
            "batch", "forward", "mean"),

@@ -65,12 +65,12 @@ class AttentionTap(FunctionTap):
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object
     ) -> None:
         """Measure a call."""
-        if running_backward() != -1:
+        given = next((each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)), None)
+        if given is None or not _usable(given) or running_backward() != -1:
             return
         begin = perf_counter()
         try:
-            device = next((each.device.type for each in (*args, *kwargs.values()) if isinstance(each, Tensor)), "cpu")
-            with torch.no_grad(), torch.autocast(device, enabled=False):
+            with torch.no_grad(), torch.autocast(given.device.type, enabled=False):
                 self._hear(function, args, kwargs, result)
         except Exception as error:
             self.wanted = False
