@@ -43,6 +43,8 @@ class Anatomy:
             between and yet hands on the output before it, so that both feed the next.
         sums_to_one: Leaf modules whose outputs, in all calls, are not negative and sum to 1 within 1e-3 over the last
             dimension, of two or more.
+        next_token: Share of the targets of the first loss call that equal the model's input one position later (along
+            the last dimension of whole-number inputs); None where they cannot be compared.
     """
 
     step: int
@@ -58,6 +60,7 @@ class Anatomy:
     output_columns_sum_to_one: float | None = None
     feeds: tuple[Feed, ...] = ()
     sums_to_one: tuple[str, ...] = ()
+    next_token: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

@@ -25,9 +25,10 @@ from auscult.metrics.normalisation import METRICS as STATISTICS
 from auscult.metrics.normalisation import statistics_apart
 from auscult.metrics.norms import is_transformed, measurable
 from auscult.metrics.parameters import clean_path, unwrap
+from auscult.metrics.sample import sample
+from auscult.metrics.transfer import Transfer
 from auscult.metrics.units import SATURATED
 
-SAMPLE = 4096
 METRICS = (
     "activation_mean",
     "activation_std",
@@ -36,8 +37,6 @@ METRICS = (
     "saturated_fraction",
     "dead_fraction",
 )
-# A step of this many elements between samples; a prime, so that no power-of-two layout is met again and again.
-_STRIDES = (1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749)
 
 
 _CHANNELS_SECOND = (
@@ -137,7 +136,7 @@ class Activations:
 
     def take(self) -> "Taken":
         """Hand over what was seen since the last call; the next forward pass begins a new step."""
-        statistics = {self.paths[number]: each for number, each in self._statistics.items()}
+        statistics = {self.paths[number]: torch.stack(each).mean(0) for number, each in self._statistics.items()}
         taken = Taken(self._outputs, self._gradients, statistics, self._take_attention())
         self._outputs, self._gradients, self._statistics = {}, {}, {}
         self.touched = False
@@ -146,7 +145,7 @@ class Activations:
             self._feeds.end()
         return taken
 
-    def _take_attention(self) -> dict[str, list[Tensor]]:
+    def _take_attention(self) -> dict[str, Tensor]:
         """What was heard of attention; a model whose first passes had none is not listened to again."""
         tap = self._attention
         if tap is None:
@@ -177,9 +176,12 @@ class Activations:
 
     def _on_output(self, inputs: object, output: object) -> None:
         """The model has returned, or raised."""
-        self._output.pause()
-        if self._attention is not None:
-            self._attention.end()
+        try:
+            self._output.pause()
+            if self._attention is not None:
+                self._attention.end()
+        except Exception as error:
+            self._failed("attention", error)
 
     def _on_forward(self, number: int, inputs: object, output: object) -> None:
         if self.touched and not self.armed:
@@ -266,29 +268,45 @@ class Taken:
         self,
         outputs: dict[int, list[_Call]],
         gradients: dict[int, list[_Call]],
-        statistics: dict[str, list[Tensor]],
-        attended: dict[str, list[Tensor]],
+        statistics: dict[str, Tensor],
+        attended: dict[str, Tensor],
     ) -> None:
         self._outputs = outputs
         self._gradients = gradients
         self._statistics = statistics
         self._attended = attended
+        self._transfer = Transfer()
 
     def figures(self) -> dict[Channel, float]:
-        """What only some modules have, brought to the host: the mean over their calls."""
+        """What only some modules have, on the host: the mean over their calls."""
+        self._transfer.wait()
         found = attention.figures(self._attended)
-        for path, calls in self._statistics.items():
-            for metric, value in zip(STATISTICS, torch.stack(calls).mean(0).tolist(), strict=True):
+        for path, apart in self._statistics.items():
+            for metric, value in zip(STATISTICS, apart.tolist(), strict=True):
                 found[Channel(metric, path)] = value
         return found
 
+    def send(self) -> None:
+        """The step is over: it sets out for the host."""
+        calls = [call for seen in (self._outputs, self._gradients) for each in seen.values() for call in each]
+        there = [tensor for call in calls for tensor in call if tensor is not None]
+        host = dict(zip(map(id, there), self._transfer.send(there), strict=True))
+        for seen in (self._outputs, self._gradients):
+            for number, each in seen.items():
+                seen[number] = [
+                    _Call(host[id(call.output)], None if call.units is None else host[id(call.units)]) for call in each
+                ]
+        for some in (self._statistics, self._attended):
+            some.update(zip(list(some), self._transfer.send(list(some.values())), strict=True))
+
     def write(self, row: Values) -> None:
-        """Bring what all modules have to the host.
+        """It is on the host.
 
         Args:
             row: `(6, M)`, rows as in `METRICS`, columns as in `Activations.paths`; entries without an observation are
                 left alone.
         """
+        self._transfer.wait()
         for number, calls in self._outputs.items():
             count, mean, deviations, saturated, outside = _pool([call.output for call in calls])
             row[:2, number] = _mean_and_std(count, mean, deviations)
@@ -322,22 +340,9 @@ def _first_tensor(output: object) -> Tensor | None:
     return None
 
 
-def _sample(tensor: Tensor, exact: bool) -> Tensor:
-    """At most 2 * 4096 elements, every k-th with k prime, as float64; all of them where it must be exact."""
-    if tensor.is_contiguous():
-        flat = tensor.view(-1)
-    elif tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        flat = tensor.permute(0, 2, 3, 1).reshape(-1)
-    else:
-        flat = tensor.reshape(-1)
-    stride = next((each for each in _STRIDES if each * 2 * SAMPLE >= flat.numel()), flat.numel() // SAMPLE)
-    values = flat if exact else flat[::stride]
-    return values.float() if values.device.type == "mps" else values.double()
-
-
 def _moments(tensor: Tensor, exact: bool) -> Tensor:
     """float64 `(5,)`: elements sampled, mean, sum of squared deviations, saturated, outside of [-1, 1]."""
-    values = _sample(tensor, exact)
+    values = sample(tensor, exact)
     mean = values.mean()
     size = values.abs()
     return torch.stack(

@@ -1,7 +1,7 @@
 """Attention: how the weights of attention are spread, and how much of them lies on later positions."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from inspect import signature
 from time import perf_counter
 from typing import Any
@@ -77,11 +77,11 @@ class AttentionTap(FunctionTap):
             self._failed("attention", error)
         self.spent += perf_counter() - begin
 
-    def take(self) -> dict[str, list[Tensor]]:
+    def take(self) -> dict[str, Tensor]:
         """Hand over what was heard since the last call, by path: see `figures`."""
         sums, self._sums = self._sums, {}
         self.latest = ""
-        return sums
+        return {path: torch.stack(calls).sum(0) for path, calls in sums.items()}
 
     def _hear(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object
@@ -103,11 +103,11 @@ class AttentionTap(FunctionTap):
         return next(owners, otherwise)
 
 
-def figures(taken: Mapping[str, Sequence[Tensor]]) -> dict[Channel, float]:
-    """Bring what a tap has heard to the host: means over all rows of all calls of a path."""
+def figures(taken: Mapping[str, Tensor]) -> dict[Channel, float]:
+    """What a tap has heard, on the host: means over all queries of all calls of a path."""
     found: dict[Channel, float] = {}
-    for path, calls in taken.items():
-        entropy, rows, ahead, queries = torch.stack(list(calls)).sum(0).tolist()
+    for path, sums in taken.items():
+        entropy, rows, ahead, queries = sums.tolist()
         if rows:
             found[Channel("attention_entropy", path)] = entropy / rows
         if queries:

@@ -1,6 +1,7 @@
 """FunctionTap: hears some functions of torch while they are called, and changes nothing."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class FunctionTap(TorchFunctionMode):
     def hear(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object
     ) -> None:
-        """A function was called; must not raise."""
+        """A function was called; what this raises goes nowhere."""
         raise NotImplementedError
 
     def __torch_function__(
@@ -58,7 +59,8 @@ class FunctionTap(TorchFunctionMode):
         given = dict(kwargs or {})
         result = func(*args, **given)
         if self.wanted and func in self._heard and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            self.hear(func, args, given, result)
+            with suppress(Exception):  # it is no failure of the user's
+                self.hear(func, args, given, result)
         return result
 
 

@@ -3,6 +3,7 @@
 Knows neither optimizers nor the order of events in a step; the Monitor says when.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -23,11 +24,13 @@ from auscult.metrics.examination import Examination, fan_ins_of
 from auscult.metrics.ledger import Ledger
 from auscult.monitor.arguments import is_compiled
 from auscult.monitor.draft import Columns, Draft, is_finite
+from auscult.monitor.witness import METRICS as WITNESSED
 
 FINITE = Channel("finite", "")
 NORMS = ("grad_norm", "param_norm", "update_norm")
 INTENDED = "intended_update_norm"
 MOMENTS = ("grad_mean", "grad_std", "param_mean", "param_std", "update_mean", "update_std")
+RUN = ("memory", *WITNESSED)
 _STREAMS: tuple[Stream, ...] = ("steps", "norms", "sampled", "user", "evaluation")
 
 
@@ -37,6 +40,10 @@ class Gauges:
     Attributes:
         ledger: Gradients, parameters and updates.
         activations: The hooks on the leaf modules; None where they were not wanted, or would never be called.
+        activations_wanted: Whether they were wanted.
+        table: The ledger's parameters, in its order.
+        on_gpu: Whether the model was on a CUDA device, for whose numbers nobody must wait when they are made.
+        examined: The last two steps that were to be examined.
     """
 
     def __init__(
@@ -54,20 +61,22 @@ class Gauges:
         self.activations = Activations(model, failed) if activations and not is_compiled(model) else None
         known = {stream: past.source.channels(stream) for stream in past.streams} if past is not None else {}
         self._columns = {stream: Columns(stream, known.get(stream, ())) for stream in _STREAMS}
-        self._table = tuple(table)
+        self.activations_wanted, self.table = activations, tuple(table)
+        self.examined: deque[int] = deque(maxlen=2)
         self._fan_ins = fan_ins_of(model)
         paths = [each.path for each in table]
         modules = self.activations.paths if self.activations is not None else ()
         self._parameters, self._modules = len(paths), len(modules)
         self._device = tensors[0].device
+        self.on_gpu = self._device.type == "cuda"
         norms = (*NORMS[:2], NORMS[2] if snapshot else INTENDED)
         self._norms = self._columns["norms"].positions([Channel(metric, path) for metric in norms for path in paths])
         self._sampled = self._columns["sampled"].positions(
             [Channel(metric, path) for metric in MOMENTS for path in paths]
             + [Channel(metric, path) for metric in ACTIVATIONS for path in modules]
-            + [Channel("memory", "")]
+            + [Channel(metric, "") for metric in RUN]
         )
-        self._pointing = self._directed(snapshot)
+        self._pointing = _directed(table, snapshot)
         self._directions = self._columns["sampled"].positions(
             [Channel(DIRECTIONS[kind], paths[number]) for kind, number in zip(*self._pointing, strict=True)]
         )
@@ -95,20 +104,17 @@ class Gauges:
 
     def examine(self, step: int) -> Examination:
         """What will take everything about a step."""
+        self.examined.append(step)
         paths = () if self.activations is None else self.activations.paths
-        return Examination(step, self._table, paths, self._fan_ins)
+        return Examination(step, self.table, paths, self._fan_ins)
 
     def order(self) -> list[str]:
         """The leaf modules in the order of their first calls; empty before the first armed pass."""
         return [] if self.activations is None else self.activations.order
 
-    def feeds(self) -> tuple[Feed, ...]:
-        """Which leaf modules were called with the untouched output of which, in the first armed pass."""
-        return () if self.activations is None else self.activations.feeds
-
-    def sums_to_one(self) -> tuple[str, ...]:
-        """Leaf modules whose outputs in that pass were distributions; waits for the device."""
-        return () if self.activations is None else self.activations.sums_to_one
+    def first_pass(self) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
+        """Which leaf modules fed which in the first armed pass, and which gave distributions; waits for the device."""
+        return ((), ()) if self.activations is None else (self.activations.feeds, self.activations.sums_to_one)
 
     def touched(self) -> bool:
         """Whether a leaf module has been called for training since the step began."""
@@ -121,11 +127,15 @@ class Gauges:
         spent, self.activations.spent = self.activations.spent, 0.0
         return spent
 
-    def take_activations(self, draft: Draft) -> None:
-        """Close the step for the activation hooks."""
-        if self.activations is not None:
+    def end_step(self, draft: Draft) -> None:
+        """The step is over: nothing more is taken of it, and what lies on a GPU sets out for the host."""
+        if self.activations is not None and (draft.sampled or self.activations.touched):
             taken = self.activations.take()
             draft.activations = taken if draft.sampled else None
+        if self.on_gpu:
+            self.ledger.send()
+            if draft.activations is not None:
+                draft.activations.send()
 
     def detail(self, draft: Draft) -> Detail | None:
         """Everything about a finished step, where that was wanted."""
@@ -152,6 +162,7 @@ class Gauges:
         told: dict[Stream, list[tuple[int, dict[Channel, float]]]] = {"steps": [], "user": [], "evaluation": []}
         rows: list[Rows] = []
         for draft, measured in finished:
+            draft.transfer.wait()
             steps = {channel: float(value) for channel, value in draft.steps.items()}
             sound = all(value - value == 0 for value in steps.values()) and all(map(is_finite, measured))
             for stream, values in self._user_values(draft):
@@ -190,7 +201,8 @@ class Gauges:
 
     def _measured(self, draft: Draft) -> list[Record]:
         norms = empty_row("norms", 3 * self._parameters)
-        sampled = empty_row("sampled", 6 * (self._parameters + self._modules) + 1) if draft.sampled else None
+        of_paths = 6 * (self._parameters + self._modules)
+        sampled = empty_row("sampled", of_paths + len(RUN)) if draft.sampled else None
         moments = None if sampled is None else sampled[: 6 * self._parameters].reshape(3, 2, self._parameters)
         directions = empty_row("sampled", 3 * self._parameters).reshape(3, -1)
         self.ledger.collect(norms.reshape(3, self._parameters), moments, directions if draft.sampled else None)
@@ -198,22 +210,14 @@ class Gauges:
         if sampled is not None:
             figures: dict[Channel, float] = {}
             if draft.activations is not None:
-                figures = self._write_activations(draft.activations, sampled[6 * self._parameters : -1])
-            sampled[-1] = _memory(self._device)
+                figures = self._write_activations(draft.activations, sampled[6 * self._parameters : of_paths])
+            told = {"memory": _memory(self._device), **(draft.witnessed() if draft.witnessed is not None else {})}
+            known = [position for position, metric in enumerate(RUN) if metric in told]
+            sampled[of_paths:][known] = to_float32(np.array([told[RUN[position]] for position in known]))
             places = [*self._sampled, *self._directions, *self._columns["sampled"].positions(tuple(figures))]
             values = np.concatenate([sampled, directions[self._pointing], to_float32(np.array([*figures.values()]))])
             rows.append(self._place("sampled", draft.step, places, values))
         return rows
-
-    def _directed(self, snapshot: bool) -> tuple[list[int], list[int]]:
-        """What can be told of which parameters' directions: kinds and positions, pair by pair."""
-        pairs = [(kind, number) for kind in range(len(DIRECTIONS)) for number in range(self._parameters)]
-        kept = [
-            (kind, number)
-            for kind, number in pairs
-            if (has_units(self._table[number].shape) if kind == TWINS else snapshot)
-        ]
-        return [kind for kind, _ in kept], [number for _, number in kept]
 
     def _write_activations(self, taken: Taken, row: Values) -> dict[Channel, float]:
         """Fill in what all modules have, and return what only some have."""
@@ -236,6 +240,17 @@ class Gauges:
         if self.activations is not None:
             self.activations.close()
         self.ledger.release()
+
+
+def _directed(table: Sequence[Parameter], snapshot: bool) -> tuple[list[int], list[int]]:
+    """What can be told of which parameters' directions: kinds and positions, pair by pair."""
+    pairs = [
+        (kind, number)
+        for kind in range(len(DIRECTIONS))
+        for number, parameter in enumerate(table)
+        if (has_units(parameter.shape) if kind == TWINS else snapshot)
+    ]
+    return [kind for kind, _ in pairs], [number for _, number in pairs]
 
 
 def _memory(device: torch.device) -> float:
