@@ -165,9 +165,21 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "module called twice": ("monitor/traps/test_forward.py::a_module_called_twice",),
     "attention, whose projection is never called": ("monitor/traps/test_forward.py::attention_and_transformer_layers",),
+    "attention by functions": (
+        "metrics/test_attention.py::test_weights_by_functions",
+        "metrics/test_attention.py::test_other_softmaxes_are_no_attention",
+        "monitor/test_anatomy.py::test_a_transformer_trains_the_same_to_the_bit",
+        "monitor/test_anatomy.py::test_attention_is_told_by_the_paths_of_its_blocks",
+    ),
+    "modes of the user's own": (
+        "metrics/test_attention.py::test_modes_of_the_user_and_exceptions_are_left_alone",
+        "metrics/test_attention.py::test_taps_lie_on_each_other_and_go_in_any_order",
+    ),
+    "memory given out again": ("metrics/test_feeds.py::test_memory_that_is_given_out_again_feeds_nothing",),
     "inference fast path": ("monitor/traps/test_forward.py::evaluation_of_a_transformer",),
     "evaluation passes": ("monitor/traps/test_forward.py::evaluation_between_steps",),
     "autocast": ("monitor/traps/test_forward.py::autocast",),
+    "first pass": ("monitor/test_anatomy.py::test_the_run_says_which_module_feeds_which_and_what_sums_to_one",),
     "loss by category": (
         "monitor/traps/test_forward.py::a_loss_that_is_logged_each_way",
         "metrics/test_losses.py::test_category_losses_are_normalised_by_length",
@@ -175,6 +187,8 @@ COVERED: dict[str, tuple[str, ...]] = {
     "BatchNorm": (
         "monitor/traps/test_forward.py::batch_norm_and_a_bias_before_it",
         "metrics/test_examination.py::test_batch_statistics_are_those_it_normalises_by",
+        "metrics/test_normalisation.py::test_the_running_statistics_are_those_before_the_call",
+        "monitor/test_anatomy.py::test_statistics_of_batch_normalisation",
     ),
     "histograms that drop what they cannot place": (
         "metrics/test_examination.py::test_all_elements_are_counted",

@@ -58,8 +58,8 @@ _ENTRIES = (
            "the step's forward passes / step_time", "whole step", "sum"),
     Metric("memory", "bytes", "run", "sampled", "device memory allocated; on CPU the resident set size of the process",
            "after the update", "max"),
-    Metric("weight_decay", "1", "group", "steps", "weight decay of the parameter group", "as the update uses it",
-           "rank0"),
+    Metric("weight_decay", "1", "group", "steps", "weight decay of the parameter group; not observed "
+           "where it is 0 or there is none", "as the update uses it", "rank0"),
     # The batch and the loss call of a step, on a schedule.
     Metric("observed_loss", "1", "run", "sampled", "value of the step's first loss call of torch.nn.functional whose "
            "result has a gradient; its mean where it is not reduced", "forward", "mean"),
@@ -120,12 +120,15 @@ _ENTRIES = (
            reference=KARPATHY),
     Metric("update_mean", "1", "parameter", "sampled", "mean(d)", "update", "mean", reference=KARPATHY),
     Metric("update_std", "1", "parameter", "sampled", "std(d), Bessel-corrected", "update", "mean", reference=KARPATHY),
-    Metric("descent_cosine", "1", "parameter", "sampled", "-<d, g> / (||d|| ||g||)", "update", "mean",
+    Metric("descent_cosine", "1", "parameter", "sampled", "-<d, g> / (||d|| ||g||), g as the update "
+           "found it (clipping by one factor turns nothing); not observed where one of the two is all zero", "update",
+           "mean",
            guide="above 0: the update goes down the gradient; momentum and noise bring it near 0"),
-    Metric("decay_cosine", "1", "parameter", "sampled", "-<d, theta> / (||d|| ||theta||)", "update", "mean",
+    Metric("decay_cosine", "1", "parameter", "sampled", "-<d, theta> / (||d|| ||theta||); not observed "
+           "where one of the two is all zero", "update", "mean",
            guide="near 0; near 1 the update only shrinks the parameter"),
-    Metric("twin_fraction", "1", "parameter", "sampled", "share of the units (first dimension) of a matrix or kernel "
-           "whose weights equal those of the first unit, bit for bit, it included", "after the update", "mean",
+    Metric("twin_fraction", "1", "parameter", "sampled", "share of the units (first dimension, of two or more) of a "
+           "matrix or kernel whose weights equal all those of the first unit, it included", "after the update", "mean",
            guide="1 / units; 1 if all units are the same"),
     # Moments of activations, on a schedule; estimated from a fixed sample of the elements of large tensors.
     Metric("activation_mean", "1", "module", "sampled", "mean of the module's output", "forward", "mean",
@@ -141,14 +144,16 @@ _ENTRIES = (
     Metric("dead_fraction", "1", "module", "sampled", "share of units (channels of a convolution, features otherwise) "
            "that are dead for every sample of the batch: output exactly 0 where outputs are never negative, gradient "
            "at the output exactly 0 elsewhere", "forward", "mean", guide="near 0", reference=KARPATHY),
-    Metric("attention_entropy", "1", "module", "sampled", "mean entropy of the attention weights / log(number of "
-           "keys that may be seen); 1 is uniform, 0 a single key", "forward", "mean"),
-    Metric("attention_ahead", "1", "module", "sampled", "mean attention mass on later positions, of square attention",
-           "forward", "mean", guide="0 where each position predicts the next"),
+    Metric("attention_entropy", "1", "module", "sampled", "mean over queries that may see two keys or more of the "
+           "entropy of their attention weights, before dropout, / log(number of these keys); by functions, it is that "
+           "of the parent of the module called last before", "forward", "mean", guide="1 is uniform, 0 a single key"),
+    Metric("attention_ahead", "1", "module", "sampled", "mean attention weight on later positions, where there are as "
+           "many queries as keys", "forward", "mean", guide="0 where each position predicts the next"),
     Metric("statistics_shift", "1", "module", "sampled", "median over channels of |running mean - batch mean| / "
-           "running std of a normalisation that keeps running statistics", "forward", "mean"),
-    Metric("statistics_scale", "1", "module", "sampled", "median over channels of batch variance / running variance, "
-           "likewise", "forward", "mean", guide="about 1"),
+           "sqrt(running variance + eps) of a BatchNorm in training mode, running statistics as they were before the "
+           "batch", "forward", "mean"),
+    Metric("statistics_scale", "1", "module", "sampled", "median over channels of (batch variance + eps) / (running "
+           "variance + eps), likewise", "forward", "mean", guide="about 1"),
     # What users log.
     Metric("category_loss", "as logged", "category", "user", "mean over the category's samples of loss / length "
            "(every sample weighs the same)", "forward", "mean", reference=DREVO),
