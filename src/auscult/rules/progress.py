@@ -395,7 +395,7 @@ class NoProgress(Rule):
             digest,
             way,
             "warning",
-            f"The loss is {way.now:.3g}, {way.now / way.best:.2g} times its best level, and no better than guessing.",
+            f"The loss is {way.now:.3g} after {way.best:.3g} at its best, and no better than guessing.",
             bound,
         )
 
