@@ -116,6 +116,8 @@ class LrTooHigh(Rule):
     ) -> Finding | None:
         if way.uninformed is None:
             return None
+        if not way.standing >= GUESSING:
+            return None
         restless, means = _lasting(state, medians, BOLD), way.means(2)
         if restless is not None and len(means) and means.min() >= FAR * way.uninformed:
             what = (
@@ -125,7 +127,7 @@ class LrTooHigh(Rule):
             return self._finding(digest, parameters, restless, "critical", what)
         peak, at = float(way.state["maximum"]), int(way.state["maximum_at"])
         leap = _largest(digest, parameters)
-        if leap is None or peak < FAR * max(way.first, way.uninformed) or not way.standing >= GUESSING:
+        if leap is None or peak < FAR * max(way.first, way.uninformed):
             return None
         what = (
             f"Weights changed by {_moved(leap, parameters)} at step {leap.step}; the loss rose to {peak:.3g} at step "
@@ -137,11 +139,11 @@ class LrTooHigh(Rule):
         self, digest: Digest, parameters: list[Parameter], medians: Logs, state: Any, way: Course
     ) -> Finding | None:
         means = way.means(len(medians))
-        if np.isnan(medians).any() or len(means) < len(medians) or _lr_rises(digest, parameters):
+        if np.isnan(medians).any() or len(means) < len(medians):
             return None
         before, now = float(np.median(medians[:LATE])), float(medians[-2:].min())
         still = abs(float(means[-2:].mean() - means[:LATE].mean())) <= FLAT * abs(float(means[:LATE].mean()))
-        if not (now >= before + RISE and now >= HEALTHY and still):
+        if not (now >= before + RISE and now >= HEALTHY and still) or _lr_rises(digest, parameters):
             return None
         begin = recent_start(state, -2)
         found = LargeUpdates(begin, 10**now)
@@ -267,17 +269,15 @@ class LrTooLow(Rule):
             yield from self._stalled(digest, parameters, ratios)
 
     def _short_way(self, digest: Digest, parameters: list[Parameter]) -> Finding | None:
-        way, moved = course(digest), travel(digest)
-        if way is None or way.uninformed is None or is_adversarial(digest) or is_broken(digest):
+        way, steps = course(digest), digest.step + 1
+        if way is None or not (way.standing >= UNMOVED and way.now >= UNMOVED * way.start):
             return None
-        clipped = clipped_throughout(digest)
+        moved, clipped = travel(digest), clipped_throughout(digest)
+        if not 0 < moved < SHORT_WAY or is_adversarial(digest) or is_broken(digest) or _lr_rises(digest, parameters):
+            return None
         if clipped is not None and clipped.heavy:
             return None  # over-clipping says why
-        steps = digest.step + 1
         ratio, lr = moved / steps, lr_of(digest, parameters)
-        stays = way.now >= UNMOVED * way.start and way.now >= UNMOVED * way.uninformed
-        if not (0 < moved < SHORT_WAY and stays) or _lr_rises(digest, parameters):
-            return None
         needed = None if lr is None else lr * 10**HEALTHY / ratio
         if not (is_over(digest) or steps >= LONG_RUN) or (needed is not None and needed > ABSURD):
             return None
@@ -304,8 +304,11 @@ class LrTooLow(Rule):
         )
 
     def _switched_off(self, digest: Digest, parameters: list[Parameter]) -> Finding | None:
-        way, (groups, states) = course(digest), digest.select("lr")
-        if way is None or not groups or not way.standing > UNLEARNED or is_adversarial(digest):
+        way = course(digest)
+        if way is None or not way.standing > UNLEARNED or is_adversarial(digest):
+            return None
+        groups, states = digest.select("lr")
+        if not groups:
             return None
         low = states["recent_mean"] <= GONE * states["maximum"][:, None]
         blocks = np.minimum(states["blocks"], low.shape[1])
