@@ -35,10 +35,12 @@ def test_docstring_is_a_page(rule: Rule):
 def test_code_names_its_family(rule: Rule):
     families = {
         "A": {"activations"},
+        "D": {"data"},
         "G": {"gradients", "clipping"},
-        "I": {"initialization"},
+        "H": {"heads", "objectives"},
+        "I": {"initialization", "weights"},
         "L": {"losses"},
-        "M": {"attention"},
+        "M": {"structure", "attention"},
         "N": {"modes"},
         "P": {"progress"},
         "U": {"updates", "learning_rate", "optimizer"},
