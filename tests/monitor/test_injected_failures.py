@@ -54,7 +54,9 @@ ENTRANCES = {
     "ScaleTap._on_step",
     "ScaleTap.used",
     "ScaleTap.step",
-    "LossAudit.__torch_function__",
+    "LossTap.__torch_function__",
+    "CarriedGradients._before_adding",
+    "CarriedGradients._after_adding",
 }
 # The net itself, and the few lines that are run outside of it.
 NET = {

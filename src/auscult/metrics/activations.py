@@ -20,10 +20,10 @@ from auscult.metrics.hooks import PausableHook
 from auscult.metrics.marks import running_backward
 from auscult.metrics.norms import is_transformed, measurable
 from auscult.metrics.parameters import clean_path, unwrap
+from auscult.metrics.sample import sample
 from auscult.metrics.transfer import Transfer
 from auscult.metrics.units import SATURATED
 
-SAMPLE = 4096
 METRICS = (
     "activation_mean",
     "activation_std",
@@ -32,8 +32,6 @@ METRICS = (
     "saturated_fraction",
     "dead_fraction",
 )
-# A step of this many elements between samples; a prime, so that no power-of-two layout is met again and again.
-_STRIDES = (1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749)
 
 
 _CHANNELS_SECOND = (
@@ -258,22 +256,9 @@ def _first_tensor(output: object) -> Tensor | None:
     return None
 
 
-def _sample(tensor: Tensor, exact: bool) -> Tensor:
-    """At most 2 * 4096 elements, every k-th with k prime, as float64; all of them where it must be exact."""
-    if tensor.is_contiguous():
-        flat = tensor.view(-1)
-    elif tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        flat = tensor.permute(0, 2, 3, 1).reshape(-1)
-    else:
-        flat = tensor.reshape(-1)
-    stride = next((each for each in _STRIDES if each * 2 * SAMPLE >= flat.numel()), flat.numel() // SAMPLE)
-    values = flat if exact else flat[::stride]
-    return values.float() if values.device.type == "mps" else values.double()
-
-
 def _moments(tensor: Tensor, exact: bool) -> Tensor:
     """float64 `(5,)`: elements sampled, mean, sum of squared deviations, saturated, outside of [-1, 1]."""
-    values = _sample(tensor, exact)
+    values = sample(tensor, exact)
     mean = values.mean()
     size = values.abs()
     return torch.stack(

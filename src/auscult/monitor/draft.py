@@ -4,7 +4,7 @@ A step stays open after its update, because what users log then still belongs to
 forward pass begins.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -37,6 +37,7 @@ class Draft:
         norms_taken: Whether the ledger holds norms of this step.
         sampled: Whether it is a step of the sampling schedule.
         activations: What the activation hooks saw, where they were armed.
+        witnessed: Brings what was seen of the loss call, the batch and the mode to the host, by name of the metric.
         examination: Collects everything about the step, where that is wanted.
         transfer: Brings what was logged to the host.
     """
@@ -50,6 +51,7 @@ class Draft:
     norms_taken: bool = False
     sampled: bool = False
     activations: Taken | None = None
+    witnessed: Callable[[], Mapping[str, float]] | None = None
     examination: Examination | None = None
     transfer: Transfer = field(default_factory=Transfer)
 

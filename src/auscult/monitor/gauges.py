@@ -6,13 +6,14 @@ Knows neither optimizers nor the order of events in a step; the Monitor says whe
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
 from auscult.core.detail import Detail
 from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run
-from auscult.core.sink import Channel, Record, Rows, Values, empty_row
+from auscult.core.sink import Channel, Record, Rows, Values, empty_row, to_float32
 from auscult.metrics.activations import METRICS as ACTIVATIONS
 from auscult.metrics.activations import Activations, Taken
 from auscult.metrics.environment import resident_bytes
@@ -20,11 +21,13 @@ from auscult.metrics.examination import Examination, fan_ins_of
 from auscult.metrics.ledger import Ledger
 from auscult.monitor.arguments import is_compiled
 from auscult.monitor.draft import Columns, Draft, is_finite
+from auscult.monitor.witness import METRICS as WITNESSED
 
 FINITE = Channel("finite", "")
 NORMS = ("grad_norm", "param_norm", "update_norm")
 INTENDED = "intended_update_norm"
 MOMENTS = ("grad_mean", "grad_std", "param_mean", "param_std", "update_mean", "update_std")
+RUN = ("memory", *WITNESSED)
 _STREAMS: tuple[Stream, ...] = ("steps", "norms", "sampled", "user", "evaluation")
 
 
@@ -68,7 +71,7 @@ class Gauges:
         self._sampled = self._columns["sampled"].positions(
             [Channel(metric, path) for metric in MOMENTS for path in paths]
             + [Channel(metric, path) for metric in ACTIVATIONS for path in modules]
-            + [Channel("memory", "")]
+            + [Channel(metric, "") for metric in RUN]
         )
 
     def arm(self, draft: Draft, resting: bool) -> None:
@@ -182,14 +185,17 @@ class Gauges:
 
     def _measured(self, draft: Draft) -> list[Record]:
         norms = empty_row("norms", 3 * self._parameters)
-        sampled = empty_row("sampled", 6 * (self._parameters + self._modules) + 1) if draft.sampled else None
+        of_paths = 6 * (self._parameters + self._modules)
+        sampled = empty_row("sampled", of_paths + len(RUN)) if draft.sampled else None
         moments = None if sampled is None else sampled[: 6 * self._parameters].reshape(3, 2, self._parameters)
         self.ledger.collect(norms.reshape(3, self._parameters), moments)
         rows = [self._place("norms", draft.step, self._norms, norms)] if draft.norms_taken else []
         if sampled is not None:
             if draft.activations is not None:
-                self._write_activations(draft.activations, sampled[6 * self._parameters : -1])
-            sampled[-1] = _memory(self._device)
+                self._write_activations(draft.activations, sampled[6 * self._parameters : of_paths])
+            told = {"memory": _memory(self._device), **(draft.witnessed() if draft.witnessed is not None else {})}
+            known = [position for position, metric in enumerate(RUN) if metric in told]
+            sampled[of_paths:][known] = to_float32(np.array([told[RUN[position]] for position in known]))
             rows.append(self._place("sampled", draft.step, self._sampled, sampled))
         return rows
 
