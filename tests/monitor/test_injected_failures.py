@@ -114,10 +114,10 @@ def train(path: Path | None, during: Callable[[int, "auscult.Monitor | None"], o
             each.zero_grad()
         scaler.update()
         if monitor is not None:
-            monitor.log(loss=loss)
+            monitor.log(loss=loss * (torch.nan if step == 1 else 1))
             monitor.log_categories([1.0, 2.0], ["a", "b"])
             monitor.log_evaluation("val", loss=1.0)
-            if step != 2:  # so that step 3, in which something is found, is looked back at
+            if step != 0:  # so that step 1, in which something is found, is looked back at
                 monitor.examine()
             assert isinstance(monitor.findings, list)
         bits.append(loss.detach())
