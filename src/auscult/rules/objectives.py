@@ -198,8 +198,9 @@ class LossReduction(Rule):
         medians = median_over_parameters(ratios) if parameters else np.empty(0)
         medians = medians[~np.isnan(medians)]
         ratio = float(medians.max()) if len(medians) else float("nan")
-        broken = is_broken(digest)
-        large = broken or loss_has_risen(training_loss(digest)) or ratio >= LARGE_RATIO
+        loss = training_loss(digest)
+        broken = is_broken(digest) or (loss is not None and loss.state["nonfinite_at"] >= 0)
+        large = broken or loss_has_risen(loss) or ratio >= LARGE_RATIO
         alarm = large and count > 1 and _follows_the_gradient(digest)
         if count <= SMALL_BATCH and not alarm:
             return
