@@ -39,8 +39,8 @@ class InitialLoss(Rule):
         From the first loss call alone. Classification: loss > 1.5 x and > 0.5 above -log(1/C) gives info, > 4 x a
         warning, unless parameters are frozen: a new head on a pretrained network often begins at 2 or 3 times. Info
         too, and recovered, once the mean loss of a block lies below half of -log(1/C): that start cost time alone. A
-        summed loss is divided by the number of targets first. Squared error: loss > 10 x the variance of the targets gives
-        info, since the right scale of a regression is for the user to know.
+        summed loss is divided by the number of targets first. Squared error: loss > 10 x the variance of the targets
+        gives info, since the right scale of a regression is for the user to know.
 
     What to try:
         Scale down the last layer's initial weights (x 0.1, or 0.01) and set its bias to 0; standardise the inputs;
