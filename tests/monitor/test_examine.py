@@ -147,6 +147,6 @@ def test_what_was_found_is_looked_at_more_closely(tmp_path: Path) -> None:
             monitor.log(loss=loss)
     run = auscult.load(monitor.path)
     assert [each.step for each in auscult.diagnose(run) if each.code == "L001"] == [20]
-    assert len(run.details) == 2 and 20 < run.details[1] < 24
+    assert len(run.details) == 3 and run.details[1] == 20 and 20 < run.details[2] < 24  # looked back at, then ahead
     sampled = run.series("grad_mean", "0.weight").steps
-    assert sampled[sampled > 20].tolist() == list(range(run.details[1], run.details[1] + 16))
+    assert sampled[sampled > 20].tolist() == list(range(run.details[2], run.details[2] + 16))

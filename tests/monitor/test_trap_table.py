@@ -183,6 +183,16 @@ COVERED: dict[str, tuple[str, ...]] = {
         "metrics/test_origin.py::test_training_is_bit_identical_with_searches_in_the_middle_of_it",
         "metrics/test_origin.py::test_dropout_is_drawn_as_it_was",
     ),
+    # a step that is made again
+    "a step examined when it is over": (
+        "monitor/test_lookback.py::test_the_step_of_the_finding_is_what_it_was_to_the_bit",
+        "monitor/test_lookback.py::test_large_parameters_are_told_from_their_update",
+        "monitor/test_lookback.py::test_what_cannot_be_made_again_says_why_and_training_goes_on",
+    ),
+    "gradients that are not the step's": (
+        "monitor/test_lookback.py::test_several_passes_of_a_step_are_not_told_as_one",
+        "monitor/test_lookback.py::test_gradients_other_than_the_measured_ones_are_left_out",
+    ),
     # our own failures
     "a hook that fails": (
         "monitor/test_injected_failures.py::test_a_failure_in_any_function_changes_nothing",

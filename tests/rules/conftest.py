@@ -122,11 +122,18 @@ class Training:
         columns = {key: column[:until] for key, column in self.columns.items()}
         return digest_columns(columns, self.parameters, self.modules, self.audit, self.every, self.anatomy)
 
-    def sample(self, metric: str, values: object, path: str = "") -> None:
-        """Record a metric at every 16th row: a number, or as many as there are rows."""
-        column = np.ma.array(np.zeros(self.rows), mask=True)
-        column[::SAMPLED] = np.broadcast_to(np.asarray(values, np.float64), self.rows)[::SAMPLED]
-        self.columns[metric, path] = column
+    def sample(self, metric: str, values: object, path: str = "", every: int = SAMPLED) -> None:
+        """Add a column that is observed at every 16th row; `values` are those of all rows, or one for all."""
+        column = np.broadcast_to(np.asarray(values, np.float64), self.rows)
+        self.columns[metric, path] = np.ma.masked_array(column, np.arange(self.rows) % every != 0)
+
+    def sample_losses(self, classes: int = 10, batch: int = 32) -> None:
+        """Add what the loss call of a classifier shows: the logged loss is its own, targets are balanced."""
+        uninformed = float(np.log(classes))
+        loss = self.columns["loss", ""]
+        self.audit = Audit(0, "cross_entropy", float(loss[0]), uninformed, classes, "mean", (batch, classes), (batch,))
+        self.sample("observed_loss", loss)
+        self.sample("uninformed_loss", uninformed - (classes - 1) / (2 * batch))
 
     def column(self, metric: str, path: str = "") -> np.ndarray:
         return self.columns[metric, path]

@@ -171,3 +171,17 @@ class TestLossSpike:
     def test_a_run_that_broke_is_left_to_the_rules_that_say_how(self, spiked):
         break_parameters(spiked, 80)
         assert not list(LossSpike().check(spiked.digest()))
+
+    def test_the_noise_of_batches_of_four_is_no_spike(self, training):
+        """Squared errors of four normal targets: the variance of the first four says little about the rest."""
+        noise = np.random.default_rng(1)
+        targets = noise.normal(size=(training.rows, 4))
+        variances = targets.var(1)
+        training.columns["loss", ""] = (targets**2).mean(1)
+        training.audit = Audit(0, "mse_loss", training.column("loss")[0], variances[0], None, "mean", (4, 1), (4, 1))
+        assert training.column("loss").max() > 2 * max(training.column("loss")[0], variances[0])
+        for rows in (128, 200, 320):
+            assert not [each for each in LossSpike().check(training.digest(rows)) if each.severity != "info"]
+        training.sample("observed_loss", training.column("loss"))
+        training.sample("uninformed_loss", variances)
+        assert not list(LossSpike().check(training.digest()))

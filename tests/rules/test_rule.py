@@ -36,12 +36,14 @@ def test_code_names_its_family(rule: Rule):
     families = {
         "A": {"activations"},
         "D": {"data"},
-        "G": {"gradients"},
+        "G": {"gradients", "clipping"},
         "H": {"heads", "objectives"},
         "I": {"initialization", "weights"},
         "L": {"losses"},
-        "M": {"structure"},
-        "U": {"updates"},
+        "M": {"structure", "attention"},
+        "N": {"modes"},
+        "P": {"progress"},
+        "U": {"updates", "learning_rate", "optimizer"},
     }
     assert type(rule).__module__.removeprefix("auscult.rules.") in families[rule.code[0]]
 

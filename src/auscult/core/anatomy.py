@@ -40,6 +40,8 @@ class Anatomy:
         output_columns_sum_to_one: Likewise over dimension 0.
         feeds: Which leaf modules were called with the untouched output of another one, in the order of the calls.
         sums_to_one: Leaf modules whose outputs are not negative and sum to 1 over the last dimension.
+        next_token: Share of the targets of the first loss call that equal the model's input one position later (along
+            the last dimension of whole-number inputs); None where they cannot be compared.
     """
 
     step: int
@@ -55,6 +57,7 @@ class Anatomy:
     output_columns_sum_to_one: float | None = None
     feeds: tuple[Feed, ...] = ()
     sums_to_one: tuple[str, ...] = ()
+    next_token: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

@@ -20,9 +20,10 @@ from auscult.metrics.hooks import PausableHook
 from auscult.metrics.marks import running_backward
 from auscult.metrics.norms import is_transformed, measurable
 from auscult.metrics.parameters import clean_path, unwrap
+from auscult.metrics.sample import sample
+from auscult.metrics.transfer import Transfer
 from auscult.metrics.units import SATURATED
 
-SAMPLE = 4096
 METRICS = (
     "activation_mean",
     "activation_std",
@@ -31,8 +32,6 @@ METRICS = (
     "saturated_fraction",
     "dead_fraction",
 )
-# A step of this many elements between samples; a prime, so that no power-of-two layout is met again and again.
-_STRIDES = (1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749)
 
 
 _CHANNELS_SECOND = (
@@ -203,14 +202,27 @@ class Taken:
     def __init__(self, outputs: dict[int, list[_Call]], gradients: dict[int, list[_Call]]) -> None:
         self._outputs = outputs
         self._gradients = gradients
+        self._transfer = Transfer()
+
+    def send(self) -> None:
+        """The step is over: it sets out for the host."""
+        calls = [call for seen in (self._outputs, self._gradients) for each in seen.values() for call in each]
+        there = [tensor for call in calls for tensor in call if tensor is not None]
+        host = dict(zip(map(id, there), self._transfer.send(there), strict=True))
+        for seen in (self._outputs, self._gradients):
+            for number, each in seen.items():
+                seen[number] = [
+                    _Call(host[id(call.output)], None if call.units is None else host[id(call.units)]) for call in each
+                ]
 
     def write(self, row: Values) -> None:
-        """Bring it to the host.
+        """It is on the host.
 
         Args:
             row: `(6, M)`, rows as in `METRICS`, columns as in `Activations.paths`; entries without an observation are
                 left alone.
         """
+        self._transfer.wait()
         for number, calls in self._outputs.items():
             count, mean, deviations, saturated, outside = _pool([call.output for call in calls])
             row[:2, number] = _mean_and_std(count, mean, deviations)
@@ -244,22 +256,9 @@ def _first_tensor(output: object) -> Tensor | None:
     return None
 
 
-def _sample(tensor: Tensor, exact: bool) -> Tensor:
-    """At most 2 * 4096 elements, every k-th with k prime, as float64; all of them where it must be exact."""
-    if tensor.is_contiguous():
-        flat = tensor.view(-1)
-    elif tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        flat = tensor.permute(0, 2, 3, 1).reshape(-1)
-    else:
-        flat = tensor.reshape(-1)
-    stride = next((each for each in _STRIDES if each * 2 * SAMPLE >= flat.numel()), flat.numel() // SAMPLE)
-    values = flat if exact else flat[::stride]
-    return values.float() if values.device.type == "mps" else values.double()
-
-
 def _moments(tensor: Tensor, exact: bool) -> Tensor:
     """float64 `(5,)`: elements sampled, mean, sum of squared deviations, saturated, outside of [-1, 1]."""
-    values = _sample(tensor, exact)
+    values = sample(tensor, exact)
     mean = values.mean()
     size = values.abs()
     return torch.stack(

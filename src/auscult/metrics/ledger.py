@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auscult.core.detail import TensorKind
-from auscult.core.sink import Values, empty_row, to_float32
+from auscult.core.sink import Values, empty_row, observed, to_float32
 from auscult.metrics.examination import Examination
+from auscult.metrics.moment import version
 from auscult.metrics.norms import as_real, means_and_stds, measurable, norms
 from auscult.metrics.pack import Pack, fits
+from auscult.metrics.transfer import Transfer
 
 GRAD, PARAM, UPDATE = range(3)
 PACKED_ELEMENTS = 2**20
 """Elements of all packed parameters: what the pack needs besides the one copy of the parameters, 4 MB of scratch."""
 
+HALF = (torch.float16, torch.bfloat16)
 Taken = Tensor | NDArray[np.float64]
 Intended = Callable[[int], Tensor | None]
 
@@ -53,10 +56,14 @@ class Ledger:
         self._snapshot, self._scratch = Pack(shapes if snapshot else []), Pack(shapes)
         self._snapshots: dict[int, Tensor] = {}
         self._held: set[int] = set()  # positions with a snapshot of this step
-        self._intact: set[int] = set()  # those whose snapshot outlives the update
+        self._intact: dict[int, Tensor] = {}  # snapshots of the last update that have outlived it
+        self._spent: dict[int, Tensor] = {}  # those that have become the update
+        self._versions: dict[int, int] = {}  # of the parameters, right after that update
         self._collected = False
+        self._told: Values = empty_row("norms", 0)
         self._norms: list[tuple[int, list[int], Taken]] = []  # kind, positions, values
         self._moments: list[tuple[int, list[int], Taken]] = []
+        self._transfer = Transfer()
         self._measured: set[int] = set()  # gradients already taken in this step
 
     def positions(self, tensors: Iterable[Tensor]) -> list[int]:
@@ -139,14 +146,15 @@ class Ledger:
         }
         if self._collected:
             self._collected = False
-            self._intact.clear()
+            for kept in (self._intact, self._spent, self._versions):
+                kept.clear()
         self._held.update(tensors)
         if not self._keeps:
             return
         packed = [position for position, tensor in tensors.items() if self._is_packed(position, tensor)]
         if packed:
             self._snapshot.load([self._place[each] for each in packed], [tensors[each] for each in packed])
-            self._intact.update(packed)
+            self._intact.update({position: self._snapshot.places[self._place[position]] for position in packed})
         for position in tensors.keys() - set(packed):
             snapshot, tensor = self._snapshots.get(position), tensors[position]
             if snapshot is None or _kind(snapshot) != _kind(tensor):
@@ -175,6 +183,7 @@ class Ledger:
                 self._take_moments(PARAM, held, list(tensors.values()))
             self._examine("param", tensors)
             return
+        self._versions.update({position: version(self._parameters[position]) for position in held})
         updates: dict[int, Tensor] = {}
         packed = [position for position, tensor in tensors.items() if self._is_packed(position, tensor)]
         if packed:
@@ -202,17 +211,50 @@ class Ledger:
 
     def before_update(self) -> dict[int, Tensor]:
         """The parameters as they were before the last measured update, as far as kept; not to be written to."""
-        return {position: self._snapshot.places[self._place[position]] for position in sorted(self._intact)}
+        return dict(sorted(self._intact.items()))
+
+    def nearly_before_update(self) -> dict[int, Tensor]:
+        """The others, told from their update to within its rounding, as far as they have not been written to since."""
+        after = self.after_update()
+        return {position: after[position] - each for position, each in self._spent.items() if position in after}
+
+    def after_update(self) -> dict[int, Tensor]:
+        """The parameters that have not been written to since their last measured update; not to be written to."""
+        live = {position: self._parameters[position] for position in self._versions}
+        return {position: each.detach() for position, each in live.items() if version(each) == self._versions[position]}
+
+    def last_update(self, position: int) -> Tensor | None:
+        """The last measured update of one of `after_update`; not to be written to."""
+        kept = self._intact.get(position)
+        if kept is None:
+            return self._spent.get(position)
+        now = self._parameters[position].detach()
+        return now.float() - kept.float() if now.dtype in HALF else now - kept
+
+    def last_gradient_norms(self) -> dict[int, float]:
+        """The gradient norms that were last collected, by position, of the parameters that were updated by them."""
+        seen = observed(self._told)
+        return {position: float(self._told[position]) for position in self._versions if seen[position]}
+
+    def send(self) -> None:
+        """The step is over: what was taken of it sets out for the host."""
+        for taken in (self._norms, self._moments):
+            there = [number for number, (_, _, values) in enumerate(taken) if isinstance(values, Tensor)]
+            tensors = [values for _, _, values in taken if isinstance(values, Tensor)]
+            for number, values in zip(there, self._transfer.send(tensors), strict=True):
+                taken[number] = (*taken[number][:2], values)
 
     def collect(self, norm_row: Values, moment_row: Values | None) -> None:
-        """Bring everything taken since the last call to the host, into rows whose other entries are left alone.
+        """Everything taken since the last call, on the host, in rows whose other entries are left alone.
 
         Args:
             norm_row: `(3, P)`, rows GRAD, PARAM, UPDATE.
             moment_row: `(3, 2, P)`, mean and std of the same; None where no moments were asked for.
         """
+        self._transfer.wait()
         for kind, positions, values in self._norms:
             norm_row[kind, positions] = to_float32(_to_host(values))
+        self._told = norm_row[GRAD]
         if moment_row is not None:
             for kind, positions, values in self._moments:
                 moment_row[kind][:, positions] = to_float32(_to_host(values))
@@ -230,7 +272,8 @@ class Ledger:
     def release(self) -> None:
         """Free the snapshots."""
         self._snapshots.clear()
-        self._intact.clear()
+        for kept in (self._intact, self._spent, self._versions):
+            kept.clear()
         self._snapshot = self._scratch = Pack([])
         self._place.clear()
 
@@ -247,8 +290,10 @@ class Ledger:
     def _update(self, position: int, tensor: Tensor) -> Tensor:
         """Parameter minus snapshot, in float32 for half precision; the snapshot is spent."""
         snapshot = self._snapshots[position]
-        if tensor.dtype in (torch.float16, torch.bfloat16):
+        if tensor.dtype in HALF:
+            self._intact[position] = snapshot
             return tensor.float() - snapshot.float()
+        self._spent[position] = snapshot
         return torch.sub(tensor, snapshot, out=snapshot)
 
     def _take_norms(self, kind: int, positions: list[int], tensors: list[Tensor]) -> None:

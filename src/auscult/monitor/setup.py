@@ -64,11 +64,11 @@ def watch(
         on_finding: Called with every finding that is new or changed.
         stop_on: Severity from which on a finding raises `StopTraining`; None never does.
         replay: Makes the loss of the step in progress again, given the model: `lambda model: loss_fn(model(inputs),
-            targets)` inside the loop's scope. Called only after a number was not finite, on copies, to find where that
-            began; without it, only the model itself is called again.
+            targets)` inside the loop's scope. Called only after something was found, on copies, to find where a number
+            became non-finite and to examine the step; without it, only the model itself is called again.
         snapshot: Whether one copy of the parameters may be kept, to measure the update that was really made. Without
             it `intended_update_norm` takes the place of `update_norm`: what SGD, Adam or AdamW meant to do by their own
-            formulas; rules about updates stay silent, and a NaN is not traced back.
+            formulas; rules about updates stay silent, a NaN is not traced back, and no step is looked back at.
 
     Returns:
         The monitor.

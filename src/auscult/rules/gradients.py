@@ -1,4 +1,4 @@
-"""Rules about gradients: G001 zero-gradient, G002 exploding-gradient, G003 vanishing-gradient, G004 over-clipping.
+"""Rules about gradients: G001 zero-gradient, G002 exploding-gradient, G003 vanishing-gradient.
 
 Know norms, never directions: a gradient that is wrong but of a usual size is not seen here.
 """
@@ -36,7 +36,6 @@ from auscult.rules.rule import ZERO_ROWS, Rule
 RISE, DEPARTURE = 3.0, 1.0  # decades
 ROUNDING = 1e-6  # decades
 DEPTH_FALL, DEPTH_RATIO, DEPTH_WEIGHTS, STALLED = 3.0, 2.0, 4, -5.0  # decades, decades, number, log10
-CLIP_BLOCKS, CLIP_HEAVY, CLIP_SHARE, CLIP_SIZE = 4, 1.0, 0.9, 0.1  # 256 steps, decades, share of squares, of elements
 
 
 OUTPUT_ADVICE = (
@@ -394,82 +393,3 @@ def _falls_towards_front(gradients: Logs) -> bool:
     rises = np.diff(gradients[: loudest + 1])
     fall = gradients[loudest] - gradients[0]
     return bool(fall >= DEPTH_FALL and (rises > 0).mean() >= 0.75 and rises.max() <= fall / 2)
-
-
-class OverClipping(Rule):
-    """The gradient is clipped at every single step.
-
-    What it means:
-        The bound is never met, so every step has the length that the bound sets, whatever the gradient's own.
-
-    Why it hurts:
-        Under plain SGD the learning rate is then lr x max_norm / norm, a schedule nobody chose. Adam is indifferent
-        to a constant factor, and many healthy runs clip through their whole warm-up: hence info. What does hurt is
-        one parameter that is far louder than the rest: the step then follows it alone.
-
-    How it is decided:
-        `clip_coefficient` was below 1 at every step of the last four blocks (256 steps): info. A warning when,
-        besides, the median `clip_ratio` of these blocks is at least 10 and a single parameter with less than a tenth
-        of the elements holds at least 90 % of the squared gradient norm.
-
-    What to try:
-        Look at the loudest parameter first; else raise max_norm to the usual norm, or lower the learning rate instead.
-
-    Not reported when:
-        Some steps go unclipped (30 to 60 % clipped steps are usual), or nothing clips.
-
-    References:
-        Drevo, Training run diagnostic metrics (2026), clip ratio; Pascanu et al., ICML 2013.
-    """
-
-    code: ClassVar[str] = "G004"
-    name: ClassVar[str] = "over-clipping"
-
-    def check(self, digest: Digest) -> Iterator[Finding]:
-        """At most one finding."""
-        state = state_of(digest, "clip_coefficient")
-        ratio = state_of(digest, "clip_ratio")
-        if state is None or ratio is None or not (state["recent_maximum"][-CLIP_BLOCKS:] < 1).all():
-            return
-        unclipped = np.flatnonzero(~(state["recent_maximum"] < 1))
-        begin = recent_start(state, int(unclipped[-1]) + 1 if len(unclipped) else 0)
-        heavy = finite_tail(ratio["recent"], CLIP_BLOCKS)
-        times = 10 ** float(np.median(heavy)) if len(heavy) else float("nan")
-        loudest = _loudest(digest)
-        alarm = loudest is not None and len(heavy) == CLIP_BLOCKS and bool(heavy.min() >= CLIP_HEAVY)
-        culprit = f" {loudest[0]} alone holds {loudest[1]:.0%} of it." if alarm and loudest is not None else ""
-        yield Finding(
-            self.code,
-            self.name,
-            "warning" if alarm else "info",
-            loudest[0] if alarm and loudest is not None else "",
-            begin,
-            summary=f"Every step since step {begin} was clipped; the gradient norm is {times:.2g} times max_norm "
-            f"in the median.{culprit}",
-            evidence=(Evidence("clip_ratio", "", int(ratio["last_step"]), times, 10**CLIP_HEAVY),),
-            advice=(
-                *(
-                    (f"Look at {loudest[0]}: its initialisation and the scale of its input.",)
-                    if alarm and loudest is not None
-                    else ()
-                ),
-                f"If that is not meant, raise max_norm about {times:.2g} times and lower the learning rate to match.",
-            ),
-            phase="update",
-            confidence=0.8,
-        )
-
-
-def _loudest(digest: Digest) -> tuple[str, float] | None:
-    """The small parameter that holds nearly all of the squared gradient over the last blocks, with its share."""
-    paths, states = digest.select("grad_norm", trainable(digest).paths)
-    if len(paths) < 2:
-        return None
-    recent = states["recent"][:, -CLIP_BLOCKS:]
-    squares = np.where(np.isnan(recent), 0.0, 10.0 ** (2.0 * recent))
-    shares = squares / np.maximum(squares.sum(0), np.finfo(np.float64).tiny)
-    lowest = shares.min(1)
-    culprit = int(lowest.argmax())
-    sizes = {each.path: each.size for each in digest.parameters}
-    elements = sizes[paths[culprit]] / sum(sizes[path] for path in paths)
-    return (paths[culprit], float(lowest[culprit])) if lowest[culprit] >= CLIP_SHARE and elements < CLIP_SIZE else None

@@ -12,6 +12,7 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Phase, Severity, Status
 from auscult.core.origin import Origin
+from auscult.core.state import RECENT_BLOCKS
 from auscult.rules.channels import (
     Loss,
     finite_tail,
@@ -22,6 +23,7 @@ from auscult.rules.channels import (
     trainable,
     training_loss,
 )
+from auscult.rules.course import course, is_adversarial
 from auscult.rules.rule import Rule
 
 NORMS = ("grad_norm", "update_norm", "param_norm")
@@ -329,16 +331,19 @@ class LossSpike(Rule):
         that does not come back is lost.
 
     How it is decided:
-        A single loss of at least twice both the first loss and the uninformed loss is a spike, named at its peak.
-        *Recovered*: the mean loss of the last block is below 0.95 of both; info. *Not recovered*: the mean of each of
-        the last two blocks is above 0.95 of the uninformed loss, no better than guessing; a warning, critical when the
+        A loss of at least twice the first loss, the level over the first block and the uninformed loss is a spike,
+        named at its peak, if it also stands out from the run's own noise: it is twice the largest loss of the median
+        block, or the last two blocks lie at twice the uninformed loss as a whole. *Recovered*: the mean loss of the
+        last block is below 0.95 of both the first and the uninformed; info. *Not recovered*: the mean of each of the
+        last two blocks is above 0.95 of the uninformed loss, no better than guessing; a warning, critical when the
         last one is at twice the uninformed loss or above.
 
     What to try:
         A learning rate that is warmed up or lower; clipping of the gradient norm; look at the batch of that step.
 
     Not reported when:
-        The loss call was not observed, is a sum or has no uninformed value; the run broke (L001 and G001 say so).
+        The uninformed loss is not known, several optimizers work against each other, or the run broke (L001 and G001
+        say so).
 
     References:
         Chowdhery et al., PaLM (2022), section 5.1, loss spikes; Goyal et al., Accurate, large minibatch SGD (2017),
@@ -350,16 +355,19 @@ class LossSpike(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
-        loss, audit = training_loss(digest), digest.audit
-        if loss is None or audit is None or audit.expected is None or audit.reduction != "mean":
+        way = course(digest)
+        if way is None or way.uninformed is None or way.uninformed <= 0 or is_adversarial(digest) or is_broken(digest):
             return
-        first, uninformed = float(loss.state["first"]), audit.expected
-        bound = SPIKE * max(first, uninformed)
-        peak, step = float(loss.state["maximum"]), int(loss.state["maximum_at"])
-        means = finite_tail(loss.state["recent_mean"], 2)
-        if not bound > 0 or not peak >= bound or is_broken(digest):
+        uninformed, means = way.uninformed, way.means(2)
+        bound = SPIKE * max(way.first, way.early, uninformed)
+        peak, step = float(way.state["maximum"]), int(way.state["maximum_at"])
+        if not len(means) or not peak >= bound:
             return
-        recovered = bool(means[-1] < BETTER * min(first, uninformed))
+        lasting = len(means) == 2 and bool(means.min() >= SPIKE * uninformed)
+        usual = float(np.median(finite_tail(way.state["recent_maximum"], RECENT_BLOCKS)))
+        if not lasting and way.state["blocks"] > 1 and peak < SPIKE * usual:
+            return
+        recovered = bool(means[-1] < BETTER * min(way.first, uninformed))
         if not recovered and (len(means) < 2 or means.min() < BETTER * uninformed):
             return
         severity: Severity = "info" if recovered else "critical" if means[-1] >= SPIKE * uninformed else "warning"
@@ -373,8 +381,8 @@ class LossSpike(Rule):
             summary=f"The loss rose to {peak:.3g} at step {step}, {peak / uninformed:.2g} times that of a model "
             f"that knows nothing. {end}",
             evidence=(
-                Evidence(loss.name, "", step, peak, bound),
-                Evidence(loss.name, "", int(loss.state["last_step"]), float(means[-1]), first),
+                Evidence(way.name, "", step, peak, bound),
+                Evidence(way.name, "", way.step, float(means[-1]), way.first),
             ),
             advice=(
                 "Warm the learning rate up over the first hundreds of steps, or lower it.",
@@ -383,5 +391,10 @@ class LossSpike(Rule):
             ),
             status="recovered" if recovered else "active",
             phase="update",
+            ruled_out=(
+                f"Not the noise of batches: the largest loss of the median block is {usual:.3g}."
+                if peak >= SPIKE * usual
+                else "Not a single batch: the last two blocks lie there as a whole.",
+            ),
             confidence=0.9,
         )

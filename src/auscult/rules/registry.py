@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from auscult.core.digest import Digest
 from auscult.core.finding import Finding
 from auscult.rules.activations import DeadUnits, Saturated
+from auscult.rules.attention import AttentionCollapse, AttentionLeak
+from auscult.rules.clipping import OverClipping
 from auscult.rules.data import (
     ClassImbalance,
     DataLeak,
@@ -16,14 +18,18 @@ from auscult.rules.data import (
     RepeatedData,
     TargetScale,
 )
-from auscult.rules.gradients import ExplodingGradient, OverClipping, VanishingGradient, ZeroGradient
+from auscult.rules.gradients import ExplodingGradient, VanishingGradient, ZeroGradient
 from auscult.rules.heads import DoubleSoftmax, SoftmaxWrongAxis, WrongOutputActivation
 from auscult.rules.initialization import InitialLoss, RandomGain
+from auscult.rules.learning_rate import LrTooHigh, LrTooLow
 from auscult.rules.losses import AmpOverflow, LossSpike, NonFinite
+from auscult.rules.modes import BatchNormStatistics, TrainEvalMode
 from auscult.rules.objectives import LossReduction, ShapeBroadcast, WrongLoss
+from auscult.rules.optimizer import MissingZeroGrad, WrongGradientSign
+from auscult.rules.progress import NoProgress, Overfitting, OverRegularised, Undertrained
 from auscult.rules.rule import Rule
 from auscult.rules.structure import HiddenSoftmax, MissingNonlinearity
-from auscult.rules.updates import LrTooHigh, LrTooLow, ParameterInNoOptimizer, ParametersNotUpdated
+from auscult.rules.updates import ParameterInNoOptimizer, ParametersNotUpdated
 from auscult.rules.weights import BadInitScale, SymmetricInit
 
 RULES: tuple[Rule, ...] = (
@@ -47,6 +53,12 @@ RULES: tuple[Rule, ...] = (
     InitialLoss(),
     ParameterInNoOptimizer(),
     ParametersNotUpdated(),
+    MissingZeroGrad(),
+    WrongGradientSign(),
+    TrainEvalMode(),
+    AttentionLeak(),
+    OverRegularised(),
+    OverClipping(),
     LrTooLow(),
     LrTooHigh(),
     # What follows inside the network.
@@ -54,7 +66,8 @@ RULES: tuple[Rule, ...] = (
     DeadUnits(),
     ExplodingGradient(),
     VanishingGradient(),
-    OverClipping(),
+    AttentionCollapse(),
+    BatchNormStatistics(),
     # How it ends.
     NonFinite(),
     AmpOverflow(),
@@ -64,6 +77,9 @@ RULES: tuple[Rule, ...] = (
     LabelsCorrupt(),
     RepeatedData(),
     DataLeak(),
+    Overfitting(),
+    Undertrained(),
+    NoProgress(),
 )
 """Every rule, causes before consequences: of two findings as severe and as early, the cause is named first."""
 
