@@ -78,6 +78,7 @@ class Monitor:
         sinks: Sequence[Sink],
         on_finding: Callable[[Finding], object] | None,
         stop_on: Severity | None,
+        ignore: tuple[str, ...],
         replay: LossOf | None,
         snapshot: bool,
     ) -> None:
@@ -93,7 +94,7 @@ class Monitor:
         self._tracer = Tracer(model, [each.path for each in table], replay, snapshot)
         self._gauges = Gauges(model, tensors, table, past, activations, snapshot, self._failed)
         self._backlog = Backlog(self._gauges, self._tracer, self._journal)
-        self._segment = Segment(self.step, time.time(), table, module_table(model), versions())
+        self._segment = Segment(self.step, time.time(), table, module_table(model), versions(), ignore)
         self._journal.begin_segment(self._segment, past)
 
         self._model = ref(unwrap(model))
