@@ -57,6 +57,8 @@ ENTRANCES = {
     "LossTap.__torch_function__",
     "CarriedGradients._before_adding",
     "CarriedGradients._after_adding",
+    "Witness._on_output",
+    "Witness._on_loss_gradient",
 }
 # The net itself, and the few lines that are run outside of it.
 NET = {

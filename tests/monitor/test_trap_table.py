@@ -84,6 +84,32 @@ COVERED: dict[str, tuple[str, ...]] = {
         "metrics/test_marks.py::test_the_end_of_a_backward_pass_comes_after_all_gradients",
         "metrics/test_marks.py::test_the_end_of_a_backward_pass_with_reentrant_checkpointing",
     ),
+    # the batch, the loss call, the mode
+    "gradients that nobody zeroes": (
+        "metrics/test_carried.py::test_gradients_that_nobody_has_zeroed",
+        "metrics/test_carried.py::test_gradients_that_were_zeroed",
+        "monitor/test_witness.py::test_gradients_that_nobody_zeroes",
+        "monitor/test_witness.py::test_accumulation",
+        "monitor/test_witness.py::test_optimizers_that_call_back_and_inside_the_backward_pass",
+    ),
+    "training in evaluation mode, evaluating in training mode": (
+        "monitor/test_witness.py::test_training_goes_on_in_evaluation_mode",
+        "monitor/test_witness.py::test_evaluations_in_training_mode_are_counted",
+        "monitor/test_witness.py::test_frozen_statistics_are_a_share",
+        "metrics/test_modes.py::test_a_kind_of_module_matters_if_its_output_does",
+    ),
+    "passes that no update is made from": (
+        "monitor/test_witness.py::test_evaluations_between_steps_are_none_of_it",
+        "monitor/test_witness.py::test_a_backward_pass_in_evaluation_mode_that_no_update_follows",
+        "monitor/test_witness.py::test_parts_called_one_by_one_beside_an_evaluation_of_the_whole",
+        "monitor/test_witness.py::test_a_checkpointed_model_does_not_evaluate",
+    ),
+    "the loss, wherever it is called": (
+        "monitor/test_witness.py::test_a_loss_inside_of_the_model",
+        "monitor/test_witness.py::test_a_loss_that_is_named",
+        "monitor/test_witness.py::test_a_loss_of_the_users_own",
+        "metrics/test_losses.py::test_it_never_gets_between_a_mode_and_its_exit",
+    ),
     # parameters
     "tied weights, bare root parameter": (
         "monitor/traps/test_parameters.py::tied_weights_and_a_bare_parameter_of_the_root",
