@@ -40,6 +40,7 @@ from auscult.pages.terminal import findings_text
 from auscult.pages.verdict import verdict
 from auscult.pages.wording import finding_line, shown_lines
 from auscult.reading import diagnose as diagnose_run
+from auscult.reading import examine
 from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
 from auscult.sound.synth import render
@@ -173,17 +174,25 @@ def diagnose(
     fail_on: Annotated[
         Severity | None, typer.Option("--fail-on", help="Exit with 1 if there is an active finding as severe as this.")
     ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", help="Leave findings out: U002, dead-units:encoder.*; repeatable.")
+    ] = None,
     skip_damage: SkipDamage = False,
 ) -> None:
     """Say what is wrong with a run: where, since when, with which figures, and what to try."""
     run = load(path, skip_damage=skip_damage)
-    findings = diagnose_run(run)
+    findings, left_out = examine(run, ignore or ())
     if as_json:
-        facts = {"run": run.info.name, "verdict": verdict(run, findings), "findings": [f.to_dict() for f in findings]}
+        facts = {
+            "run": run.info.name,
+            "verdict": verdict(run, findings),
+            "findings": [each.to_dict() for each in findings],
+            "ignored": [{"pattern": each.pattern, **each.finding.to_dict()} for each in left_out],
+        }
         sys.stdout.write(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     else:
         _print_damage(run)
-        out.print(findings_text(run, findings))
+        out.print(findings_text(run, findings, [each.pattern for each in left_out]))
     if fail_on is not None:
         bound = SEVERITIES.index(fail_on.value)
         if any(SEVERITIES.index(f.severity) >= bound and f.status == "active" for f in findings):

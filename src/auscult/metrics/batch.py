@@ -17,17 +17,18 @@ WHOLE = 2**20  # and once, at the first step
 REMEMBERED = 4096
 
 
-def moments(tensor: Tensor) -> Tensor:
+def moments(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, standard deviation and largest |x| of at most 8,192 elements.
 
     Args:
         tensor: A tensor of real numbers, with elements.
 
     Returns:
-        `(3,)`; the standard deviation, Bessel-corrected, of a single element is NaN.
+        Scalars; the standard deviation, Bessel-corrected, of a single element is NaN.
     """
     values = sample(tensor.detach())
-    return torch.stack([values.mean(), _std(values), values.abs().amax()])
+    std, mean = _std_and_mean(values)
+    return mean, std, values.abs().amax()
 
 
 def spread(tensor: Tensor) -> Tensor:
@@ -42,8 +43,8 @@ def spread(tensor: Tensor) -> Tensor:
     whole = tensor.detach()
     if whole.dtype == torch.bool or whole.element_size() == 1:
         whole = whole.float()
-    values = sample(whole)
-    return torch.stack([wide(whole.amin()), wide(whole.amax()), values.mean(), _std(values)])
+    std, mean = _std_and_mean(sample(whole))
+    return torch.stack([wide(whole.amin()), wide(whole.amax()), mean, std])
 
 
 def features(tensor: Tensor) -> Tensor:
@@ -132,8 +133,11 @@ class Fingerprints:
         return False
 
 
-def _std(values: Tensor) -> Tensor:
-    return values.std() if values.numel() > 1 else torch.full_like(values.sum(), torch.nan)
+def _std_and_mean(values: Tensor) -> tuple[Tensor, Tensor]:
+    if values.numel() > 1:
+        return torch.std_mean(values)
+    mean = values.mean()
+    return torch.full_like(mean, torch.nan), mean
 
 
 def _where(condition: Tensor, value: Tensor) -> Tensor:

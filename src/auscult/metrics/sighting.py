@@ -64,7 +64,7 @@ class Sighting:
         self._dtype = str(tensor.dtype).removeprefix("torch.")
         if not tensor.is_floating_point():
             return
-        mean, std, largest = batch.moments(tensor).unbind()
+        mean, std, largest = batch.moments(tensor)
         self.figures |= {"input_mean": mean, "input_largest": largest}
         if tensor.numel() > 1:
             self.figures["input_std"] = std

@@ -78,6 +78,7 @@ class Monitor:
         sinks: Sequence[Sink],
         on_finding: Callable[[Finding], object] | None,
         stop_on: Severity | None,
+        ignore: tuple[str, ...],
         replay: LossOf | None,
         snapshot: bool,
     ) -> None:
@@ -93,7 +94,7 @@ class Monitor:
         self._tracer = Tracer(model, [each.path for each in table], replay, snapshot)
         self._gauges = Gauges(model, tensors, table, past, activations, snapshot, self._failed)
         self._backlog = Backlog(self._gauges, self._tracer, self._journal)
-        self._segment = Segment(self.step, time.time(), table, module_table(model), versions())
+        self._segment = Segment(self.step, time.time(), table, module_table(model), versions(), ignore)
         self._journal.begin_segment(self._segment, past)
 
         self._model = ref(unwrap(model))
@@ -326,8 +327,8 @@ class Monitor:
         if model is None or not model.training:
             with self._guard("measuring"):
                 self._gauges.leave_alone(True)
-            if torch.is_grad_enabled():  # a backward pass may follow all the same
-                self._witness.forward_began(False, args, kwargs)
+                if torch.is_grad_enabled():  # a backward pass may follow all the same
+                    self._witness.forward_began(False, args, kwargs)
             return
         if not torch.is_grad_enabled():
             self._witness.evaluations += 1
@@ -350,7 +351,8 @@ class Monitor:
             if self._draft.norms_taken:  # only then the parameters before the update are known later
                 self._tracer.forward_began(self.step, args, kwargs)
             self._draft.samples += batch_size(given)
-        self._witness.forward_began(True, args, kwargs)
+            self._gauges.begin_pass()
+            self._witness.forward_began(True, args, kwargs)
 
     def _on_backward(self) -> None:
         """A backward pass has reached a parameter: what was taken for clipping is old where no update followed."""
@@ -417,7 +419,8 @@ class Monitor:
                 self._finish_step()
             self._flush()
             if self._witness.watching:
-                self._draft.witnessed = self._witness.finish(self.step, self._journal)
+                feeds, sums_to_one = ((), ()) if self._order_known else self._gauges.first_pass()
+                self._draft.witnessed = self._witness.finish(self.step, self._journal, feeds, sums_to_one)
             if not self._order_known:
                 self._note_order()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails

@@ -13,6 +13,7 @@ from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Phase, Severity, Status
 from auscult.core.origin import Origin
 from auscult.core.state import RECENT_BLOCKS
+from auscult.rules.changes import Changes, rises
 from auscult.rules.channels import (
     Loss,
     finite_tail,
@@ -29,6 +30,7 @@ from auscult.rules.rule import Rule
 NORMS = ("grad_norm", "update_norm", "param_norm")
 SKIPPED_ROWS = 32
 SPIKE, BETTER = 2.0, 0.95
+DIVERGED, NOTICEABLE, LEARNED = 0.8, 0.1, 0.1  # decades, share of the first loss, decades
 
 ADVICE: dict[Phase | None, tuple[str, ...]] = {
     "data": (
@@ -396,5 +398,80 @@ class LossSpike(Rule):
                 if peak >= SPIKE * usual
                 else "Not a single batch: the last two blocks lie there as a whole.",
             ),
+            confidence=0.9,
+        )
+
+
+class DivergingLoss(Rule):
+    """The loss has been growing for a long time.
+
+    What it means:
+        It had come down, or stood still, and then began to grow by the same factor again and again: too slowly for any
+        single step to look like a spike.
+
+    Why it hurts:
+        What was learned is lost. Such a growth feeds on itself and hardly ever turns round.
+
+    How it is decided:
+        Against the run itself, from block medians of log10 of the loss: both of the last two lie six times and more
+        above the lowest level, and a straight line through the time since the onset accounts for at least half of
+        that, so that a jump at a new learning rate or a resume does not count. The onset is where this line meets the
+        one through the time before. Info where the loss is still below a tenth of the first one, or never fell and
+        its call was not observed; a warning above that; critical above the first loss.
+
+    What to try:
+        The learning rate in force since the onset, lowered or decayed; a checkpoint from before the onset.
+
+    Not reported when:
+        The loss is or was 0 or negative at some step: a ratio then says nothing.
+
+    References:
+        Zhang et al., OPT (2022), section 2.5, divergences; Molybog et al., A theory on Adam instability (2023).
+    """
+
+    code: ClassVar[str] = "L004"
+    name: ClassVar[str] = "diverging-loss"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the whole run."""
+        loss = training_loss(digest)
+        if (
+            loss is None
+            or not loss.state["recent"][-1] - loss.state["trough"] >= DIVERGED
+            or loss.state["minimum"] <= 0
+        ):
+            return
+        change = rises(digest.course(loss.name, ("",)), DIVERGED)
+        if change.gradual[0]:
+            yield self._finding(digest, loss, change)
+
+    def _finding(self, digest: Digest, loss: Loss, change: Changes) -> Finding:
+        first, now = float(loss.state["first"]), 10 ** float(loss.state["recent"][-1])
+        lowest, rise = 10 ** float(loss.state["trough"]), float(change.rise[0])
+        step, last = max(0, round(float(change.step[0]))), int(loss.state["last_step"])
+        learned = float(loss.state["trough"]) <= np.log10(first) - LEARNED
+        judged = learned or (digest.audit is not None and digest.audit.expected is not None)
+        severity: Severity = (
+            "info" if not judged or now < NOTICEABLE * first else "critical" if now > first else "warning"
+        )
+        double = (last - step) * np.log10(2) / rise
+        return Finding(
+            self.code,
+            self.name,
+            severity,
+            "",
+            step,
+            summary=f"The loss has grown since step {step}, {10**rise:.2g} times by now, twofold about every "
+            f"{double:.2g} steps.",
+            evidence=(
+                Evidence(loss.name, "", last, now, lowest * 10**DIVERGED),
+                Evidence(loss.name, "", step, now / 10**rise),
+            ),
+            advice=(
+                "Go back to a checkpoint from before the onset, with a lower learning rate or one that decays.",
+                "Clip the gradient norm: monitor.clip_grad_norm_(1.0).",
+            ),
+            phase="update",
+            ruled_out=("Not a jump: a straight line in log10 fits the time since the onset.",),
             confidence=0.9,
         )

@@ -21,6 +21,7 @@ MOST = 0.5
 LOUD_START = 4.0
 SATURATED = 0.5
 GROWN = 100.0
+NOTHING = 0.9
 
 
 class Scale(NamedTuple):
@@ -213,6 +214,8 @@ def _scales(digest: Digest) -> list[Scale]:
         moved = state_of(digest, "update_std", each.path)
         step, std = int(steps[number]), float(stds[number])
         update = 0.0 if moved is None or int(moved["first_step"]) != step else float(moved["first"])
+        if update > NOTHING * std:
+            continue  # began at about zero
         scale = Scale(each, step, std, prod(each.shape[1:]))
         # The standard deviation before the update differs from that after it by no more than that of the update.
         certain = scale.ratio - update * sqrt(scale.fan_in) > LOUD or scale.ratio + update * sqrt(scale.fan_in) < QUIET
