@@ -139,7 +139,7 @@ def test_what_was_found_is_looked_at_more_closely(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with auscult.watch(model, optimizer, tmp_path / "run", budget=0.9) as monitor:
         for step in range(40):
-            time.sleep(0.01)
+            time.sleep(0.05 if step < 20 else 0.0)
             loss = model(torch.randn(64, 20)).square().mean() * (torch.nan if step == 20 else 1.0)
             loss.backward()
             optimizer.step()

@@ -217,7 +217,7 @@ def test_no_look_back_without_room_in_the_budget_or_without_a_copy(tmp_path: Pat
     """With an adapting cadence the price is known from step 0, the one that is always examined."""
 
     def pause(step: int, monitor: object, inputs: Tensor) -> None:
-        time.sleep(0.15 if step < 3 else 0.0)
+        time.sleep(0.3 if step < 3 else 0.0)
 
     for number, (budget, details) in enumerate(((1e-6, 1), (0.99, 2))):
         _, _, monitor = train(tmp_path / str(number), every=None, budget=budget, during=pause)

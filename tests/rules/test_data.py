@@ -46,6 +46,21 @@ def test_pixels_of_255_that_make_a_loud_start(training):
     assert finding.evidence[2].value == 405.0
 
 
+def test_a_loud_start_that_is_over_is_info(training):
+    start(given(training, PIXELS), 12.0)
+    training.sample("observed_loss", 0.1)
+    training.sample("uninformed_loss", log(10))
+    assert [each.severity for each in InputNotNormalised().check(training.digest())] == ["info"]
+
+
+def test_large_inputs_of_a_dead_network_are_critical(training):
+    given(training, PIXELS)
+    for each in training.parameters:
+        training.column("grad_norm", each.path)[100:] = 0.0
+    (finding,) = InputNotNormalised().check(training.digest())
+    assert (finding.severity, finding.step, finding.evidence[2].step) == ("critical", 0, 100)
+
+
 def test_raw_inputs_that_do_no_harm_are_info(training):
     start(given(training, PIXELS), 2.4)
     assert [each.severity for each in InputNotNormalised().check(training.digest())] == ["info"]

@@ -175,6 +175,20 @@ class TestLrTooHighByWhatCameOfIt:
         training.sample_losses()
         assert not list(LrTooHigh().check(training.digest()))
 
+    def test_what_was_learned_and_lost_under_bold_updates_is_a_warning_since_the_best_block(self, training):
+        """A learning rate that is raised too far at step 128, as in the OPT logbook."""
+        rows = np.arange(training.rows)
+        training.columns["loss", ""] = np.where(rows < 128, 2.3 * np.exp(-rows / 250), 2.2)
+        training.sample_losses()
+        assert not list(LrTooHigh().check(training.digest()))  # the size of updates does not explain it
+        scale_updates(training, 15, start=128)
+        (finding,) = LrTooHigh().check(training.digest())
+        assert (finding.severity, finding.step) == ("warning", 128)
+        assert finding.evidence[0].value == pytest.approx(0.015, rel=0.1)
+        training.columns["loss", ""][256:] = 0.9  # it came back
+        training.sample_losses()
+        assert not list(LrTooHigh().check(training.digest()))
+
     def test_updates_that_grow_late_under_a_flat_loss_are_info(self, long_training):
         rows = np.arange(long_training.rows)
         for each in long_training.parameters:

@@ -60,6 +60,20 @@ class TestTrainEvalMode:
         normalised.modules = normalised.modules[:1]  # no module acts differently
         assert not list(TrainEvalMode().check(normalised.digest()))
 
+    def test_frozen_normalisations_that_follow_new_data_are_info(self, normalised):
+        late = Module("layers.3", "BatchNorm1d", True, "normalisation")
+        normalised.modules = (*normalised.modules, late)
+        normalised.sample("statistics_shift", 0.2, late.path)
+        assert not list(TrainEvalMode().check(normalised.digest()))
+        normalised.parameters = tuple(
+            replace(each, trainable=False) if each.path.startswith("layers.1") else each
+            for each in normalised.parameters
+        )
+        (finding,) = TrainEvalMode().check(normalised.digest())
+        assert (finding.severity, finding.path) == ("info", "layers.1")
+        normalised.sample("evaluation_mode", 0.5)
+        assert not list(TrainEvalMode().check(normalised.digest()))
+
 
 class TestBatchNormStatistics:
     def test_silent_on_healthy_and_on_the_first_steps(self, normalised):

@@ -121,6 +121,15 @@ def test_a_sum_with_updates_too_large(training):
     assert finding.severity == "warning" and "32 times" in finding.summary and "lr 0.32 on the mean" in finding.summary
 
 
+def test_a_sum_over_few_that_breaks_is_critical(training):
+    summed(training, 0.1)
+    training.audit = audit_of("mse_loss", NUMBERS[:4], NUMBERS[4:8], reduction="sum")
+    for metric in ("param_norm", "update_norm", "grad_norm"):
+        training.columns[metric, "layers.0.weight"][200:] = np.nan
+    (finding,) = LossReduction().check(training.digest())
+    assert finding.severity == "critical" and "sum over 4 targets" in finding.summary
+
+
 def test_a_sum_with_small_updates_or_under_adam_is_info(training):
     summed(training, 1e-3)
     assert [each.severity for each in LossReduction().check(training.digest())] == ["info"]
@@ -134,5 +143,6 @@ def test_a_mean_and_a_small_batch_are_silent(training):
     summed(training, 0.1)
     training.audit = audit_of("cross_entropy", LOGITS, LABELS)
     assert not list(LossReduction().check(training.digest()))
+    summed(training, 1e-3)
     training.audit = audit_of("cross_entropy", LOGITS[:8], LABELS[:8], reduction="sum")
     assert not list(LossReduction().check(training.digest()))

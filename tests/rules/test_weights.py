@@ -133,3 +133,12 @@ def test_a_single_unit_is_no_twin(training):
     training.parameters = (parameter("layers.0.weight", 1, 32),)
     training.sample("twin_fraction", 1.0, "layers.0.weight")
     assert not list(SymmetricInit().check(training.digest()))
+
+
+def test_an_adapter_that_begins_at_zero_is_not_small(training):
+    initialised(training, nn.init.kaiming_normal_)
+    for path in ("layers.1.weight", "layers.2.weight"):
+        training.sample("param_std", 1e-3, path)
+        training.sample("update_std", 1e-3, path)
+    training.column("loss")[:] = 2.3
+    assert not list(BadInitScale().check(training.digest()))

@@ -38,7 +38,7 @@ CI_CASES = (
 CI_CONTROLS = (
     "digits-adam",
     "standardised",
-    "adadelta",
+    "adadelta-3",
     "warm-up",
     "zero-head",
     "clipped",
@@ -110,9 +110,9 @@ def make_plan(seeds: Sequence[int], names: Sequence[str] = (), ci: bool = False)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise SetupError(f"Expected a case or a control of the clinic, but got {name!r}.{hint}")
     chosen = set((*CI_CASES, *CI_CONTROLS) if ci else names or known)
-    told = (
-        f"{seeds[0]}-{seeds[-1]}" if list(seeds) == list(range(seeds[0], seeds[-1] + 1)) else ",".join(map(str, seeds))
-    )
+    first, last = seeds[0], seeds[-1]
+    row = len(seeds) > 1 and list(seeds) == list(range(first, last + 1))
+    told = f"{first}-{last}" if row else ",".join(map(str, seeds))
     options = [f" --seeds {told}", *(f" --case {name}" for name in names), *([" --subset ci"] if ci else [])]
     cases = tuple(name for name in FAULTS if name in chosen)
     controls = tuple(name for name in CONTROLS if name in chosen)

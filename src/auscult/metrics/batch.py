@@ -17,17 +17,18 @@ WHOLE = 2**20  # and once, at the first step
 REMEMBERED = 4096
 
 
-def moments(tensor: Tensor) -> Tensor:
+def moments(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, standard deviation and largest |x| of at most 8,192 elements.
 
     Args:
         tensor: A tensor of real numbers, with elements.
 
     Returns:
-        `(3,)`; the standard deviation, Bessel-corrected, of a single element is NaN.
+        Scalars; the standard deviation, Bessel-corrected, of a single element is NaN.
     """
     values = sample(tensor.detach())
-    return torch.stack([values.mean(), _std(values), values.abs().amax()])
+    std, mean = _std_and_mean(values)
+    return mean, std, values.abs().amax()
 
 
 def spread(tensor: Tensor) -> Tensor:
@@ -42,8 +43,8 @@ def spread(tensor: Tensor) -> Tensor:
     whole = tensor.detach()
     if whole.dtype == torch.bool or whole.element_size() == 1:
         whole = whole.float()
-    values = sample(whole)
-    return torch.stack([wide(whole.amin()), wide(whole.amax()), values.mean(), _std(values)])
+    std, mean = _std_and_mean(sample(whole))
+    return torch.stack([wide(whole.amin()), wide(whole.amax()), mean, std])
 
 
 def features(tensor: Tensor) -> Tensor:
@@ -132,8 +133,11 @@ class Fingerprints:
         return False
 
 
-def _std(values: Tensor) -> Tensor:
-    return values.std() if values.numel() > 1 else torch.full_like(values.sum(), torch.nan)
+def _std_and_mean(values: Tensor) -> tuple[Tensor, Tensor]:
+    if values.numel() > 1:
+        return torch.std_mean(values)
+    mean = values.mean()
+    return torch.full_like(mean, torch.nan), mean
 
 
 def _where(condition: Tensor, value: Tensor) -> Tensor:
@@ -146,3 +150,23 @@ def _weights(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     positions = torch.arange(1, count + 1, device=device, dtype=dtype)
     roots = torch.tensor([2.0, 3.0, 5.0], device=device, dtype=dtype).sqrt()
     return torch.outer(roots, positions).frac()
+
+
+def next_share(tokens: Tensor, target: Tensor) -> Tensor | None:
+    """Share of targets that are the token one position later: near 1 where a model predicts what comes next.
+
+    Args:
+        tokens: Whole numbers `(N, T)` that the model was called with.
+        target: Class indices, `(N, T)` or `(N, T - 1)` in any shape of as many elements; those below 0 do not count.
+
+    Returns:
+        A scalar, NaN where none counts; None where the two cannot be compared.
+    """
+    if tokens.ndim != 2 or tokens.shape[1] < 2 or target.is_floating_point() or tokens.device != target.device:
+        return None
+    rows, length = tokens.shape
+    if target.numel() not in (rows * length, rows * (length - 1)):
+        return None
+    said = target.reshape(rows, -1)[:, : length - 1]
+    counts = said >= 0
+    return wide(((said == tokens[:, 1:]) & counts).sum()) / counts.sum()

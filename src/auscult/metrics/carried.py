@@ -61,12 +61,14 @@ class CarriedGradients:
         self._failed = failed
         self._marks: list[_Mark] = []
         self._handles: list[RemovableHandle] = []
+        self._none = False  # the update left no gradient at all
 
     def begin(self) -> None:
         """An update has been made, and nothing has been done to the gradients since."""
         self.close()
         first = next((each for each in self._parameters if _has_gradient(each)), None)
         last = next((each for each in reversed(self._parameters) if _has_gradient(each)), None)
+        self._none = first is None and all(each.grad is None for each in self._parameters)
         for each in (first,) if first is last else (first, last):
             if each is not None and each.grad is not None:
                 mark = _Mark(each.grad)
@@ -75,18 +77,17 @@ class CarriedGradients:
                 self._handles.append(each.register_post_accumulate_grad_hook(partial(self._after_adding, mark)))
 
     def told(self) -> Tensor | float | None:
-        """Whether the backward passes since then found a gradient carried: 1 or 0; None where no backward pass came.
+        """Whether the backward passes since then found a gradient carried; it ceases to watch.
 
-        It ceases to watch.
+        Returns:
+            1 or 0; None where none came, or where no gradient is of a kind that can be told (sparse, complex, sharded).
         """
         marks, self._marks = self._marks, []
         self.close()
-        if not marks:
-            return 0.0  # the update left none
         carried = [each.filled for each in marks if each.added and each.intact and each.filled is not None]
         if carried:
             return carried[0] if len(carried) == 1 else torch.maximum(carried[0], carried[1].to(carried[0].device))
-        return 0.0 if any(each.reached for each in marks) else None
+        return 0.0 if self._none or any(each.reached for each in marks) else None
 
     def close(self) -> None:
         """Take the hooks off."""

@@ -14,6 +14,18 @@ from torch import Tensor, nn
 
 from auscult.core.detail import TensorKind
 from auscult.core.sink import Values, empty_row, observed, to_float32
+from auscult.metrics.directions import (
+    DECAY,
+    DESCENT,
+    TWINS,
+    comparable,
+    has_units,
+    is_packable,
+    packed_products,
+    products,
+    twin_fraction,
+    write_cosines,
+)
 from auscult.metrics.examination import Examination
 from auscult.metrics.moment import version
 from auscult.metrics.norms import as_real, means_and_stds, measurable, norms
@@ -63,6 +75,7 @@ class Ledger:
         self._told: Values = empty_row("norms", 0)
         self._norms: list[tuple[int, list[int], Taken]] = []  # kind, positions, values
         self._moments: list[tuple[int, list[int], Taken]] = []
+        self._directions: list[tuple[int, list[int], Taken]] = []
         self._transfer = Transfer()
         self._measured: set[int] = set()  # gradients already taken in this step
 
@@ -167,7 +180,8 @@ class Ledger:
 
         Args:
             positions: Whose.
-            moments: Whether means and stds are wanted as well.
+            moments: Whether means and stds are wanted as well, and where the updates point beside the gradients as
+                they were at the update (clipped by one factor, they point where they did before).
             intended: The update of a parameter as far as it is known, where no copy of the parameters was kept.
         """
         held = [position for position in positions if position in self._held]
@@ -181,6 +195,7 @@ class Ledger:
                     self._take_norms(UPDATE, [position], [update])
             if moments:
                 self._take_moments(PARAM, held, list(tensors.values()))
+                self._take_twins(tensors)
             self._examine("param", tensors)
             return
         self._versions.update({position: version(self._parameters[position]) for position in held})
@@ -191,7 +206,10 @@ class Ledger:
             self._scratch.load(places, [tensors[position] for position in packed])
             self._norms.append((PARAM, packed, self._scratch.norms(places)))
             self._scratch.subtract(self._snapshot, places)
-            self._norms.append((UPDATE, packed, self._scratch.norms(places)))
+            sizes = self._scratch.norms(places)
+            self._norms.append((UPDATE, packed, sizes))
+            if moments:
+                self._point_packed(packed, tensors, dict(zip(packed, sizes.tolist(), strict=True)))
             updates = {position: self._scratch.places[place] for position, place in zip(packed, places, strict=True)}
         loose = [
             position
@@ -206,6 +224,8 @@ class Ledger:
         if moments:
             self._take_moments(PARAM, held, list(tensors.values()))
             self._take_moments(UPDATE, list(updates), list(updates.values()))
+            self._point_loose({position: updates[position] for position in loose}, tensors)
+            self._take_twins(tensors)
         self._examine("param", tensors)
         self._examine("update", updates)
 
@@ -238,18 +258,19 @@ class Ledger:
 
     def send(self) -> None:
         """The step is over: what was taken of it sets out for the host."""
-        for taken in (self._norms, self._moments):
+        for taken in (self._norms, self._moments, self._directions):
             there = [number for number, (_, _, values) in enumerate(taken) if isinstance(values, Tensor)]
             tensors = [values for _, _, values in taken if isinstance(values, Tensor)]
             for number, values in zip(there, self._transfer.send(tensors), strict=True):
                 taken[number] = (*taken[number][:2], values)
 
-    def collect(self, norm_row: Values, moment_row: Values | None) -> None:
+    def collect(self, norm_row: Values, moment_row: Values | None, direction_row: Values | None = None) -> None:
         """Everything taken since the last call, on the host, in rows whose other entries are left alone.
 
         Args:
             norm_row: `(3, P)`, rows GRAD, PARAM, UPDATE.
             moment_row: `(3, 2, P)`, mean and std of the same; None where no moments were asked for.
+            direction_row: `(3, P)`, rows as in `auscult.metrics.directions.METRICS`; None likewise.
         """
         self._transfer.wait()
         for kind, positions, values in self._norms:
@@ -259,12 +280,20 @@ class Ledger:
             for kind, positions, values in self._moments:
                 moment_row[kind][:, positions] = to_float32(_to_host(values))
             moment_row[:, 1, self._lone] = empty_row("sampled", 1)
+        if direction_row is not None:
+            for kind, positions, found in self._directions:
+                host = _to_host(found)
+                if kind == TWINS:
+                    direction_row[kind, positions] = host
+                else:
+                    write_cosines(direction_row[kind], positions, host)
         self.discard()
 
     def discard(self) -> None:
         """Forget what was taken since the last `collect`."""
         self._norms.clear()
         self._moments.clear()
+        self._directions.clear()
         self._measured.clear()
         self._held.clear()
         self._collected = True
@@ -295,6 +324,40 @@ class Ledger:
             return tensor.float() - snapshot.float()
         self._spent[position] = snapshot
         return torch.sub(tensor, snapshot, out=snapshot)
+
+    def _point_packed(self, packed: list[int], tensors: Mapping[int, Tensor], sizes: Mapping[int, float]) -> None:
+        """Where the updates in the scratch point, given their norms; the second pack lives for this call."""
+        second = Pack([place.shape for place in self._scratch.places])
+        gradients = {position: self._parameters[position].grad for position in packed}
+        with_gradient = [each for each in packed if is_packable(gradients[each], second.places[self._place[each]])]
+        for kind, positions, others in ((DECAY, packed, tensors), (DESCENT, with_gradient, gradients)):
+            present = [tensor.detach() for each in positions if (tensor := others[each]) is not None]
+            places = [self._place[each] for each in positions]
+            if places:
+                second.load(places, present)
+                known = np.array([sizes[each] for each in positions])
+                self._directions.append((kind, positions, packed_products(self._scratch, second, places, known)))
+
+    def _point_loose(self, updates: Mapping[int, Tensor], tensors: Mapping[int, Tensor]) -> None:
+        gradients = {position: self._parameters[position].grad for position in updates}
+        for kind, others in ((DECAY, tensors), (DESCENT, gradients)):
+            pairs = [(each, update, others[each]) for each, update in updates.items()]
+            found = [
+                (each, products(update, other))
+                for each, update, other in pairs
+                if other is not None and comparable(update, other)
+            ]
+            for where, some in _by_device([each for each, _ in found], [each for _, each in found]):
+                self._directions.append((kind, where, torch.stack(some, 1)))
+
+    def _take_twins(self, tensors: Mapping[int, Tensor]) -> None:
+        fit = {
+            position: twin_fraction(each)
+            for position, each in tensors.items()
+            if has_units(each.shape) and each.layout == torch.strided and each.element_size() > 1
+        }
+        for where, some in _by_device(list(fit), list(fit.values())):
+            self._directions.append((TWINS, where, torch.stack(some)))
 
     def _take_norms(self, kind: int, positions: list[int], tensors: list[Tensor]) -> None:
         for where, some in _by_device(positions, tensors):

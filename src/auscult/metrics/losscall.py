@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from auscult.core.audit import Audit, Spread
-from auscult.metrics.batch import LIMIT, WHOLE, spread, sums_to_one
+from auscult.metrics.batch import LIMIT, WHOLE, moments, spread, sums_to_one
 from auscult.metrics.norms import is_transformed, measurable
 from auscult.metrics.sample import sample, table, thin, wide
 
@@ -114,10 +114,7 @@ class LossCall:
         elif self.kind != "other":
             found |= self._figures_of_numbers()
         if self.target.is_floating_point():
-            values = sample(self.target)
-            found["target_mean"] = values.mean()
-            if values.numel() > 1:
-                found["target_std"] = values.std()
+            found["target_mean"], found["target_std"], _ = moments(self.target)
         return found
 
     def _figures_of_classes(self) -> dict[str, Tensor]:
@@ -165,7 +162,7 @@ class LossCall:
     def _figures_of_numbers(self) -> dict[str, Tensor]:
         targets = wide(thin(self.target, LIMIT))
         found: dict[str, Tensor] = {}
-        variance = (targets - targets.mean()).square().mean()
+        variance = targets.var(correction=0)
         if self.prediction.shape == self.target.shape:
             errors = (wide(thin(self.prediction, LIMIT)) - targets).square().mean()
             found["batch_r2"] = torch.where(variance > 0, 1 - errors / variance, torch.nan)

@@ -1,73 +1,35 @@
 """Losses: the first loss call of a step, seen while it is made, and losses by category."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from auscult.core.errors import SetupError
 from auscult.metrics.losscall import KINDS, LossCall
+from auscult.metrics.taps import FunctionTap
 
 
-class LossTap(TorchFunctionMode):
-    """Sees the first loss call of torch.nn.functional between `begin` and `end`, and changes nothing.
-
-    It is put on the stack of torch function modes only when that is empty, so that it never comes between a mode of the
-    user's and its exit; where that is not so, the loss is not observed.
-
-    Attributes:
-        waiting: Whether no call has been seen since `begin`.
-        active: Whether it is on the stack.
+class LossTap(FunctionTap):
+    """Sees the first loss call of torch.nn.functional between `begin` and `end`.
 
     Args:
         seen: Told of the call, whose result has a gradient; what it raises does not reach the user's training.
     """
 
     def __init__(self, seen: Callable[[LossCall], None]) -> None:
-        super().__init__()
-        self.waiting = False
-        self.active = False
+        super().__init__(KINDS)
         self._seen = seen
 
-    def begin(self) -> None:
-        """Start to look."""
-        self.waiting = True
-        if not self.active and not _stack():
-            self.__enter__()
-            self.active = True
-
-    def end(self) -> None:
-        """Stop looking; where another mode was put on top meanwhile, look away but stay."""
-        self.waiting = False
-        if self.active and _stack()[-1:] == [self]:
-            self.__exit__(None, None, None)
-            self.active = False
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        result = func(*args, **given)
-        if self.waiting and func in KINDS and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            with suppress(Exception):  # arguments that only the function itself understands: then it is not observed
-                call = LossCall.read(func, args, given, result)
-                if call is not None and call.result.requires_grad:
-                    self.waiting = False
-                    self._seen(call)
-        return result
-
-
-def _stack() -> list[object]:
-    """The torch function modes now in force; `[None]` where this torch does not tell."""
-    current = getattr(torch.overrides, "_get_current_function_mode_stack", None)
-    return [None] if current is None else list(current())
+    def hear(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object
+    ) -> None:
+        """A loss was computed; where only the function itself understands its arguments, it is not observed."""
+        call = LossCall.read(function, args, kwargs, result)
+        if call is not None and call.result.requires_grad:
+            self.wanted = False
+            self._seen(call)
 
 
 def by_category(

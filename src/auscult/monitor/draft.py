@@ -20,7 +20,9 @@ from auscult.metrics.examination import Examination
 from auscult.metrics.transfer import Transfer
 
 # Names that auscult records or derives for the whole run; a user's number under one of them would hide ours.
-_TAKEN = {each.name for each in METRICS.values() if each.stream in ("steps", "norms", "sampled")} - {"lr"}
+_TAKEN = {
+    each.name for each in METRICS.values() if each.stream in ("steps", "norms", "sampled") and each.scope != "group"
+}
 
 
 @dataclass(slots=True)

@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from auscult.core.anatomy import Feed
 from auscult.core.detail import Detail
 from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run
 from auscult.core.sink import Channel, Record, Rows, Values, empty_row, to_float32
 from auscult.metrics.activations import METRICS as ACTIVATIONS
 from auscult.metrics.activations import Activations, Taken
+from auscult.metrics.directions import METRICS as DIRECTIONS
+from auscult.metrics.directions import TWINS, has_units
 from auscult.metrics.environment import resident_bytes
 from auscult.metrics.examination import Examination, fan_ins_of
 from auscult.metrics.ledger import Ledger
@@ -73,6 +76,10 @@ class Gauges:
             + [Channel(metric, path) for metric in ACTIVATIONS for path in modules]
             + [Channel(metric, "") for metric in RUN]
         )
+        self._pointing = _directed(table, snapshot)
+        self._directions = self._columns["sampled"].positions(
+            [Channel(DIRECTIONS[kind], paths[number]) for kind, number in zip(*self._pointing, strict=True)]
+        )
 
     def arm(self, draft: Draft, resting: bool) -> None:
         """Let the instruments measure what is wanted of a step, or sleep.
@@ -84,6 +91,11 @@ class Gauges:
         self.ledger.examination = draft.examination
         if self.activations is not None:
             self.activations.arm(draft.sampled, draft.examination, resting)
+
+    def begin_pass(self) -> None:
+        """The model is about to be called for training."""
+        if self.activations is not None:
+            self.activations.begin_pass()
 
     def leave_alone(self, wanted: bool) -> None:
         """While the model evaluates nothing of ours is in it."""
@@ -99,6 +111,10 @@ class Gauges:
     def order(self) -> list[str]:
         """The leaf modules in the order of their first calls; empty before the first armed pass."""
         return [] if self.activations is None else self.activations.order
+
+    def first_pass(self) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
+        """Which leaf modules fed which in the first armed pass, and which gave distributions; waits for the device."""
+        return ((), ()) if self.activations is None else (self.activations.feeds, self.activations.sums_to_one)
 
     def touched(self) -> bool:
         """Whether a leaf module has been called for training since the step began."""
@@ -188,22 +204,29 @@ class Gauges:
         of_paths = 6 * (self._parameters + self._modules)
         sampled = empty_row("sampled", of_paths + len(RUN)) if draft.sampled else None
         moments = None if sampled is None else sampled[: 6 * self._parameters].reshape(3, 2, self._parameters)
-        self.ledger.collect(norms.reshape(3, self._parameters), moments)
+        directions = empty_row("sampled", 3 * self._parameters).reshape(3, -1)
+        self.ledger.collect(norms.reshape(3, self._parameters), moments, directions if draft.sampled else None)
         rows = [self._place("norms", draft.step, self._norms, norms)] if draft.norms_taken else []
         if sampled is not None:
+            figures: dict[Channel, float] = {}
             if draft.activations is not None:
-                self._write_activations(draft.activations, sampled[6 * self._parameters : of_paths])
+                figures = self._write_activations(draft.activations, sampled[6 * self._parameters : of_paths])
             told = {"memory": _memory(self._device), **(draft.witnessed() if draft.witnessed is not None else {})}
             known = [position for position, metric in enumerate(RUN) if metric in told]
             sampled[of_paths:][known] = to_float32(np.array([told[RUN[position]] for position in known]))
-            rows.append(self._place("sampled", draft.step, self._sampled, sampled))
+            places = [*self._sampled, *self._directions, *self._columns["sampled"].positions(tuple(figures))]
+            values = np.concatenate([sampled, directions[self._pointing], to_float32(np.array([*figures.values()]))])
+            rows.append(self._place("sampled", draft.step, places, values))
         return rows
 
-    def _write_activations(self, taken: Taken, row: Values) -> None:
+    def _write_activations(self, taken: Taken, row: Values) -> dict[Channel, float]:
+        """Fill in what all modules have, and return what only some have."""
         try:
             taken.write(row.reshape(6, self._modules))
+            return taken.figures()
         except Exception as error:  # the norms are not lost with it
             self._failed("activations", error)
+            return {}
 
     def _place(self, stream: Stream, step: int, positions: list[int], values: Values) -> Record:
         """A row in which the measured columns stand where the run has had them from its beginning."""
@@ -217,6 +240,17 @@ class Gauges:
         if self.activations is not None:
             self.activations.close()
         self.ledger.release()
+
+
+def _directed(table: Sequence[Parameter], snapshot: bool) -> tuple[list[int], list[int]]:
+    """What can be told of which parameters' directions: kinds and positions, pair by pair."""
+    pairs = [
+        (kind, number)
+        for kind in range(len(DIRECTIONS))
+        for number, parameter in enumerate(table)
+        if (has_units(parameter.shape) if kind == TWINS else snapshot)
+    ]
+    return [kind for kind, _ in pairs], [number for _, number in pairs]
 
 
 def _memory(device: torch.device) -> float:

@@ -327,8 +327,8 @@ class Monitor:
         if model is None or not model.training:
             with self._guard("measuring"):
                 self._gauges.leave_alone(True)
-            if torch.is_grad_enabled():  # a backward pass may follow all the same
-                self._witness.forward_began(False, args, kwargs)
+                if torch.is_grad_enabled():  # a backward pass may follow all the same
+                    self._witness.forward_began(False, args, kwargs)
             return
         if not torch.is_grad_enabled():
             self._witness.evaluations += 1
@@ -351,7 +351,8 @@ class Monitor:
             if self._draft.norms_taken:  # only then the parameters before the update are known later
                 self._tracer.forward_began(self.step, args, kwargs)
             self._draft.samples += batch_size(given)
-        self._witness.forward_began(True, args, kwargs)
+            self._gauges.begin_pass()
+            self._witness.forward_began(True, args, kwargs)
 
     def _on_backward(self) -> None:
         """A backward pass has reached a parameter: what was taken for clipping is old where no update followed."""
@@ -418,7 +419,8 @@ class Monitor:
                 self._finish_step()
             self._flush()
             if self._witness.watching:
-                self._draft.witnessed = self._witness.finish(self.step, self._journal)
+                feeds, sums_to_one = ((), ()) if self._order_known else self._gauges.first_pass()
+                self._draft.witnessed = self._witness.finish(self.step, self._journal, feeds, sums_to_one)
             if not self._order_known:
                 self._note_order()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails

@@ -138,5 +138,6 @@ class Tracer:
         return {self._paths[position]: tensor for position, tensor in known.items()}
 
     def release(self) -> None:
-        """Let go of everything that was kept."""
+        """Let go of everything that was kept; no step can be made again any more."""
+        self._keeping, self.step = False, -1
         self._recorder.release()

@@ -12,6 +12,7 @@ import numpy as np
 
 from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence
+from auscult.core.state import RECENT_BLOCKS
 from auscult.rules.channels import EVALUATIONS, Logs, finite_tail, roster, state_of, training_loss, update_ratios
 
 SAME, LIKE = 1e-3, 0.25  # relative differences of first values
@@ -112,9 +113,10 @@ def _uninformed(digest: Digest) -> float | None:
     audit, state = digest.audit, state_of(digest, "uninformed_loss")
     if state is None:
         return audit.expected if audit is not None and audit.reduction == "mean" else None
-    level = float(np.nanmean(state["recent_mean"])) if np.isfinite(state["recent_mean"]).any() else nan
-    if not isfinite(level):
+    means = finite_tail(state["recent_mean"], RECENT_BLOCKS)
+    if not len(means):
         return None
+    level = float(means.mean())
     same = state["rows"] > 1 and state["maximum"] - state["minimum"] <= ALIKE * abs(state["maximum"])
     if audit is None or audit.reduction != "mean" or same:
         return level
@@ -123,11 +125,6 @@ def _uninformed(digest: Digest) -> float | None:
         return max(level, min(level + (audit.classes - 1) / (2 * count), log(max(audit.classes, 2))))
     count = audit.target_shape[0] if audit.target_shape else 1
     return level * count / (count - 1) if count > 1 else max(level, audit.expected or 0.0)
-
-
-def is_over(digest: Digest) -> bool:
-    """Whether the run has surely ended: closed blocks end inside one of 64 steps only where no row will follow."""
-    return (digest.step + 1) % BLOCK_STEPS != 0
 
 
 def is_adversarial(digest: Digest) -> bool:

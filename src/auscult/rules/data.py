@@ -30,7 +30,7 @@ from auscult.rules.rule import Rule
 
 LARGE, UNEVEN, UNEVEN_SIZE, TINY = 10.0, 100.0, 3.0, 0.1
 RESCALED = 0.1
-LOUD_START = 4.0
+LOUD_START, LEARNED = 4.0, 0.5
 FAR_TARGETS, UNFITTED = 10.0, 0.2
 MAJORITY, BEYOND_MAJORITY = 0.7, 0.3
 FEW_ROWS = 3
@@ -57,8 +57,8 @@ class InputNotNormalised(Rule):
         From the first input as the model was called with it. *Large*: a root mean square above 10. *Uneven*: one above
         3, and standard deviations of features that differ by more than a factor of 100. *Tiny*: one below 0.1. Info by
         itself, since raw inputs often do no harm. A warning when they do: the first loss was more than 4 times that of
-        an uninformed model, most gradients are exactly 0, the run broke, or after 64 steps less than a tenth of what an
-        uninformed model gets wrong is explained.
+        an uninformed model and not even half of what that gets wrong is explained by now, or after 64 steps less than a
+        tenth is, or the run broke. Critical when most gradients are exactly 0.
 
     What to try:
         Standardise each feature with the mean and standard deviation of the training data; divide pixels by 255. Where
@@ -97,7 +97,7 @@ class InputNotNormalised(Rule):
         yield Finding(
             self.code,
             self.name,
-            "info" if harm is None else "warning",
+            "info" if harm is None else "critical" if harm[1].metric == "grad_norm" else "warning",
             first.path,
             anatomy.step,
             summary=f"The inputs are {how}: from {spread.minimum:.3g} to {spread.maximum:.3g}, root mean square "
@@ -123,36 +123,26 @@ class InputNotNormalised(Rule):
 
     def _harm(self, digest: Digest) -> tuple[str, Evidence] | None:
         """In what the run suffers, in words and as a figure; None where it does not."""
-        audit = digest.audit
-        if (
-            audit is not None
-            and audit.classes is not None
-            and audit.expected
-            and audit.value > LOUD_START * audit.expected
-        ):
-            times = audit.value / audit.expected
-            return f"The first loss was {times:.1f} times that of an uninformed model.", Evidence(
-                "loss", "", audit.step, audit.value, audit.expected
-            )
+        audit, fit, loss = digest.audit, fit_of(digest), training_loss(digest)
         dead = death(digest)
         if dead is not None and not dead.solved:
             return "Most gradients are exactly 0.", Evidence("grad_norm", dead.paths[0], dead.step, 0.0)
-        if not is_poor(digest):
-            return None
-        fit, loss = fit_of(digest), training_loss(digest)
         if is_broken(digest):
             return "The run has broken since.", Evidence("finite", "", digest.step, 0.0, 1.0)
+        if audit is not None and audit.classes is not None and audit.expected and (fit is None or fit.share < LEARNED):
+            times = audit.value / audit.expected
+            if times > LOUD_START:
+                text = f"The first loss was {times:.1f} times that of an uninformed model."
+                return text, Evidence("loss", "", audit.step, audit.value, audit.expected)
+        if not is_poor(digest):
+            return None
+        text = "Hardly anything has been learned."
         if fit is not None:
-            return "Hardly anything has been learned.", Evidence(fit.metric, "", fit.step, fit.value, fit.bound)
+            return text, Evidence(fit.metric, "", fit.step, fit.value, fit.bound)
         if loss is None:
             return None
-        return "Hardly anything has been learned.", Evidence(
-            loss.name,
-            "",
-            int(loss.state["last_step"]),
-            float(loss.state["recent_mean"][-1]),
-            float(loss.state["first"]),
-        )
+        step, late, first = (loss.state[name] for name in ("last_step", "recent_mean", "first"))
+        return text, Evidence(loss.name, "", int(step), float(late[-1]), float(first))
 
 
 class TargetScale(Rule):

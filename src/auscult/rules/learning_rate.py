@@ -27,14 +27,15 @@ from auscult.rules.channels import (
     update_ratios,
 )
 from auscult.rules.clipping import clipped_throughout
-from auscult.rules.course import Course, course, is_adversarial, is_over, travel
+from auscult.rules.course import Course, course, is_adversarial, travel
 from auscult.rules.rule import Rule
 
-HIGH, BOLD, HEALTHY, LOW = -1.0, -1.7, -3.0, -6.0  # log10 of the update ratio
+HIGH, BOLD, RISKY, HEALTHY, LOW = -1.0, -1.7, -2.0, -3.0, -6.0  # log10 of the update ratio
 LEAP = 0.3
 LATE, RISE, FLAT = 8, 0.5, 0.02  # blocks, decades, share of the loss
 GREW = 10.0  # ratio of norms
-FAR, GUESSING = 2.0, 0.95  # shares of the uninformed loss
+FAR, GUESSING, LOST = 2.0, 0.95, 0.8  # shares of the uninformed loss
+RELAPSE = 1.15  # share of the best level
 LOW_BLOCKS = 4
 ANNEALED, GONE = 0.1, 1e-3  # shares of the highest learning rate
 SHORT_WAY, UNMOVED, LONG_RUN = 0.1, 0.85, 256  # multiple of a norm, share of the loss, steps
@@ -70,7 +71,9 @@ class LrTooHigh(Rule):
         *Leap*: the largest update of the median weight was at least 0.1 of its largest norm, the loss rose to at least
         twice its first and twice the uninformed level, and is now no better than guessing (0.95 of that level);
         critical. *Broken*: parameters became non-finite or most gradients exactly 0, and the largest update was as
-        large as that; critical. *Late*: over the last sixteen blocks the ratio has risen threefold to above 1e-3 under
+        large as that; critical. *Relapse*: after its best block the loss rose by 15 % or more, both of the last two
+        blocks lie above 0.8 of the uninformed loss, and in a block since the best one the ratio was at least 0.01; a
+        warning. *Late*: over the last sixteen blocks the ratio has risen threefold to above 1e-3 under
         a learning rate that did not rise, while the loss moved by less than 2 %: info, it may be overshooting a flat
         basin.
 
@@ -107,6 +110,7 @@ class LrTooHigh(Rule):
             yield self._finding(digest, parameters, found, _severity(digest, found), what)
         elif way is not None and not is_adversarial(digest):
             finding = self._by_what_came_of_it(digest, parameters, medians, state, way)
+            finding = finding or self._relapse(digest, parameters, medians, way)
             finding = finding or self._late(digest, parameters, medians, state, way)
             if finding is not None:
                 yield finding
@@ -115,6 +119,8 @@ class LrTooHigh(Rule):
         self, digest: Digest, parameters: list[Parameter], medians: Logs, state: Any, way: Course
     ) -> Finding | None:
         if way.uninformed is None:
+            return None
+        if not way.standing >= GUESSING:
             return None
         restless, means = _lasting(state, medians, BOLD), way.means(2)
         if restless is not None and len(means) and means.min() >= FAR * way.uninformed:
@@ -125,7 +131,7 @@ class LrTooHigh(Rule):
             return self._finding(digest, parameters, restless, "critical", what)
         peak, at = float(way.state["maximum"]), int(way.state["maximum_at"])
         leap = _largest(digest, parameters)
-        if leap is None or peak < FAR * max(way.first, way.uninformed) or not way.standing >= GUESSING:
+        if leap is None or peak < FAR * max(way.first, way.uninformed):
             return None
         what = (
             f"Weights changed by {_moved(leap, parameters)} at step {leap.step}; the loss rose to {peak:.3g} at step "
@@ -133,15 +139,33 @@ class LrTooHigh(Rule):
         )
         return self._finding(digest, parameters, leap, "critical", what)
 
+    def _relapse(self, digest: Digest, parameters: list[Parameter], medians: Logs, way: Course) -> Finding | None:
+        means = way.state["recent_mean"]
+        if not way.standing >= LOST or np.isnan(means[-2:]).any() or np.isnan(medians[-2:]).any():
+            return None
+        best = int(np.where(np.isnan(means), np.inf, means).argmin())
+        level, since = float(means[best]), medians[best:]
+        if best >= len(means) - 2 or means[-2:].min() < max(RELAPSE * level, LOST * (way.uninformed or 0.0)):
+            return None
+        ratio = float(np.nanmax(since))
+        if ratio < RISKY:
+            return None
+        found = LargeUpdates(recent_start(way.state, best + 1), 10**ratio)
+        what = (
+            f"The loss was {level:.3g} and has risen to {way.now:.3g} since step {found.step}, while weights changed "
+            f"by up to {_moved(found, parameters)} per step."
+        )
+        return self._finding(digest, parameters, found, "warning", what)
+
     def _late(
         self, digest: Digest, parameters: list[Parameter], medians: Logs, state: Any, way: Course
     ) -> Finding | None:
         means = way.means(len(medians))
-        if np.isnan(medians).any() or len(means) < len(medians) or _lr_rises(digest, parameters):
+        if np.isnan(medians).any() or len(means) < len(medians):
             return None
         before, now = float(np.median(medians[:LATE])), float(medians[-2:].min())
         still = abs(float(means[-2:].mean() - means[:LATE].mean())) <= FLAT * abs(float(means[:LATE].mean()))
-        if not (now >= before + RISE and now >= HEALTHY and still):
+        if not (now >= before + RISE and now >= HEALTHY and still) or _lr_rises(digest, parameters):
             return None
         begin = recent_start(state, -2)
         found = LargeUpdates(begin, 10**now)
@@ -155,7 +179,7 @@ class LrTooHigh(Rule):
         self, digest: Digest, parameters: list[Parameter], found: LargeUpdates, severity: Severity, summary: str
     ) -> Finding:
         way, lr = course(digest), lr_of(digest, parameters)
-        bound = 10 ** max(each for each in (HIGH, BOLD, HEALTHY) if found.ratio >= 10**each)
+        bound = 10 ** max(each for each in (HIGH, BOLD, RISKY, HEALTHY) if found.ratio >= 10**each)
         to = "" if lr is None else f": lr {lr:.3g} -> about {lr * 10**HEALTHY / found.ratio:.1g}"
         known = way is not None and not isnan(way.now)
         grown = _growth(digest, parameters)
@@ -267,19 +291,17 @@ class LrTooLow(Rule):
             yield from self._stalled(digest, parameters, ratios)
 
     def _short_way(self, digest: Digest, parameters: list[Parameter]) -> Finding | None:
-        way, moved = course(digest), travel(digest)
-        if way is None or way.uninformed is None or is_adversarial(digest) or is_broken(digest):
+        way, steps = course(digest), digest.step + 1
+        if way is None or not (way.standing >= UNMOVED and way.now >= UNMOVED * way.start):
             return None
-        clipped = clipped_throughout(digest)
+        moved, clipped = travel(digest), clipped_throughout(digest)
+        if not 0 < moved < SHORT_WAY or is_adversarial(digest) or is_broken(digest) or _lr_rises(digest, parameters):
+            return None
         if clipped is not None and clipped.heavy:
             return None  # over-clipping says why
-        steps = digest.step + 1
         ratio, lr = moved / steps, lr_of(digest, parameters)
-        stays = way.now >= UNMOVED * way.start and way.now >= UNMOVED * way.uninformed
-        if not (0 < moved < SHORT_WAY and stays) or _lr_rises(digest, parameters):
-            return None
         needed = None if lr is None else lr * 10**HEALTHY / ratio
-        if not (is_over(digest) or steps >= LONG_RUN) or (needed is not None and needed > ABSURD):
+        if not (digest.finished or steps >= LONG_RUN) or (needed is not None and needed > ABSURD):
             return None
         to = "" if needed is None else f": lr {lr:.3g} -> up to about {needed:.1g}, in steps of 10"
         return Finding(
@@ -304,8 +326,11 @@ class LrTooLow(Rule):
         )
 
     def _switched_off(self, digest: Digest, parameters: list[Parameter]) -> Finding | None:
-        way, (groups, states) = course(digest), digest.select("lr")
-        if way is None or not groups or not way.standing > UNLEARNED or is_adversarial(digest):
+        way = course(digest)
+        if way is None or not way.standing > UNLEARNED or is_adversarial(digest):
+            return None
+        groups, states = digest.select("lr")
+        if not groups:
             return None
         low = states["recent_mean"] <= GONE * states["maximum"][:, None]
         blocks = np.minimum(states["blocks"], low.shape[1])

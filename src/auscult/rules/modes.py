@@ -11,7 +11,7 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Module
-from auscult.rules.channels import finite_tail, leaves, listing, recent_start, state_of
+from auscult.rules.channels import common_module, finite_tail, leaves, listing, recent_start, state_of
 from auscult.rules.course import course, evaluations
 from auscult.rules.rule import Rule
 
@@ -40,7 +40,9 @@ class TrainEvalMode(Rule):
         info where the affine parameters of the normalisations do not train or the run began below half of the
         uninformed loss. *Evaluations*: `training_evaluations` is above 0 in a model with dropout or running
         statistics. A warning where evaluations are logged and such passes are fewer than steps; info where there is
-        one at every step or more, which is rather part of the method (targets, a teacher).
+        one at every step or more, which is rather part of the method (targets, a teacher). *Frozen*: normalisations
+        whose own parameters do not train, while others do, are in training mode at every sampled step; info: their
+        statistics follow the new data.
 
     What to try:
         model.train() before the steps of each epoch, model.eval() and torch.no_grad() around each evaluation.
@@ -59,7 +61,7 @@ class TrainEvalMode(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
         moded = [each for each in leaves(digest).values() if _acts_differently(digest, each)]
-        finding = self._updates(digest, moded) or self._evaluations(digest, moded)
+        finding = self._updates(digest, moded) or self._evaluations(digest, moded) or self._follows(digest, moded)
         if finding is not None:
             yield finding
 
@@ -124,6 +126,36 @@ class TrainEvalMode(Rule):
             ruled_out=("Not the steps of training: these passes had no gradient.",),
             confidence=0.8 if severity == "warning" else 0.4,
         )
+
+    def _follows(self, digest: Digest, moded: list[Module]) -> Finding | None:
+        state = state_of(digest, "evaluation_mode")
+        kept = [each.path for each in moded if each.kind == "normalisation"]
+        rests = [path for path in kept if _has_parameters(digest, path) and _affine_rests(digest, [path])]
+        if state is None or not rests or len(rests) == len(kept) or state["maximum"] > 0:
+            return None
+        shift = state_of(digest, "statistics_shift", rests[0])
+        assert shift is not None  # or it would not act differently
+        return Finding(
+            self.code,
+            self.name,
+            "info",
+            common_module(rests),
+            int(shift["first_step"]),
+            summary=f"{listing(rests)} {'is' if len(rests) == 1 else 'are'} frozen, but in training mode: running "
+            "statistics follow the new data.",
+            evidence=(
+                Evidence("evaluation_mode", "", int(state["last_step"]), 0.0),
+                Evidence("statistics_shift", rests[0], int(shift["last_step"]), float(shift["last"])),
+            ),
+            advice=("Call eval() on frozen normalisations after each model.train(), if they are to stay as they are.",),
+            phase="forward",
+            ruled_out=("Not all of the network: other normalisations train.",),
+            confidence=0.5,
+        )
+
+
+def _has_parameters(digest: Digest, path: str) -> bool:
+    return any(_home(each.path) == path for each in digest.parameters)
 
 
 def _acts_differently(digest: Digest, module: Module) -> bool:

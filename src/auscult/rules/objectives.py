@@ -173,7 +173,7 @@ class LossReduction(Rule):
         From the first loss call: reduction "sum" over more than 8 targets. Info by itself. A warning when updates
         follow the gradient's size (update norm / gradient norm is 0.5 to 20 learning rates, as of SGD with momentum up
         to 0.95) and they are too large: the run broke, its loss has risen, or the median update ratio was 0.03 or more
-        in one of the last 16 blocks.
+        in one of the last 16 blocks; critical where it broke. Then a sum over 2 targets is enough.
 
     What to try:
         reduction="mean", or the learning rate divided by the batch size.
@@ -194,22 +194,23 @@ class LossReduction(Rule):
         if audit is None or audit.reduction != "sum" or not audit.target_shape:
             return
         count = prod(audit.input_shape) if audit.classes is None else prod(audit.target_shape)
-        if count <= SMALL_BATCH:
-            return
         parameters, ratios = update_ratios(digest)
         medians = median_over_parameters(ratios) if parameters else np.empty(0)
         medians = medians[~np.isnan(medians)]
         ratio = float(medians.max()) if len(medians) else float("nan")
-        broken = is_broken(digest)
-        large = broken or loss_has_risen(training_loss(digest)) or ratio >= LARGE_RATIO
-        alarm = large and _follows_the_gradient(digest)
+        loss = training_loss(digest)
+        broken = is_broken(digest) or (loss is not None and loss.state["nonfinite_at"] >= 0)
+        large = broken or loss_has_risen(loss) or ratio >= LARGE_RATIO
+        alarm = large and count > 1 and _follows_the_gradient(digest)
+        if count <= SMALL_BATCH and not alarm:
+            return
         lr = lr_of(digest, parameters)
         to = "" if lr is None else f" (lr {lr:.3g} on the sum is lr {lr * count:.3g} on the mean)"
         moved = () if not isfinite(ratio) else (Evidence("update_ratio", "", digest.step, 10**ratio, 10**LARGE_RATIO),)
         yield Finding(
             self.code,
             self.name,
-            "warning" if alarm else "info",
+            "info" if not alarm else "critical" if broken else "warning",
             "",
             audit.step,
             summary=f"The loss is the sum over {count} targets, so gradients are {count} times those of the mean{to}.",

@@ -172,10 +172,11 @@ class WrongGradientSign(Rule):
 
     def _update(self, digest: Digest, worse: bool) -> Finding | None:
         paths = roster(digest).weights.paths
-        seen = digest.take("rows", "descent_cosine", paths) >= SAMPLES
-        if not seen.any():
+        rings = digest.take("recent_mean", "descent_cosine", paths)
+        if 2 * (rings[:, -1] < 0).sum() < len(paths) or not paths:
             return None
-        cosines = _mean(digest.take("recent_mean", "descent_cosine", paths)[seen])
+        seen = digest.take("rows", "descent_cosine", paths) >= SAMPLES
+        cosines = _mean(rings[seen])
         decay = _mean(digest.take("recent_mean", "decay_cosine", paths)[seen])
         cosines, decay = cosines[~np.isnan(cosines)], decay[~np.isnan(decay)]
         if not len(cosines) or np.median(cosines) > UPHILL or (cosines < 0).mean() < AGREE:
@@ -207,9 +208,11 @@ class WrongGradientSign(Rule):
 
     def _course(self, digest: Digest, way: Course) -> Finding | None:
         blocks, uninformed = int(way.state["blocks"]), way.uninformed
+        if uninformed is None or blocks < RISING_BLOCKS or not way.standing >= RISE:
+            return None
         means = way.means(blocks)
         parameters, ratios = update_ratios(digest)
-        if uninformed is None or blocks < RISING_BLOCKS or len(means) < min(blocks, len(way.state["recent_mean"])):
+        if len(means) < min(blocks, len(way.state["recent_mean"])):
             return None
         levels = np.concatenate([[way.early], means[1:]])
         if not (np.diff(levels) > 0).all() or not levels[-1] >= RISE * max(levels[0], way.first, uninformed):

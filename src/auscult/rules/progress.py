@@ -13,7 +13,7 @@ from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Module
 from auscult.rules.channels import Logs, finite_tail, is_broken, leaves, recent_start, roster, state_of, update_ratios
-from auscult.rules.course import Course, course, evaluations, is_adversarial, is_over, travel
+from auscult.rules.course import Course, course, evaluations, is_adversarial, travel
 from auscult.rules.rule import Rule
 
 EVALUATED, LASTING, MANY = 4, 3, 8  # evaluations
@@ -164,7 +164,7 @@ class Undertrained(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
         way = course(digest)
-        if way is None or not is_over(digest) or is_adversarial(digest) or is_broken(digest):
+        if way is None or not digest.finished or is_adversarial(digest) or is_broken(digest):
             return
         slopes = _slopes(way)
         if slopes is None:
@@ -249,6 +249,8 @@ class OverRegularised(Rule):
     def _decay(self, digest: Digest, way: Course) -> Finding | None:
         paths = roster(digest).weights.paths
         cosines = digest.take("recent_mean", "decay_cosine", paths)[:, -2:]
+        if 2 * (cosines >= SHRINKING).all(1).sum() < len(paths) or not paths:
+            return None
         recent = digest.take("recent", "param_norm", paths)
         shrunk = recent[:, -1] - digest.take("early", "param_norm", paths)[:, 0]
         known = ~(np.isnan(cosines).any(1) | np.isnan(shrunk))
@@ -378,11 +380,10 @@ class NoProgress(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
         way = course(digest)
-        if way is None or is_adversarial(digest) or is_broken(digest) or _is_young(digest):
+        if way is None or not way.standing >= GUESSING or is_adversarial(digest) or is_broken(digest):
             return
-        finding = self._relapse(digest, way) or self._guessing(digest, way)
-        if finding is not None:
-            yield finding
+        if not _is_young(digest):
+            yield self._relapse(digest, way) or self._guessing(digest, way)
 
     def _relapse(self, digest: Digest, way: Course) -> Finding | None:
         means = way.means(2)
@@ -395,13 +396,11 @@ class NoProgress(Rule):
             digest,
             way,
             "warning",
-            f"The loss is {way.now:.3g}, {way.now / way.best:.2g} times its best level, and no better than guessing.",
+            f"The loss is {way.now:.3g} after {way.best:.3g} at its best, and no better than guessing.",
             bound,
         )
 
-    def _guessing(self, digest: Digest, way: Course) -> Finding | None:
-        if not way.standing >= GUESSING:
-            return None
+    def _guessing(self, digest: Digest, way: Course) -> Finding:
         sound = way.standing < RELAPSE and _is_sound(digest, way)
         why = ", although updates and outputs are in order" if sound else ""
         summary = (
@@ -441,7 +440,7 @@ def _is_young(digest: Digest) -> bool:
     )
     if len(digest.select("lr")[0]) and rising:
         return True
-    return not (moved >= ENOUGH_WAY and (is_over(digest) or digest.step + 1 >= LONG_RUN))
+    return not (moved >= ENOUGH_WAY and (digest.finished or digest.step + 1 >= LONG_RUN))
 
 
 def _is_sound(digest: Digest, way: Course) -> bool:

@@ -21,6 +21,7 @@ MOST = 0.5
 LOUD_START = 4.0
 SATURATED = 0.5
 GROWN = 100.0
+NOTHING = 0.9
 
 
 class Scale(NamedTuple):
@@ -158,7 +159,11 @@ class SymmetricInit(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding."""
-        twins = [each for each in roster(digest).weights if each.shape[0] >= 2 and _stays_equal(digest, each.path)]
+        weights = roster(digest).weights
+        equal = digest.take("minimum", "twin_fraction", weights.paths) == 1
+        equal &= digest.take("rows", "twin_fraction", weights.paths) >= 2
+        equal &= digest.take("maximum", "update_norm", weights.paths) > 0
+        twins = [weights[number] for number in np.flatnonzero(equal).tolist() if weights[number].shape[0] >= 2]
         if not twins:
             return
         first = twins[0]
@@ -191,13 +196,6 @@ class SymmetricInit(Rule):
         )
 
 
-def _stays_equal(digest: Digest, path: str) -> bool:
-    state, moved = (state_of(digest, name, path) for name in ("twin_fraction", "update_norm"))
-    if state is None or moved is None or state["rows"] < 2:
-        return False
-    return bool(state["minimum"] == 1 and moved["maximum"] > 0)
-
-
 def _scales(digest: Digest) -> list[Scale]:
     """The initial scales of the weights whose module says what they do, but for those that are normalised."""
     modules, found = leaves(digest), list[Scale]()
@@ -213,6 +211,8 @@ def _scales(digest: Digest) -> list[Scale]:
         moved = state_of(digest, "update_std", each.path)
         step, std = int(steps[number]), float(stds[number])
         update = 0.0 if moved is None or int(moved["first_step"]) != step else float(moved["first"])
+        if update > NOTHING * std:
+            continue  # began at about zero
         scale = Scale(each, step, std, prod(each.shape[1:]))
         # The standard deviation before the update differs from that after it by no more than that of the update.
         certain = scale.ratio - update * sqrt(scale.fan_in) > LOUD or scale.ratio + update * sqrt(scale.fan_in) < QUIET
