@@ -35,7 +35,7 @@ class Trial:
         steps: Number of updates.
         findings: What the doctor says, as `diagnose` gives it.
         path: Directory of the run.
-        seconds: What training and diagnosis took.
+        seconds: Processor time of training and diagnosis.
         error: What ended it before its time, all other figures then being empty; None where nothing did.
     """
 
@@ -85,11 +85,11 @@ def run_trial(name: str, variant: Variant, seed: int, path: str | PathLike[str])
         SetupError: if there is no such training.
     """
     chosen = training(name, variant)
-    began = time.perf_counter()
+    began = time.process_time()
     outcome = chosen.train(path, seed)
     run = load(path)
     findings = tuple(diagnose(run))
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     return Trial(
         name,
         variant,
