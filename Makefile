@@ -3,6 +3,9 @@
 #   make test     the test suite
 #   make check    formatting, lint, types, floor plan, tests: with the trials everything CI does
 #   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
+#   make score [SEEDS=0-4] [JOBS=2]
+#                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
+#   make score-ci a fixed part of it with one seed; fails if a gate is missed
 #   make bench    what monitoring costs, measured on this machine
 #   make soak     a million steps of a tiny model: memory, files and size
 #   make reproduce NAMES=names.txt [LONG=--long]
@@ -13,7 +16,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check trials bench soak reproduce docs gallery clean
+.PHONY: demo test check trials score score-ci bench soak reproduce docs gallery clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -42,6 +45,15 @@ check: .venv/dev.stamp
 
 trials: .venv/dev.stamp
 	.venv/bin/python -m pytest -m trial tests/trials
+
+SEEDS ?= 0-4
+JOBS ?= 2
+
+score: .venv/dev.stamp
+	.venv/bin/auscult clinic score --seeds $(SEEDS) --jobs $(JOBS) --out docs/error-rate.md --results runs/score.jsonl
+
+score-ci: .venv/dev.stamp
+	.venv/bin/auscult clinic score --subset ci --jobs $(JOBS) --check
 
 .venv/bench.stamp: .venv/dev.stamp
 	$(PIP) --group bench

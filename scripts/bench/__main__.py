@@ -22,7 +22,7 @@ from scripts.bench.storage import read_long_run, write_rows
 from scripts.bench.workloads import QUICK, WORKLOADS, Workload
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-NO_GPU = "\nNo GPU was found on this machine; where there is one, `make bench` measures on it as well.\n"
+NO_GPU = "\nOn a GPU: not run, no CUDA machine at hand; where there is one, `make bench` measures on it as well.\n"
 LONG_STEPS = 100_032  # whole blocks
 ROWS = 2048
 GOVERNED = ("auscult, default", OUTSIDE)

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from enum import Enum
+from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from auscult.core.atomic import write_atomically
 from auscult.core.errors import AuscultError, MissingExtra, SetupError
 from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
@@ -38,6 +40,7 @@ from auscult.pages.terminal import findings_text
 from auscult.pages.verdict import verdict
 from auscult.pages.wording import finding_line, shown_lines
 from auscult.reading import diagnose as diagnose_run
+from auscult.reading import examine
 from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
 from auscult.sound.synth import render
@@ -45,6 +48,7 @@ from auscult.store.reader import list_runs, load
 
 if TYPE_CHECKING:
     from auscult.clinic.demo import DemoRun
+    from auscult.clinic.trial import Trial
 
 app = typer.Typer(
     help="See, hear and be told what is going wrong inside a PyTorch training run.",
@@ -77,6 +81,12 @@ class Mapping(str, Enum):
 
     vitals = "vitals"
     perone2019 = "perone2019"
+
+
+class Subset(str, Enum):
+    """The subsets as `--subset` takes them."""
+
+    ci = "ci"
 
 
 class TableFormat(str, Enum):
@@ -164,17 +174,25 @@ def diagnose(
     fail_on: Annotated[
         Severity | None, typer.Option("--fail-on", help="Exit with 1 if there is an active finding as severe as this.")
     ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", help="Leave findings out: U002, dead-units:encoder.*; repeatable.")
+    ] = None,
     skip_damage: SkipDamage = False,
 ) -> None:
     """Say what is wrong with a run: where, since when, with which figures, and what to try."""
     run = load(path, skip_damage=skip_damage)
-    findings = diagnose_run(run)
+    findings, left_out = examine(run, ignore or ())
     if as_json:
-        facts = {"run": run.info.name, "verdict": verdict(run, findings), "findings": [f.to_dict() for f in findings]}
+        facts = {
+            "run": run.info.name,
+            "verdict": verdict(run, findings),
+            "findings": [each.to_dict() for each in findings],
+            "ignored": [{"pattern": each.pattern, **each.finding.to_dict()} for each in left_out],
+        }
         sys.stdout.write(json.dumps(facts, indent=2, allow_nan=False) + "\n")
     else:
         _print_damage(run)
-        out.print(findings_text(run, findings))
+        out.print(findings_text(run, findings, [each.pattern for each in left_out]))
     if fail_on is not None:
         bound = SEVERITIES.index(fail_on.value)
         if any(SEVERITIES.index(f.severity) >= bound and f.status == "active" for f in findings):
@@ -270,7 +288,7 @@ def export(
 def list_cases() -> None:
     """List the cases with what each shows."""
     table = Table("case", "steps", "data", "shows", box=None, pad_edge=False)
-    for case in _import_cases().CASES.values():
+    for case in _import_clinic("cases").CASES.values():
         needs = "--names" if case.needs_names else "digits or --data" if case.takes_images else ""
         table.add_row(*_cells(case.name, f"{case.steps:,}", needs, case.about))
     out.print(table)
@@ -293,7 +311,7 @@ def run_case(
     ] = None,
 ) -> None:
     """Train a case, say what is wrong with it, and write its report and sound."""
-    cases = _import_cases()
+    cases = _import_clinic("cases")
     _use_one_thread()
     case = cases.case_by_name(name)
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -319,6 +337,48 @@ def run_case(
     out.print(findings_text(run, diagnose_run(run)))
     _print_path("report", write_report(run, _beside(monitor.path, ".html")))
     _print_path("sound", render(sonify_run(run)).write(_beside(monitor.path, ".wav")))
+
+
+@clinic.command("score")
+def score_clinic(
+    seeds: Annotated[
+        str | None, typer.Option(help="Seeds of every run: 0-4, or 0,7. [default: 0-4; 0 for the subset]")
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--case", metavar="NAME", help="Run this case or control; repeat for more. All by default."),
+    ] = None,
+    subset: Annotated[Subset | None, typer.Option(help="ci: a fixed small part, for continuous integration.")] = None,
+    workers: Annotated[int, typer.Option("--jobs", min=1, help="How many processes train.")] = 1,
+    target: Annotated[Path | None, typer.Option("--out", "-o", help="Markdown file to write the page to.")] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps every trial as it is made; a round that was stopped goes on from it."),
+    ] = None,
+    date: Annotated[str | None, typer.Option(help="Day to print on the page; today by default.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a gate is missed.")] = False,
+) -> None:
+    """Score the diagnosis: train faulty and healthy runs, and count what is found, what is missed, and false alarms."""
+    parts = _import_clinic("assessment")
+    numbers = parts.parse_seeds(seeds or ("0" if subset else "0-4"))
+    plan = parts.make_plan(numbers, names or (), ci=subset is not None)
+    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        bar = progress.add_task("trials", total=len(plan.keys))
+
+        def on_trial(trial: "Trial", done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total, description=f"{trial.case} {trial.variant}")
+
+        found = parts.assess(plan, results, workers, on_trial, date)
+    if target is not None:
+        write_atomically(target, found.page.encode("utf-8"))
+        _print_path("page", target)
+    table = Table("", "measured", "gate", "goal", "", box=None, pad_edge=False)
+    for each in found.gates:
+        table.add_row(*_cells(*each.cells()))
+    out.print(table)
+    if check and not all(each.met for each in found.gates):
+        raise typer.Exit(1)
 
 
 def main() -> None:
@@ -350,10 +410,10 @@ def _import_demo() -> "Callable[..., list[DemoRun]]":
     return run_demo
 
 
-def _import_cases() -> ModuleType:
-    """The clinic, imported only where something trains, because it needs torch."""
+def _import_clinic(name: str) -> ModuleType:
+    """A part of the clinic, imported only where something trains, because it needs torch."""
     try:
-        from auscult.clinic import cases
+        return import_module(f"auscult.clinic.{name}")
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -361,7 +421,6 @@ def _import_cases() -> ModuleType:
             "Expected PyTorch to be installed, which `auscult clinic` trains with, but it is not. "
             "Install it: pip install 'auscult[demo]'."
         ) from None
-    return cases
 
 
 def _use_one_thread() -> None:

@@ -1,5 +1,6 @@
 """A run at rest: diagnose it, hear it, put it on a page. Never imports torch."""
 
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -10,22 +11,35 @@ from auscult.core.finding import Finding
 from auscult.core.run import Run
 from auscult.core.score import Score
 from auscult.pages.report import report_html
-from auscult.rules.registry import judge
+from auscult.rules.ignoring import Ignored, checked_patterns
+from auscult.rules.registry import RULES, judgement
 from auscult.sound.mappings import sonify_run
 from auscult.sound.synth import render
 
 
-def diagnose(run: Run) -> list[Finding]:
+def diagnose(run: Run, ignore: Sequence[str] = ()) -> list[Finding]:
     """What is wrong with a run.
 
     Args:
         run: A run, as `load` gives it.
+        ignore: Patterns of findings to leave out, besides those that were given to `watch`: a rule's code or name, and
+            after a colon a path, all with wildcards: `U002`, `dead-units:encoder.*`.
 
     Returns:
-        Findings, active before recovered, worst first; empty for a healthy run. For `run.until(step)` they are the ones
-        that were known at that step.
+        Findings, active before recovered, worst first, consequences behind their cause; empty for a healthy run. For
+        `run.until(step)` they are the ones that were known at that step.
+
+    Raises:
+        SetupError: if a pattern is malformed.
     """
-    return judge(*digest_run(run))
+    return examine(run, ignore)[0]
+
+
+def examine(run: Run, ignore: Sequence[str] = ()) -> tuple[list[Finding], list[Ignored]]:
+    """As `diagnose`, and the findings that were left out with the pattern that each fits."""
+    patterns = (*run.segments[-1].ignore, *checked_patterns(ignore, RULES))
+    closed, now = digest_run(run)
+    return judgement((each for rule in RULES for each in rule.check(now if rule.exact else closed)), patterns)
 
 
 def sonify(
@@ -64,8 +78,10 @@ def report(run: Run, path: str | PathLike[str], sound: bool = True) -> Path:
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise SetupError(f"Expected `path` to end in .html, but got {str(target)!r}. Write report(run, 'report.html').")
-    findings = diagnose(run)
+    findings, ignored = examine(run)
     score = sonify_run(run, findings) if sound else None
     audio = render(score) if score is not None else None
-    write_atomically(target, report_html(run, findings, score, audio).encode("utf-8"))
+    write_atomically(
+        target, report_html(run, findings, score, audio, [each.pattern for each in ignored]).encode("utf-8")
+    )
     return target

@@ -145,6 +145,17 @@ def test_nothing_writes_into_a_series() -> None:
     assert np.isnan(HOLED.at(28))
 
 
+def test_its_arrays_are_read_only_and_the_given_ones_stay_as_they_are() -> None:
+    steps, values = np.arange(3), np.array([1.0, 2.0, 3.0])
+    series = Series("loss", "", steps, values)
+    for array in (series.steps, series.values):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 9
+    values[0] = 7.0  # the caller's own array is the caller's
+    assert values.flags.writeable
+    assert steps.flags.writeable
+
+
 def test_results_go_where_out_says() -> None:
     into = np.zeros(20)
     assert np.add(LEFT, RIGHT, out=into) is into

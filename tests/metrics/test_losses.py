@@ -1,6 +1,7 @@
 """The loss audit and losses by category, against closed forms."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,18 +9,29 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from auscult.core.audit import Audit
 from auscult.core.errors import SetupError
-from auscult.metrics.losses import LossAudit, by_category
+from auscult.metrics.losscall import LossCall, LossFacts
+from auscult.metrics.losses import LossTap, by_category
 
 
-def audited(call) -> object:
-    audit = LossAudit()
-    audit.begin()
+def seen_of(call: Callable[[], object]) -> LossCall | None:
+    """The first loss call that is made."""
+    calls: list[LossCall] = []
+    tap = LossTap(calls.append)
+    tap.begin()
     try:
         call()
     finally:
-        audit.end()
-    return audit.audit(0)
+        tap.end()
+    assert torch.overrides._get_current_function_mode_stack() == [] and len(calls) < 2
+    return calls[0] if calls else None
+
+
+def audited(call: Callable[[], object]) -> Audit:
+    seen = seen_of(call)
+    assert seen is not None
+    return LossFacts(seen).audit(0)
 
 
 def test_cross_entropy_expects_the_log_of_the_classes() -> None:
@@ -46,7 +58,7 @@ def test_evaluation_losses_are_not_taken_for_the_first_loss() -> None:
         with torch.no_grad():
             functional.mse_loss(torch.zeros(3), torch.ones(3))
 
-    assert audited(call) is None
+    assert seen_of(call) is None
 
 
 def test_it_never_gets_between_a_mode_and_its_exit() -> None:
@@ -54,16 +66,18 @@ def test_it_never_gets_between_a_mode_and_its_exit() -> None:
         def __torch_function__(self, func, types, args=(), kwargs=None):
             return func(*args, **(kwargs or {}))
 
-    audit = LossAudit()
+    calls: list[LossCall] = []
+    tap = LossTap(calls.append)
     with Other():
-        audit.begin()
+        tap.begin()
         functional.mse_loss(torch.zeros(3, requires_grad=True), torch.ones(3))
-    assert audit.audit(0) is None
-    audit.begin()
+    assert not tap.active
+    tap.begin()
     with Other():
-        audit.end()  # another mode is on top: stay, but keep quiet
+        tap.end()  # another mode is on top: stay, but keep quiet
     functional.mse_loss(torch.zeros(3, requires_grad=True), torch.ones(3))
-    audit.end()
+    assert calls == []
+    tap.end()
     assert torch.overrides._get_current_function_mode_stack() == []
 
 

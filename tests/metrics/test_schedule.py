@@ -78,6 +78,35 @@ def test_a_fixed_cadence_does_not_look_closer() -> None:
     assert not schedule.norms(10) and not schedule.samples(10) and not schedule.examines(10)
 
 
+def test_it_looks_back_where_the_budget_has_room_for_another_step() -> None:
+    """A quarter of 2 % of 1,000 bare steps is five of them: room for four steps, not for six."""
+    for dear, room in ((3.0, True), (5.0, False)):
+        schedule = Schedule(None, 0.02)
+        schedule.spent(0, dear, None, True)  # examined
+        for step in range(1, 1001):
+            schedule.spent(step, 0.0, 1.0)
+        assert schedule.looks_back("G001") is room
+    assert Schedule(1, 0.02).looks_back("G001")  # a fixed cadence has no budget
+
+
+def test_what_a_look_back_took_is_known_the_next_time_and_no_cost_of_a_step() -> None:
+    schedule = Schedule(None, 0.02)
+    for step in range(256):
+        schedule.spent(step, 1e-5, 1.0)
+    assert schedule.looks_back("G001")
+    schedule.looked_back(20.0)
+    assert schedule.spent(256, 20.0 + 1e-5, 21.0) is None
+    for step in range(257, 512):
+        assert schedule.spent(step, 1e-5, 1.0) is None
+    assert schedule.cadence.norms == 1 and not schedule.looks_back("G002")
+
+
+def test_it_looks_back_once_for_each_cause_and_eight_times_in_all() -> None:
+    schedule = Schedule(1, 0.02)
+    asked = [each for each in "aabbcdefghijkl" if schedule.looks_back(each)]
+    assert asked == list("abcdefgh")
+
+
 @pytest.mark.parametrize("every", [0, 3, -2, (1, 12)])
 def test_bad_cadences(every) -> None:
     with pytest.raises(SetupError, match="power of two"):

@@ -161,8 +161,10 @@ def test_a_store_that_fails_everywhere(part, tmp_path, monkeypatch) -> None:
         "auscult.metrics.activations.Activations._measure",
         "auscult.metrics.activations.Activations.take",
         "auscult.metrics.activations.Taken.write",
-        "auscult.metrics.losses.LossAudit.begin",
-        "auscult.metrics.losses.LossAudit.audit",
+        "auscult.metrics.losses.LossTap.begin",
+        "auscult.metrics.sighting.Sighting.anatomy",
+        "auscult.metrics.batch.moments",
+        "auscult.metrics.carried.CarriedGradients.told",
         "auscult.metrics.schedule.Schedule.spent",
         "auscult.monitor.gauges.Gauges.measured",
         "auscult.monitor.gauges.Gauges.rows",
@@ -180,7 +182,7 @@ def test_a_failure_of_ours_anywhere_changes_nothing(target, tmp_path, monkeypatc
     assert same(watched, plain(70))
     run = auscult.load(tmp_path / "run")
     assert {event["message"] for event in run.events if event["kind"] == "failure"} == {"RuntimeError: ours"}
-    if "Ledger" in target or "Activations" in target or "LossAudit" in target:
+    if "Ledger" in target or "Activations" in target or "Tap" in target or "Sighting" in target or "Carried" in target:
         assert run.series("loss").observed
 
 

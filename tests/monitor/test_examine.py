@@ -139,7 +139,7 @@ def test_what_was_found_is_looked_at_more_closely(tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with auscult.watch(model, optimizer, tmp_path / "run", budget=0.9) as monitor:
         for step in range(40):
-            time.sleep(0.01)
+            time.sleep(0.05 if step < 20 else 0.0)
             loss = model(torch.randn(64, 20)).square().mean() * (torch.nan if step == 20 else 1.0)
             loss.backward()
             optimizer.step()
@@ -147,6 +147,6 @@ def test_what_was_found_is_looked_at_more_closely(tmp_path: Path) -> None:
             monitor.log(loss=loss)
     run = auscult.load(monitor.path)
     assert [each.step for each in auscult.diagnose(run) if each.code == "L001"] == [20]
-    assert len(run.details) == 2 and 20 < run.details[1] < 24
+    assert len(run.details) == 3 and run.details[1] == 20 and 20 < run.details[2] < 24  # looked back at, then ahead
     sampled = run.series("grad_mean", "0.weight").steps
-    assert sampled[sampled > 20].tolist() == list(range(run.details[1], run.details[1] + 16))
+    assert sampled[sampled > 20].tolist() == list(range(run.details[2], run.details[2] + 16))

@@ -47,6 +47,7 @@ ENTRANCES = {
     "Monitor._after_update",
     "Activations._on_forward",
     "Activations._on_gradient",
+    "Activations._on_output",
     "ModuleHook.__call__",
     "BackwardHook._on_gradient",
     "OptimizerHooks._on_pre",
@@ -54,7 +55,11 @@ ENTRANCES = {
     "ScaleTap._on_step",
     "ScaleTap.used",
     "ScaleTap.step",
-    "LossAudit.__torch_function__",
+    "FunctionTap.__torch_function__",
+    "CarriedGradients._before_adding",
+    "CarriedGradients._after_adding",
+    "Witness._on_output",
+    "Witness._on_loss_gradient",
 }
 # The net itself, and the few lines that are run outside of it.
 NET = {
@@ -109,10 +114,11 @@ def train(path: Path | None, during: Callable[[int, "auscult.Monitor | None"], o
             each.zero_grad()
         scaler.update()
         if monitor is not None:
-            monitor.log(loss=loss)
+            monitor.log(loss=loss * (torch.nan if step == 1 else 1))
             monitor.log_categories([1.0, 2.0], ["a", "b"])
             monitor.log_evaluation("val", loss=1.0)
-            monitor.examine()
+            if step != 0:  # so that step 1, in which something is found, is looked back at
+                monitor.examine()
             assert isinstance(monitor.findings, list)
         bits.append(loss.detach())
     if monitor is not None:

@@ -84,6 +84,32 @@ COVERED: dict[str, tuple[str, ...]] = {
         "metrics/test_marks.py::test_the_end_of_a_backward_pass_comes_after_all_gradients",
         "metrics/test_marks.py::test_the_end_of_a_backward_pass_with_reentrant_checkpointing",
     ),
+    # the batch, the loss call, the mode
+    "gradients that nobody zeroes": (
+        "metrics/test_carried.py::test_gradients_that_nobody_has_zeroed",
+        "metrics/test_carried.py::test_gradients_that_were_zeroed",
+        "monitor/test_witness.py::test_gradients_that_nobody_zeroes",
+        "monitor/test_witness.py::test_accumulation",
+        "monitor/test_witness.py::test_optimizers_that_call_back_and_inside_the_backward_pass",
+    ),
+    "training in evaluation mode, evaluating in training mode": (
+        "monitor/test_witness.py::test_training_goes_on_in_evaluation_mode",
+        "monitor/test_witness.py::test_evaluations_in_training_mode_are_counted",
+        "monitor/test_witness.py::test_frozen_statistics_are_a_share",
+        "metrics/test_modes.py::test_a_kind_of_module_matters_if_its_output_does",
+    ),
+    "passes that no update is made from": (
+        "monitor/test_witness.py::test_evaluations_between_steps_are_none_of_it",
+        "monitor/test_witness.py::test_a_backward_pass_in_evaluation_mode_that_no_update_follows",
+        "monitor/test_witness.py::test_parts_called_one_by_one_beside_an_evaluation_of_the_whole",
+        "monitor/test_witness.py::test_a_checkpointed_model_does_not_evaluate",
+    ),
+    "the loss, wherever it is called": (
+        "monitor/test_witness.py::test_a_loss_inside_of_the_model",
+        "monitor/test_witness.py::test_a_loss_that_is_named",
+        "monitor/test_witness.py::test_a_loss_of_the_users_own",
+        "metrics/test_losses.py::test_it_never_gets_between_a_mode_and_its_exit",
+    ),
     # parameters
     "tied weights, bare root parameter": (
         "monitor/traps/test_parameters.py::tied_weights_and_a_bare_parameter_of_the_root",
@@ -139,9 +165,21 @@ COVERED: dict[str, tuple[str, ...]] = {
     ),
     "module called twice": ("monitor/traps/test_forward.py::a_module_called_twice",),
     "attention, whose projection is never called": ("monitor/traps/test_forward.py::attention_and_transformer_layers",),
+    "attention by functions": (
+        "metrics/test_attention.py::test_weights_by_functions",
+        "metrics/test_attention.py::test_other_softmaxes_are_no_attention",
+        "monitor/test_anatomy.py::test_a_transformer_trains_the_same_to_the_bit",
+        "monitor/test_anatomy.py::test_attention_is_told_by_the_paths_of_its_blocks",
+    ),
+    "modes of the user's own": (
+        "metrics/test_attention.py::test_modes_of_the_user_and_exceptions_are_left_alone",
+        "metrics/test_attention.py::test_taps_lie_on_each_other_and_go_in_any_order",
+    ),
+    "memory given out again": ("metrics/test_feeds.py::test_memory_that_is_given_out_again_feeds_nothing",),
     "inference fast path": ("monitor/traps/test_forward.py::evaluation_of_a_transformer",),
     "evaluation passes": ("monitor/traps/test_forward.py::evaluation_between_steps",),
     "autocast": ("monitor/traps/test_forward.py::autocast",),
+    "first pass": ("monitor/test_anatomy.py::test_the_run_says_which_module_feeds_which_and_what_sums_to_one",),
     "loss by category": (
         "monitor/traps/test_forward.py::a_loss_that_is_logged_each_way",
         "metrics/test_losses.py::test_category_losses_are_normalised_by_length",
@@ -149,6 +187,8 @@ COVERED: dict[str, tuple[str, ...]] = {
     "BatchNorm": (
         "monitor/traps/test_forward.py::batch_norm_and_a_bias_before_it",
         "metrics/test_examination.py::test_batch_statistics_are_those_it_normalises_by",
+        "metrics/test_normalisation.py::test_the_running_statistics_are_those_before_the_call",
+        "monitor/test_anatomy.py::test_statistics_of_batch_normalisation",
     ),
     "histograms that drop what they cannot place": (
         "metrics/test_examination.py::test_all_elements_are_counted",
@@ -182,6 +222,16 @@ COVERED: dict[str, tuple[str, ...]] = {
     "replay with random states and buffers": (
         "metrics/test_origin.py::test_training_is_bit_identical_with_searches_in_the_middle_of_it",
         "metrics/test_origin.py::test_dropout_is_drawn_as_it_was",
+    ),
+    # a step that is made again
+    "a step examined when it is over": (
+        "monitor/test_lookback.py::test_the_step_of_the_finding_is_what_it_was_to_the_bit",
+        "monitor/test_lookback.py::test_large_parameters_are_told_from_their_update",
+        "monitor/test_lookback.py::test_what_cannot_be_made_again_says_why_and_training_goes_on",
+    ),
+    "gradients that are not the step's": (
+        "monitor/test_lookback.py::test_several_passes_of_a_step_are_not_told_as_one",
+        "monitor/test_lookback.py::test_gradients_other_than_the_measured_ones_are_left_out",
     ),
     # our own failures
     "a hook that fails": (

@@ -172,3 +172,35 @@ def test_what_has_one_element_has_no_std_and_is_finite_all_the_same(tmp_path) ->
     for path in ("0.bias", "1.weight"):
         assert run.series("param_mean", path).observed and not run.series("param_std", path).observed
     assert run.series("activation_mean", "0").observed and not run.series("activation_std", "0").observed
+
+
+def test_where_updates_point_and_what_decays(tmp_path, small, batches) -> None:
+    """The cosines of the updates made, on sampled steps; weight decay only of the groups that have one."""
+    wide, narrow = [[p for p in small.parameters() if (p.ndim > 1) is matrix] for matrix in (True, False)]
+    optimizer = torch.optim.AdamW(
+        [{"params": wide, "weight_decay": 2.0}, {"params": narrow, "weight_decay": 0.0}], lr=0.01
+    )
+    monitor = auscult.watch(small, optimizer, tmp_path / "run", every=(1, 4))
+    truth: dict[tuple[str, str, int], float] = {}
+    for step, (inputs, targets) in enumerate(batches(9)):
+        functional.cross_entropy(small(inputs), targets).backward()
+        grads = {name: p.grad.double().clone() for name, p in small.named_parameters()}
+        monitor.clip_grad_norm_(0.1)
+        before = {name: p.detach().double().clone() for name, p in small.named_parameters()}
+        optimizer.step()
+        optimizer.zero_grad()
+        for name, parameter in small.named_parameters():
+            update = parameter.detach().double() - before[name]
+            for metric, other in (("descent_cosine", grads[name]), ("decay_cosine", parameter.detach().double())):
+                truth[metric, name, step] = -float((update * other).sum()) / (norm(update) * norm(other))
+        truth["weight_decay", "0", step] = 2.0
+    monitor.log(weight_decay=3.0)
+    monitor.close()
+    run = auscult.load(tmp_path / "run")
+    for (metric, path, step), value in truth.items():
+        if metric == "weight_decay" or step % 4 == 0:
+            assert run.series(metric, path).at(step) == pytest.approx(value, abs=2e-6), (metric, path, step)
+    assert run.series("descent_cosine", "head.weight").steps.tolist() == [0, 4, 8]
+    assert set(run.paths("weight_decay")) == {"0", ""} and run.series("weight_decay").at(8) == 3.0  # the user's own
+    assert run.series("twin_fraction", "head.weight").at(0) == pytest.approx(1 / 5)
+    assert "head.bias" not in run.paths("twin_fraction")

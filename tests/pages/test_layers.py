@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,15 @@ def test_of_many_steps_six_are_shown_with_the_first_and_the_last(maker: Any, ten
     shown = [step for step, _ in panels(html)]
     assert len(shown) == 6 and shown[0] == 0 and shown[-1] == steps[-1] and set(shown) <= set(steps)
     assert "Recorded in full detail were 20 steps" in html
+
+
+def test_a_step_that_was_made_again_is_marked_with_its_doubts(maker: Any, tensor: Maker) -> None:
+    made = {step: make_detail(tensor, step) for step in (0, 1000, 2000)}
+    details = {0: made[0], 1000: replace(made[1000], doubts=()), 2000: replace(made[2000], doubts=("<b> was lost",))}
+    parts = layers(make_run(maker, details)).split("<h3>At step ")[1:]
+    assert ["Looked back at" in each for each in parts] == [False, True, True]
+    assert ["may differ" in each for each in parts] == [False, False, True]
+    assert "&lt;b&gt; was lost" in parts[2] and "<b>" not in parts[2]
 
 
 def test_a_panel_has_every_picture_and_table_of_the_notebook(maker: Any, tensor: Maker) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from auscult.rules.gradients import ClippingAlways, ExplodingGradient, VanishingGradient, ZeroGradient
+from auscult.rules.gradients import ExplodingGradient, VanishingGradient, ZeroGradient
 
 
 def silence(training, paths, start, stop=None):
@@ -176,35 +176,3 @@ class TestVanishingGradient:
         for metric in ("grad_norm", "update_norm"):
             training.column(metric, "layers.0.weight")[:] *= 1e-5
         assert not list(VanishingGradient().check(training.digest()))
-
-
-class TestClippingAlways:
-    @staticmethod
-    def clip(training, ratio):
-        training.columns["clip_ratio", ""] = ratio * np.ones(training.rows)
-        training.columns["clip_coefficient", ""] = np.minimum(1.0, 1.0 / training.columns["clip_ratio", ""])
-
-    def test_silent_without_clipping_or_when_some_steps_pass(self, training):
-        assert not list(ClippingAlways().check(training.digest()))
-        self.clip(training, np.where(np.arange(320) % 3 == 0, 0.9, 3.0))
-        assert not list(ClippingAlways().check(training.digest()))
-
-    def test_a_warm_up_shorter_than_four_blocks_is_silent(self, training):
-        self.clip(training, 50.0)
-        assert not list(ClippingAlways().check(training.digest(192)))
-
-    def test_every_step_clipped_is_info_with_its_onset(self, training):
-        self.clip(training, np.where(np.arange(320) < 30, 0.5, 3.0))
-        (finding,) = ClippingAlways().check(training.digest())
-        assert (finding.severity, finding.path, finding.step) == ("info", "", 64)
-        assert finding.evidence[0].value == pytest.approx(3.0, rel=1e-3)
-
-    def test_heavy_clipping_alone_is_still_info(self, training):
-        self.clip(training, 500.0)
-        assert [each.severity for each in ClippingAlways().check(training.digest())] == ["info"]
-
-    def test_one_small_loud_parameter_is_an_alarm_that_names_it(self, training):
-        self.clip(training, 500.0)
-        training.column("grad_norm", "layers.0.bias")[:] *= 1e4
-        (finding,) = ClippingAlways().check(training.digest())
-        assert (finding.severity, finding.path) == ("warning", "layers.0.bias")

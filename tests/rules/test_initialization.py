@@ -274,3 +274,12 @@ def test_nearly_every_draw_is_recognised_and_no_uniform_one(elements, training):
     named = [each.path.partition("_")[0] for each in RandomGain().check(digest)]
     assert named.count("normal") >= 0.97 * 400
     assert named.count("uniform") <= 0.01 * 400
+
+
+def test_a_loud_start_that_is_over_is_info(training):
+    training.audit = Audit(0, "cross_entropy", 12.0, log(10), 10, "mean", (32, 10), (32,))
+    (finding,) = InitialLoss().check(training.digest(128))
+    assert (finding.severity, finding.status) == ("warning", "active")
+    training.column("loss")[128:] = 0.2
+    (finding,) = InitialLoss().check(training.digest())
+    assert (finding.severity, finding.status) == ("info", "recovered")

@@ -24,11 +24,12 @@ def detail() -> Detail:
         (UnitMap("zero", "encoder.0", np.array([0.5, 1], "f4"), np.array([0, 1], "i4"), np.eye(2, dtype="f4")),),
         (BatchStatistics("norm", *np.arange(8, dtype="f4").reshape(4, 2)),),
         {"encoder.0.weight": 30},
+        ("hooks on «head» were not called",),
     )
 
 
 def same(left: Detail, right: Detail) -> None:
-    assert left.step == right.step and left.fan_ins == right.fan_ins
+    assert (left.step, left.fan_ins, left.doubts) == (right.step, right.fan_ins, right.doubts)
     for one, other in zip(left.tensors, right.tensors, strict=True):
         assert (one.kind, one.path, one.histogram.nonfinite) == (other.kind, other.path, other.histogram.nonfinite)
         assert np.array_equal(one.histogram.codes, other.histogram.codes)
@@ -46,10 +47,12 @@ def same(left: Detail, right: Detail) -> None:
 def test_what_is_read_is_what_was_written(detail: Detail, tmp_path: Path) -> None:
     write_detail(tmp_path, 0, detail)
     write_detail(tmp_path, 0, Detail(0))
+    write_detail(tmp_path, 0, Detail(5, doubts=()))
     files = list_details(tmp_path, {0: 0})
-    assert list(files) == [0, 64]
+    assert list(files) == [0, 5, 64]
     same(read_detail(files[64]), detail)
     same(read_detail(files[0]), Detail(0))
+    assert read_detail(files[5]).doubts == ()
 
 
 def test_a_later_segment_makes_what_follows_it_obsolete(detail: Detail, tmp_path: Path) -> None:

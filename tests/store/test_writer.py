@@ -184,6 +184,12 @@ def test_a_forked_process_writes_nothing(tmp_path, info, recorder, check):
     assert not run.events
 
 
+def test_a_path_below_a_file_is_refused(tmp_path, info):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match=r"Expected a directory that can be made at .*Not a directory"):
+        StoreWriter.create(tmp_path / "file" / "run", info)
+
+
 def test_a_removed_directory_is_an_error_and_stays_removed(tmp_path, info, recorder):
     writer = StoreWriter.create(tmp_path / "run", info())
     rows = recorder(writer)

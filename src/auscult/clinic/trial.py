@@ -2,15 +2,19 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
 from auscult.clinic.controls import CONTROLS
+from auscult.clinic.depth import depths_of
 from auscult.clinic.faults import FAULTS
+from auscult.clinic.rivals import opinions
 from auscult.clinic.session import Training
+from auscult.clinic.traits import traits_of
 from auscult.core.errors import SetupError
 from auscult.core.finding import Finding, number_to_json
 from auscult.core.run import Run
@@ -36,6 +40,10 @@ class Trial:
         findings: What the doctor says, as `diagnose` gives it.
         path: Directory of the run.
         seconds: Processor time of training and diagnosis.
+        first_alarm: Step after which the first warning or worse was reported, while it trained; None where none was.
+        rivals: By name of a rival, the classes that it names, the likeliest first; empty where it is silent.
+        features: The numbers of `TRAITS`.
+        depths: Layers by path, as `depths_of` gives them.
         error: What ended it before its time, all other figures then being empty; None where nothing did.
     """
 
@@ -49,6 +57,10 @@ class Trial:
     findings: tuple[Finding, ...]
     path: str
     seconds: float = 0.0
+    first_alarm: int | None = None
+    rivals: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    features: tuple[float, ...] = ()
+    depths: Mapping[str, int] = field(default_factory=dict[str, int])
     error: str | None = None
 
     def __post_init__(self) -> None:
@@ -63,13 +75,17 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         findings = [each.to_dict() for each in self.findings]
-        return {**asdict(self), "score": number_to_json(self.score), "findings": findings}
+        features = [number_to_json(each) for each in self.features]
+        return {**asdict(self), "score": number_to_json(self.score), "findings": findings, "features": features}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Trial":
         """The inverse of `to_dict`."""
         findings = tuple(Finding.from_dict(each) for each in plain["findings"])
-        return cls(**cast("dict[str, Any]", {**plain, "score": float(plain["score"]), "findings": findings}))
+        rivals = {name: tuple(said) for name, said in plain["rivals"].items()}
+        features = tuple(float(each) for each in plain["features"])
+        fields = {**plain, "score": float(plain["score"]), "findings": findings, "rivals": rivals, "features": features}
+        return cls(**cast("dict[str, Any]", fields))
 
 
 def run_trial(name: str, variant: Variant, seed: int, path: str | PathLike[str]) -> Trial:
@@ -90,6 +106,7 @@ def run_trial(name: str, variant: Variant, seed: int, path: str | PathLike[str])
     run = load(path)
     findings = tuple(diagnose(run))
     seconds = time.process_time() - began
+    traits = traits_of(run)
     return Trial(
         name,
         variant,
@@ -101,6 +118,10 @@ def run_trial(name: str, variant: Variant, seed: int, path: str | PathLike[str])
         findings,
         str(path),
         round(seconds, 2),
+        min((step for step, each in run.findings if each.severity != "info"), default=None),
+        opinions(traits),
+        traits.numbers(),
+        depths_of(run),
     )
 
 

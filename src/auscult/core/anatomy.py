@@ -38,8 +38,13 @@ class Anatomy:
             where every sample gets the same; None for fewer than two samples.
         output_rows_sum_to_one: Share of its rows (over dimension 1, of two or more) that are not negative and sum to 1.
         output_columns_sum_to_one: Likewise over dimension 0.
-        feeds: Which leaf modules were called with the untouched output of another one, in the order of the calls.
-        sums_to_one: Leaf modules whose outputs are not negative and sum to 1 over the last dimension.
+        feeds: Which leaf modules were called with the untouched output of another one, in the order of the calls. A
+            view of it is untouched; what returns its input (dropout in evaluation) or a view of it (`Flatten`) comes
+            between and yet hands on the output before it, so that both feed the next.
+        sums_to_one: Leaf modules whose outputs, in all calls, are not negative and sum to 1 within 1e-3 over the last
+            dimension, of two or more.
+        next_token: Share of the targets of the first loss call that equal the model's input one position later (along
+            the last dimension of whole-number inputs); None where they cannot be compared.
     """
 
     step: int
@@ -55,6 +60,7 @@ class Anatomy:
     output_columns_sum_to_one: float | None = None
     feeds: tuple[Feed, ...] = ()
     sums_to_one: tuple[str, ...] = ()
+    next_token: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

@@ -58,38 +58,46 @@ _ENTRIES = (
            "the step's forward passes / step_time", "whole step", "sum"),
     Metric("memory", "bytes", "run", "sampled", "device memory allocated; on CPU the resident set size of the process",
            "after the update", "max"),
-    Metric("weight_decay", "1", "group", "steps", "weight decay of the parameter group", "as the update uses it",
-           "rank0"),
+    Metric("weight_decay", "1", "group", "steps", "weight decay of the parameter group; not observed "
+           "where it is 0 or there is none", "as the update uses it", "rank0"),
     # The batch and the loss call of a step, on a schedule.
-    Metric("observed_loss", "1", "run", "sampled", "value of the step's first loss call of torch.nn.functional",
-           "forward", "mean"),
-    Metric("uninformed_loss", "1", "run", "sampled", "the same loss for the best constant prediction of the same "
-           "targets: the entropy of the batch's classes, the variance of its targets", "forward", "mean",
-           guide="a model that has learned anything lies below"),
-    Metric("loss_gradient", "1", "run", "sampled", "gradient that arrives at that loss", "backward", "mean",
-           guide="1, or 1 / accumulation steps; negative climbs the loss"),
+    Metric("observed_loss", "1", "run", "sampled", "value of the step's first loss call of torch.nn.functional whose "
+           "result has a gradient; its mean where it is not reduced", "forward", "mean"),
+    Metric("uninformed_loss", "1", "run", "sampled", "the same loss, reduced alike, for the best constant prediction "
+           "of the same batch: the entropy of its classes, of each column of binary targets, the variance of its "
+           "targets, their mean distance from the median; not observed with weights or label smoothing", "forward",
+           "mean", guide="a model that has learned anything lies below; a batch with few samples for each class has "
+           "less than its data set"),
+    Metric("loss_gradient", "1", "run", "sampled", "sum of the gradient that first arrives at that loss / loss scale",
+           "backward", "mean", guide="1, or 1 / accumulation steps; negative climbs the loss"),
     Metric("batch_accuracy", "1", "run", "sampled", "share of the batch's targets that the predictions name: the "
            "largest of C, the sign of a logit, the side of 1/2 of a probability", "forward", "mean"),
     Metric("batch_r2", "1", "run", "sampled", "1 - sum((prediction - target)**2) / sum((target - mean(target))**2) "
-           "within the batch", "forward", "mean"),
-    Metric("target_mean", "as given", "run", "sampled", "mean of the loss call's targets", "forward", "mean"),
-    Metric("target_std", "as given", "run", "sampled", "std of the loss call's targets", "forward", "mean"),
-    Metric("target_entropy", "nats", "run", "sampled", "entropy of the batch's class counts; of class targets only",
-           "forward", "mean", guide="near log(C) for balanced classes"),
-    Metric("largest_class", "1", "run", "sampled", "share of the batch's most frequent class; of class targets only",
+           "within the batch, of predictions and targets of one shape", "forward", "mean"),
+    Metric("target_mean", "as given", "run", "sampled", "mean of the loss call's targets; not of class indices",
            "forward", "mean"),
+    Metric("target_std", "as given", "run", "sampled", "std of the loss call's targets, Bessel-corrected; not of class "
+           "indices", "forward", "mean"),
+    Metric("target_entropy", "nats", "run", "sampled", "entropy of the batch's class counts; of class targets and "
+           "single columns of binary ones", "forward", "mean", guide="near log(C) for balanced classes"),
+    Metric("largest_class", "1", "run", "sampled", "share of the batch's most frequent class, likewise", "forward",
+           "mean"),
     Metric("output_spread", "as given", "run", "sampled", "root mean square over the columns of the model's output of "
            "their std over the batch", "forward", "mean", guide="0: every sample gets the same prediction"),
-    Metric("input_mean", "as given", "run", "sampled", "mean of the model's first input", "forward", "mean"),
-    Metric("input_std", "as given", "run", "sampled", "std of the model's first input", "forward", "mean"),
-    Metric("input_largest", "as given", "run", "sampled", "largest |x| of the model's first input", "forward", "mean"),
-    Metric("repeated_batch", "1", "run", "sampled", "1 if the model's first input equals that of an earlier sampled "
-           "step, else 0", "forward", "rank0"),
+    Metric("input_mean", "as given", "run", "sampled", "mean of the first tensor the model is called with, if that "
+           "holds floating-point numbers; estimated, as are the next two, from at most 8,192 elements", "forward",
+           "mean"),
+    Metric("input_std", "as given", "run", "sampled", "std of that tensor, Bessel-corrected", "forward", "mean"),
+    Metric("input_largest", "as given", "run", "sampled", "largest |x| of that tensor", "forward", "mean"),
+    Metric("repeated_batch", "1", "run", "sampled", "1 if the first tensor the model is called with equals that of one "
+           "of the 4,096 sampled steps before (shape and weighted sums of at most 8,192 elements), else 0", "forward",
+           "rank0"),
     Metric("evaluation_mode", "1", "run", "sampled", "share of the modules that act differently in training and in "
-           "evaluation which were in evaluation mode in the pass that this update was made from", "forward", "mean",
-           guide="0; frozen statistics are part of some fine-tuning"),
-    Metric("carried_gradient", "1", "run", "sampled", "1 if the backward pass began with the very gradients that the "
-           "update before had used, else 0", "backward", "rank0", guide="0"),
+           "evaluation (dropout, running statistics) which were in evaluation mode in the pass that this update was "
+           "made from", "forward", "mean", guide="0; frozen statistics are part of some fine-tuning"),
+    Metric("carried_gradient", "1", "run", "sampled", "1 if the step's backward passes added to the very gradients "
+           "that the update before had used, never zeroed on the way, else 0; by the first and the last parameter "
+           "that have one", "backward", "rank0", guide="0"),
     Metric("training_evaluations", "1", "run", "sampled", "passes without gradient but in training mode since the "
            "last sampled step, of a model that acts differently there", "forward", "sum", guide="0"),
     # Norms, every step or every N-th.
@@ -112,12 +120,15 @@ _ENTRIES = (
            reference=KARPATHY),
     Metric("update_mean", "1", "parameter", "sampled", "mean(d)", "update", "mean", reference=KARPATHY),
     Metric("update_std", "1", "parameter", "sampled", "std(d), Bessel-corrected", "update", "mean", reference=KARPATHY),
-    Metric("descent_cosine", "1", "parameter", "sampled", "-<d, g> / (||d|| ||g||)", "update", "mean",
+    Metric("descent_cosine", "1", "parameter", "sampled", "-<d, g> / (||d|| ||g||), g as the update "
+           "found it (clipping by one factor turns nothing); not observed where one of the two is all zero", "update",
+           "mean",
            guide="above 0: the update goes down the gradient; momentum and noise bring it near 0"),
-    Metric("decay_cosine", "1", "parameter", "sampled", "-<d, theta> / (||d|| ||theta||)", "update", "mean",
+    Metric("decay_cosine", "1", "parameter", "sampled", "-<d, theta> / (||d|| ||theta||); not observed "
+           "where one of the two is all zero", "update", "mean",
            guide="near 0; near 1 the update only shrinks the parameter"),
-    Metric("twin_fraction", "1", "parameter", "sampled", "share of the units (first dimension) of a matrix or kernel "
-           "whose weights equal those of the first unit, bit for bit, it included", "after the update", "mean",
+    Metric("twin_fraction", "1", "parameter", "sampled", "share of the units (first dimension, of two or more) of a "
+           "matrix or kernel whose weights equal all those of the first unit, it included", "after the update", "mean",
            guide="1 / units; 1 if all units are the same"),
     # Moments of activations, on a schedule; estimated from a fixed sample of the elements of large tensors.
     Metric("activation_mean", "1", "module", "sampled", "mean of the module's output", "forward", "mean",
@@ -133,14 +144,16 @@ _ENTRIES = (
     Metric("dead_fraction", "1", "module", "sampled", "share of units (channels of a convolution, features otherwise) "
            "that are dead for every sample of the batch: output exactly 0 where outputs are never negative, gradient "
            "at the output exactly 0 elsewhere", "forward", "mean", guide="near 0", reference=KARPATHY),
-    Metric("attention_entropy", "1", "module", "sampled", "mean entropy of the attention weights / log(number of "
-           "keys that may be seen); 1 is uniform, 0 a single key", "forward", "mean"),
-    Metric("attention_ahead", "1", "module", "sampled", "mean attention mass on later positions, of square attention",
-           "forward", "mean", guide="0 where each position predicts the next"),
+    Metric("attention_entropy", "1", "module", "sampled", "mean over queries that may see two keys or more of the "
+           "entropy of their attention weights, before dropout, / log(number of these keys); by functions, it is that "
+           "of the parent of the module called last before", "forward", "mean", guide="1 is uniform, 0 a single key"),
+    Metric("attention_ahead", "1", "module", "sampled", "mean attention weight on later positions, where there are as "
+           "many queries as keys", "forward", "mean", guide="0 where each position predicts the next"),
     Metric("statistics_shift", "1", "module", "sampled", "median over channels of |running mean - batch mean| / "
-           "running std of a normalisation that keeps running statistics", "forward", "mean"),
-    Metric("statistics_scale", "1", "module", "sampled", "median over channels of batch variance / running variance, "
-           "likewise", "forward", "mean", guide="about 1"),
+           "sqrt(running variance + eps) of a BatchNorm in training mode, running statistics as they were before the "
+           "batch", "forward", "mean"),
+    Metric("statistics_scale", "1", "module", "sampled", "median over channels of (batch variance + eps) / (running "
+           "variance + eps), likewise", "forward", "mean", guide="about 1"),
     # What users log.
     Metric("category_loss", "as logged", "category", "user", "mean over the category's samples of loss / length "
            "(every sample weighs the same)", "forward", "mean", reference=DREVO),

@@ -121,6 +121,9 @@ class Detail:
         units: Maps of units that saturate or are zero.
         batch_statistics: One entry per BatchNorm that was called with running statistics.
         fan_ins: Number of inputs that each output of a layer sums over, by path of the weight.
+        doubts: Where the step was over when it was examined, and its last training pass made again for it: why that
+            pass may differ from the one in the run, as clauses; empty where nothing speaks against it. None where the
+            step was measured while it was made.
     """
 
     step: int
@@ -128,6 +131,7 @@ class Detail:
     units: tuple[UnitMap, ...] = ()
     batch_statistics: tuple[BatchStatistics, ...] = ()
     fan_ins: Mapping[str, int] = field(default_factory=dict[str, int])
+    doubts: tuple[str, ...] | None = None
 
     def of(self, kind: TensorKind) -> tuple[TensorDetail, ...]:
         """All tensors of a kind."""

@@ -1,5 +1,6 @@
 """Finding: what is wrong, where, since when, the figures that prove it, and what to try."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import nan
 from typing import Any, Literal, cast, get_args
@@ -90,7 +91,7 @@ class Finding:
     def rank(self) -> tuple[int, int, int]:
         """Sort key: active before recovered, worst first, then earliest.
 
-        Findings of one rank keep the order in which the rules gave them: causes before consequences.
+        Findings of one rank keep the order in which the rules gave them.
         """
         return int(self.status == "recovered"), -SEVERITIES.index(self.severity), self.step
 
@@ -122,6 +123,25 @@ class Finding:
         fields = {**plain, "evidence": evidence, "advice": tuple(plain["advice"])}
         cause = None if plain.get("cause") is None else tuple(plain["cause"])
         return cls(**cast("dict[str, Any]", {**fields, "ruled_out": tuple(plain["ruled_out"]), "cause": cause}))
+
+
+def in_groups(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings in the order in which they are shown: each cause with its consequences behind it, worst group first.
+
+    A group stands where the worst of it would by its rank; findings of one rank stay as they are.
+    """
+    ordered = sorted(findings, key=lambda each: each.rank)
+    keys = {each.key for each in ordered}
+    roots = [each.cause or each.key for each in ordered]
+    roots = [root if root in keys else each.key for root, each in zip(roots, ordered, strict=True)]
+    first = {root: place for place, root in reversed(list(enumerate(roots)))}
+    places = sorted(range(len(ordered)), key=lambda place: (first[roots[place]], roots[place] != ordered[place].key))
+    return [ordered[place] for place in places]
+
+
+def consequences(finding: Finding, findings: Iterable[Finding]) -> list[Finding]:
+    """Those findings that one explains."""
+    return [each for each in findings if each.cause == finding.key]
 
 
 def number_to_json(value: float) -> float | str:

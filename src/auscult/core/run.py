@@ -87,6 +87,7 @@ class Segment:
         parameters: The model's parameters, in definition order.
         modules: The model's modules.
         versions: Versions of auscult, python, torch, numpy that recorded it.
+        ignore: Patterns of the findings that the user does not want to be told; see `auscult.rules.ignoring`.
     """
 
     step: int
@@ -94,6 +95,7 @@ class Segment:
     parameters: tuple[Parameter, ...] = ()
     modules: tuple[Module, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    ignore: tuple[str, ...] = ()
 
     def in_forward_order(self, called: Sequence[str]) -> "Segment":
         """This segment with parameters and modules in the order in which the forward pass calls the leaf modules.

@@ -24,8 +24,8 @@ class Series(NDArrayOperatorsMixin, Sequence[float]):
     included, give a bool array, so that `series.steps[series > 1]` is what it says. Every other NumPy function takes
     the values, and gives what it gives for them: `np.mean`, `np.where` or `np.concatenate` know nothing of steps.
 
-    Nothing writes into a Series: `np.asarray(series)` is a copy, `+=` and `out=` are refused. It hashes by identity, as
-    a tensor does; `np.array_equal(a, b)` says whether two hold the same values.
+    Nothing writes into a Series: `steps` and `values` are read-only, `np.asarray(series)` is a copy, `+=` and `out=`
+    are refused. It hashes by identity, as a tensor does; `np.array_equal(a, b)` says whether two hold the same values.
 
     Attributes:
         metric: A name of the catalogue, or one the user logged.
@@ -47,6 +47,10 @@ class Series(NDArrayOperatorsMixin, Sequence[float]):
                 f"Expected `steps` and `values` to be 1-D and equally long, but got {self.steps.shape} "
                 f"and {self.values.shape}."
             )
+        for name in ("steps", "values"):
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
 
     @property
     def name(self) -> str:

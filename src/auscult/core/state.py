@@ -5,13 +5,14 @@ Knows nothing of channels' names.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 EARLY_BLOCKS = 4
 RECENT_BLOCKS = 16
+PAST_LEVELS, PAST_BINS, MERGED = 10, 32, 2  # 32 bins of 2 blocks, 32 of 4, ... 32 of 1,024: two million steps
 NEVER = np.uint16(0xFFFF)
 
 COUNTS = {"rows": "count", "finite": "finite", "zeros": "zeros"}
@@ -43,6 +44,9 @@ STATE = np.dtype(
         ("recent_maximum", "<f8", (RECENT_BLOCKS,)),
         ("recent_mean", "<f8", (RECENT_BLOCKS,)),
         ("recent", "<f8", (RECENT_BLOCKS,)),  # log_median, likewise
+        ("trough", "<f8"),  # the lowest log_median; NaN if there is none
+        ("recent_at", "<f8", (RECENT_BLOCKS,)),  # the middle of the rows of that block, as a step
+        ("past", "<f4", (PAST_LEVELS, 2, PAST_BINS)),  # means over 2, 4, ... blocks of log_median and of the middle
     ]
 )
 """What a digest holds per channel, whatever the length of the run."""
@@ -53,7 +57,7 @@ def _unseen() -> NDArray[np.void]:
     state = np.zeros((), STATE)
     for name in ("zeros_from", "nonfinite_at", "nonfinite_last", "first_step", "last_step", "maximum_at"):
         state[name] = -1
-    for name in ("first", "last", "minimum", "maximum", "early", *RINGS):
+    for name in ("first", "last", "minimum", "maximum", "early", "trough", "recent_at", "past", *RINGS):
         state[name] = np.nan
     return state
 
@@ -78,6 +82,45 @@ class Places:
     def some(self, chosen: NDArray[np.bool_]) -> "Places":
         """Those of them that are chosen `(K,)`."""
         return Places(self.positions[chosen], None)
+
+
+class Course(NamedTuple):
+    """How some channels went from their beginning until now, in bins that grow the coarser the longer ago they are.
+
+    Attributes:
+        at: The middle of each bin as a step, float64 `(P, M)`, oldest first.
+        logs: Mean of the medians of log10|x| of its blocks `(P, M)`.
+        weights: How many blocks it stands for `(P, M)`; 0 where there is no bin, and then the others are 0 too.
+    """
+
+    at: NDArray[np.float64]
+    logs: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+
+def course_of(blocks: NDArray[np.int64], recent: NDArray[np.void], past: NDArray[np.float32]) -> Course:
+    """Put the bins of all levels side by side; where two levels overlap, the finer one counts.
+
+    Args:
+        blocks: How many blocks each channel has had, `(P,)`.
+        recent: Values and middles of the last of them, `(2, P, RECENT_BLOCKS)`.
+        past: The coarser levels, `(P, PAST_LEVELS, 2, PAST_BINS)`.
+    """
+    bins = [np.moveaxis(past[:, level], 1, 0).astype(np.float64) for level in range(PAST_LEVELS)]
+    parts, weights = [], []
+    stop = blocks[:, None]  # blocks from here on are shown by a finer level
+    for level, line in enumerate((recent, *bins)):
+        size = MERGED**level
+        begin = (blocks[:, None] // size + np.arange(-line.shape[2], 0)) * size
+        shown = (begin >= 0) & (begin + size <= stop) & ~np.isnan(line[0])
+        coarser = size * MERGED
+        first = np.maximum(begin[:, :1], 0)
+        stop = -(-first // coarser) * coarser if level < PAST_LEVELS else first
+        shown &= begin >= stop
+        parts.append(np.where(shown, line, 0.0))
+        weights.append(np.where(shown, float(size), 0.0))
+    at = np.concatenate(parts[::-1], axis=2)
+    return Course(at[1], at[0], np.concatenate(weights[::-1], axis=1))
 
 
 def add_blocks(state: NDArray[np.void], places: Places, blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
@@ -137,10 +180,57 @@ def _advance(state: NDArray[np.void], blocks: NDArray[np.void], starts: NDArray[
         for number, medians in enumerate(blocks["log_median"][:EARLY_BLOCKS]):
             some = np.flatnonzero(before + number < EARLY_BLOCKS)
             state["early"][some, before[some] + number] = medians[some]
+    state["trough"] = np.fmin(state["trough"], np.fmin.reduce(blocks["log_median"], axis=0))
+    _advance_past(state, blocks, starts)
     before += len(blocks)
     rings, kept = _adjacent(state, RINGS), _adjacent(blocks, RINGS.values())[-RECENT_BLOCKS:]
     rings[..., : -len(kept)] = rings[..., len(kept) :]
     rings[..., -len(kept) :] = np.moveaxis(kept, 0, -1)
+
+
+def _advance_past(state: NDArray[np.void], blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
+    """The middles of the recent blocks, and the bins that grow the coarser the longer ago they are.
+
+    A bin of one level is made of the last two of the level below as soon as these are there, so the shape of a run of
+    any length is kept, finest where it is youngest. Called while the rings still stand as before.
+    """
+    middles = starts[:, None] + (blocks["first_at"].astype(np.float64) + blocks["last_at"]) / 2
+    before = state["blocks"]
+    counts = before[:1] if (before == before[:1]).all() else np.unique(before)
+    for count in counts.tolist():
+        if count // MERGED == (count + len(blocks)) // MERGED:
+            continue
+        some = slice(None) if len(counts) == 1 else np.flatnonzero(before == count)
+        line = np.stack([state["recent"][some], state["recent_at"][some]])  # (2, K, 16)
+        new = np.stack([blocks["log_median"][:, some], middles[:, some]])  # (2, B, K)
+        for level in range(PAST_LEVELS):
+            new = _merged(np.concatenate([np.moveaxis(line, 2, 1), new], axis=1), line.shape[2], count)
+            if not new.shape[1]:
+                break
+            count //= MERGED
+            line = np.moveaxis(state["past"][some, level], 1, 0).copy()
+            kept = np.concatenate([line, np.moveaxis(new, 1, 2)], axis=2)[..., -PAST_BINS:]
+            state["past"][some, level] = np.moveaxis(kept, 0, 1)
+    ring, kept = state["recent_at"], middles[-RECENT_BLOCKS:].T
+    ring[:, : -len(kept[0])] = ring[:, len(kept[0]) :]
+    ring[:, -len(kept[0]) :] = kept
+
+
+def _merged(line: NDArray[np.floating[Any]], ring: int, count: int) -> NDArray[np.float32]:
+    """The bins `(2, G, K)` that are complete at the end of a line of bins, and were not when it had `count`.
+
+    Args:
+        line: Values and middles `(2, R + B, K)`, the ring before and B new ones.
+        ring: R.
+        count: How many there had been in all before the new ones.
+    """
+    groups = (count + line.shape[1] - ring) // MERGED - count // MERGED
+    begin = ring - count % MERGED
+    parts = line[:, begin : begin + groups * MERGED].astype(np.float64)
+    parts = parts.reshape(2, groups, MERGED, line.shape[2])
+    known = ~np.isnan(parts[0])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (np.where(known, parts, 0.0).sum(2) / known.sum(1)).astype(np.float32)
 
 
 def _adjacent(records: NDArray[np.void], names: Iterable[str]) -> NDArray[Any]:

@@ -14,15 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from auscult.core.sink import Values, empty_row, to_float32
+from auscult.core.anatomy import Feed
+from auscult.core.sink import Channel, Values, empty_row, to_float32
+from auscult.metrics import attention
 from auscult.metrics.examination import Examination
+from auscult.metrics.feeds import Feeds
 from auscult.metrics.hooks import PausableHook
 from auscult.metrics.marks import running_backward
+from auscult.metrics.normalisation import METRICS as STATISTICS
+from auscult.metrics.normalisation import statistics_apart
 from auscult.metrics.norms import is_transformed, measurable
 from auscult.metrics.parameters import clean_path, unwrap
+from auscult.metrics.sample import sample
+from auscult.metrics.transfer import Transfer
 from auscult.metrics.units import SATURATED
 
-SAMPLE = 4096
 METRICS = (
     "activation_mean",
     "activation_std",
@@ -31,8 +37,6 @@ METRICS = (
     "saturated_fraction",
     "dead_fraction",
 )
-# A step of this many elements between samples; a prime, so that no power-of-two layout is met again and again.
-_STRIDES = (1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749)
 
 
 _CHANNELS_SECOND = (
@@ -82,6 +86,12 @@ class Activations:
         self._latest_axis: int | None = None
         self._outputs: dict[int, list[_Call]] = {}
         self._gradients: dict[int, list[_Call]] = {}
+        self._statistics: dict[int, list[Tensor]] = {}
+        self._feeds = Feeds(self.paths)
+        self._first_pass_over = False
+        self._attention: attention.AttentionTap | None = attention.AttentionTap(root, failed)
+        self._output = PausableHook(root, self._on_output, always=True)
+        self._output.pause()
         self._hooks = [
             PausableHook(module, partial(self._on_forward, number)) for number, (_, module) in enumerate(leaves)
         ]
@@ -107,6 +117,12 @@ class Activations:
                 self._hooks[number].pause()
             self._off |= self._called
 
+    def begin_pass(self) -> None:
+        """The model is about to be called for training."""
+        if self.armed and self._attention is not None:
+            self._output.resume()
+            self._attention.begin()
+
     def leave_alone(self, wanted: bool) -> None:
         """Take every hook off while the model evaluates, where some layers are computed otherwise beside a hook."""
         if wanted == self._left_alone:
@@ -120,16 +136,52 @@ class Activations:
 
     def take(self) -> "Taken":
         """Hand over what was seen since the last call; the next forward pass begins a new step."""
-        taken = Taken(self._outputs, self._gradients)
-        self._outputs, self._gradients = {}, {}
+        statistics = {self.paths[number]: torch.stack(each).mean(0) for number, each in self._statistics.items()}
+        taken = Taken(self._outputs, self._gradients, statistics, self._take_attention())
+        self._outputs, self._gradients, self._statistics = {}, {}, {}
         self.touched = False
+        if self._feeds.seen:
+            self._first_pass_over = True
+            self._feeds.end()
         return taken
+
+    def _take_attention(self) -> dict[str, Tensor]:
+        """What was heard of attention; a model whose first passes had none is not listened to again."""
+        tap = self._attention
+        if tap is None:
+            return {}
+        tap.end()
+        heard = tap.take()
+        self.spent += tap.spent
+        tap.spent = 0.0
+        if not heard and self._feeds.seen and not self._first_pass_over:
+            self._attention = None
+        return heard
+
+    @property
+    def feeds(self) -> tuple[Feed, ...]:
+        """Which modules were called with the untouched output of which, in the passes of the first armed step."""
+        return self._feeds.links()
+
+    @property
+    def sums_to_one(self) -> tuple[str, ...]:
+        """The modules whose outputs summed to 1 in these passes; waits for the device."""
+        return self._feeds.sums_to_one()
 
     def close(self) -> None:
         """Take the hooks off the model."""
-        for hook in self._hooks:
+        for hook in (*self._hooks, self._output):
             hook.close()
         self.take()
+
+    def _on_output(self, inputs: object, output: object) -> None:
+        """The model has returned, or raised."""
+        try:
+            self._output.pause()
+            if self._attention is not None:
+                self._attention.end()
+        except Exception as error:
+            self._failed("attention", error)
 
     def _on_forward(self, number: int, inputs: object, output: object) -> None:
         if self.touched and not self.armed:
@@ -157,6 +209,8 @@ class Activations:
         if number not in self._called:
             self._called.add(number)
             self.order.append(self.paths[number])
+        if self._attention is not None:
+            self._attention.latest = self.paths[number]
         examination = self.examination
         with torch.no_grad():
             values = tensor.detach()
@@ -164,10 +218,20 @@ class Activations:
             call = _Call(_moments(values, exact=examination is not None), _units(values, axis))
             self._outputs.setdefault(number, []).append(call)
             module = self._leaves[number]()
-            if examination is not None and module is not None:
-                examination.add_call(number, module, inputs, values, axis)
+            if module is not None:
+                self._measure_call(number, module, inputs, tensor)
+                if examination is not None:
+                    examination.add_call(number, module, inputs, values, axis)
         if tensor.requires_grad and not tensor.is_leaf:  # a leaf would keep its hook for ever
             tensor.register_hook(partial(self._on_gradient, number, axis, self._gradients, examination))
+
+    def _measure_call(self, number: int, module: nn.Module, inputs: object, output: Tensor) -> None:
+        """What is told by what a module was called with."""
+        if not self._first_pass_over:
+            self._feeds.add_call(number, module, inputs, output)
+        apart = statistics_apart(module, inputs)
+        if apart is not None:
+            self._statistics.setdefault(number, []).append(apart)
 
     def _axis(self, number: int, output: Tensor) -> int:
         """The dimension that counts a module's units; an activation has those of the module called before it."""
@@ -200,17 +264,49 @@ class Activations:
 class Taken:
     """What the armed passes of one step gave, not yet brought to the host."""
 
-    def __init__(self, outputs: dict[int, list[_Call]], gradients: dict[int, list[_Call]]) -> None:
+    def __init__(
+        self,
+        outputs: dict[int, list[_Call]],
+        gradients: dict[int, list[_Call]],
+        statistics: dict[str, Tensor],
+        attended: dict[str, Tensor],
+    ) -> None:
         self._outputs = outputs
         self._gradients = gradients
+        self._statistics = statistics
+        self._attended = attended
+        self._transfer = Transfer()
+
+    def figures(self) -> dict[Channel, float]:
+        """What only some modules have, on the host: the mean over their calls."""
+        self._transfer.wait()
+        found = attention.figures(self._attended)
+        for path, apart in self._statistics.items():
+            for metric, value in zip(STATISTICS, apart.tolist(), strict=True):
+                found[Channel(metric, path)] = value
+        return found
+
+    def send(self) -> None:
+        """The step is over: it sets out for the host."""
+        calls = [call for seen in (self._outputs, self._gradients) for each in seen.values() for call in each]
+        there = [tensor for call in calls for tensor in call if tensor is not None]
+        host = dict(zip(map(id, there), self._transfer.send(there), strict=True))
+        for seen in (self._outputs, self._gradients):
+            for number, each in seen.items():
+                seen[number] = [
+                    _Call(host[id(call.output)], None if call.units is None else host[id(call.units)]) for call in each
+                ]
+        for some in (self._statistics, self._attended):
+            some.update(zip(list(some), self._transfer.send(list(some.values())), strict=True))
 
     def write(self, row: Values) -> None:
-        """Bring it to the host.
+        """It is on the host.
 
         Args:
             row: `(6, M)`, rows as in `METRICS`, columns as in `Activations.paths`; entries without an observation are
                 left alone.
         """
+        self._transfer.wait()
         for number, calls in self._outputs.items():
             count, mean, deviations, saturated, outside = _pool([call.output for call in calls])
             row[:2, number] = _mean_and_std(count, mean, deviations)
@@ -244,22 +340,9 @@ def _first_tensor(output: object) -> Tensor | None:
     return None
 
 
-def _sample(tensor: Tensor, exact: bool) -> Tensor:
-    """At most 2 * 4096 elements, every k-th with k prime, as float64; all of them where it must be exact."""
-    if tensor.is_contiguous():
-        flat = tensor.view(-1)
-    elif tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        flat = tensor.permute(0, 2, 3, 1).reshape(-1)
-    else:
-        flat = tensor.reshape(-1)
-    stride = next((each for each in _STRIDES if each * 2 * SAMPLE >= flat.numel()), flat.numel() // SAMPLE)
-    values = flat if exact else flat[::stride]
-    return values.float() if values.device.type == "mps" else values.double()
-
-
 def _moments(tensor: Tensor, exact: bool) -> Tensor:
     """float64 `(5,)`: elements sampled, mean, sum of squared deviations, saturated, outside of [-1, 1]."""
-    values = _sample(tensor, exact)
+    values = sample(tensor, exact)
     mean = values.mean()
     size = values.abs()
     return torch.stack(

@@ -81,6 +81,14 @@ class Examination:
             if fits and path in self._known:
                 self._fan_ins.setdefault(path, first.shape[-1])
 
+    def put_running(self, number: int, running_mean: Tensor, running_var: Tensor) -> None:
+        """The running estimates of a module after the pass, where those it had in the pass were only copies."""
+        stacked = self._statistics.get(number)
+        if stacked is not None:
+            self._statistics[number] = torch.stack(
+                [*stacked[:2], *(e.to(stacked) for e in (running_mean, running_var))]
+            )
+
     def detail(self) -> Detail:
         """Bring everything to the host."""
         owners = {"activation": self._modules, "activation_grad": self._modules}

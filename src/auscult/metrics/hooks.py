@@ -51,11 +51,17 @@ class SilentHook:
 
 
 class PausableHook:
-    """A forward hook that costs nothing while it pauses; its key stays the same, so that it is one hook to torch."""
+    """A forward hook that costs nothing while it pauses; its key stays the same, so that it is one hook to torch.
 
-    def __init__(self, module: nn.Module, call: Callable[..., None]) -> None:
+    Args:
+        module: The module.
+        call: Called with the arguments and the output of each call of the module.
+        always: Whether it is called as well where the forward pass is left by an exception, the output being None.
+    """
+
+    def __init__(self, module: nn.Module, call: Callable[..., None], always: bool = False) -> None:
         self._hook = ModuleHook(module, call)
-        self._handle = module.register_forward_hook(self._hook)
+        self._handle = module.register_forward_hook(self._hook, always_call=always)
 
     def pause(self) -> None:
         """Take it off the module until `resume`."""

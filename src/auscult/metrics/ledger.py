@@ -13,15 +13,30 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auscult.core.detail import TensorKind
-from auscult.core.sink import Values, empty_row, to_float32
+from auscult.core.sink import Values, empty_row, observed, to_float32
+from auscult.metrics.directions import (
+    DECAY,
+    DESCENT,
+    TWINS,
+    comparable,
+    has_units,
+    is_packable,
+    packed_products,
+    products,
+    twin_fraction,
+    write_cosines,
+)
 from auscult.metrics.examination import Examination
+from auscult.metrics.moment import version
 from auscult.metrics.norms import as_real, means_and_stds, measurable, norms
 from auscult.metrics.pack import Pack, fits
+from auscult.metrics.transfer import Transfer
 
 GRAD, PARAM, UPDATE = range(3)
 PACKED_ELEMENTS = 2**20
 """Elements of all packed parameters: what the pack needs besides the one copy of the parameters, 4 MB of scratch."""
 
+HALF = (torch.float16, torch.bfloat16)
 Taken = Tensor | NDArray[np.float64]
 Intended = Callable[[int], Tensor | None]
 
@@ -53,10 +68,15 @@ class Ledger:
         self._snapshot, self._scratch = Pack(shapes if snapshot else []), Pack(shapes)
         self._snapshots: dict[int, Tensor] = {}
         self._held: set[int] = set()  # positions with a snapshot of this step
-        self._intact: set[int] = set()  # those whose snapshot outlives the update
+        self._intact: dict[int, Tensor] = {}  # snapshots of the last update that have outlived it
+        self._spent: dict[int, Tensor] = {}  # those that have become the update
+        self._versions: dict[int, int] = {}  # of the parameters, right after that update
         self._collected = False
+        self._told: Values = empty_row("norms", 0)
         self._norms: list[tuple[int, list[int], Taken]] = []  # kind, positions, values
         self._moments: list[tuple[int, list[int], Taken]] = []
+        self._directions: list[tuple[int, list[int], Taken]] = []
+        self._transfer = Transfer()
         self._measured: set[int] = set()  # gradients already taken in this step
 
     def positions(self, tensors: Iterable[Tensor]) -> list[int]:
@@ -139,14 +159,15 @@ class Ledger:
         }
         if self._collected:
             self._collected = False
-            self._intact.clear()
+            for kept in (self._intact, self._spent, self._versions):
+                kept.clear()
         self._held.update(tensors)
         if not self._keeps:
             return
         packed = [position for position, tensor in tensors.items() if self._is_packed(position, tensor)]
         if packed:
             self._snapshot.load([self._place[each] for each in packed], [tensors[each] for each in packed])
-            self._intact.update(packed)
+            self._intact.update({position: self._snapshot.places[self._place[position]] for position in packed})
         for position in tensors.keys() - set(packed):
             snapshot, tensor = self._snapshots.get(position), tensors[position]
             if snapshot is None or _kind(snapshot) != _kind(tensor):
@@ -159,7 +180,8 @@ class Ledger:
 
         Args:
             positions: Whose.
-            moments: Whether means and stds are wanted as well.
+            moments: Whether means and stds are wanted as well, and where the updates point beside the gradients as
+                they were at the update (clipped by one factor, they point where they did before).
             intended: The update of a parameter as far as it is known, where no copy of the parameters was kept.
         """
         held = [position for position in positions if position in self._held]
@@ -173,8 +195,10 @@ class Ledger:
                     self._take_norms(UPDATE, [position], [update])
             if moments:
                 self._take_moments(PARAM, held, list(tensors.values()))
+                self._take_twins(tensors)
             self._examine("param", tensors)
             return
+        self._versions.update({position: version(self._parameters[position]) for position in held})
         updates: dict[int, Tensor] = {}
         packed = [position for position, tensor in tensors.items() if self._is_packed(position, tensor)]
         if packed:
@@ -182,7 +206,10 @@ class Ledger:
             self._scratch.load(places, [tensors[position] for position in packed])
             self._norms.append((PARAM, packed, self._scratch.norms(places)))
             self._scratch.subtract(self._snapshot, places)
-            self._norms.append((UPDATE, packed, self._scratch.norms(places)))
+            sizes = self._scratch.norms(places)
+            self._norms.append((UPDATE, packed, sizes))
+            if moments:
+                self._point_packed(packed, tensors, dict(zip(packed, sizes.tolist(), strict=True)))
             updates = {position: self._scratch.places[place] for position, place in zip(packed, places, strict=True)}
         loose = [
             position
@@ -197,32 +224,76 @@ class Ledger:
         if moments:
             self._take_moments(PARAM, held, list(tensors.values()))
             self._take_moments(UPDATE, list(updates), list(updates.values()))
+            self._point_loose({position: updates[position] for position in loose}, tensors)
+            self._take_twins(tensors)
         self._examine("param", tensors)
         self._examine("update", updates)
 
     def before_update(self) -> dict[int, Tensor]:
         """The parameters as they were before the last measured update, as far as kept; not to be written to."""
-        return {position: self._snapshot.places[self._place[position]] for position in sorted(self._intact)}
+        return dict(sorted(self._intact.items()))
 
-    def collect(self, norm_row: Values, moment_row: Values | None) -> None:
-        """Bring everything taken since the last call to the host, into rows whose other entries are left alone.
+    def nearly_before_update(self) -> dict[int, Tensor]:
+        """The others, told from their update to within its rounding, as far as they have not been written to since."""
+        after = self.after_update()
+        return {position: after[position] - each for position, each in self._spent.items() if position in after}
+
+    def after_update(self) -> dict[int, Tensor]:
+        """The parameters that have not been written to since their last measured update; not to be written to."""
+        live = {position: self._parameters[position] for position in self._versions}
+        return {position: each.detach() for position, each in live.items() if version(each) == self._versions[position]}
+
+    def last_update(self, position: int) -> Tensor | None:
+        """The last measured update of one of `after_update`; not to be written to."""
+        kept = self._intact.get(position)
+        if kept is None:
+            return self._spent.get(position)
+        now = self._parameters[position].detach()
+        return now.float() - kept.float() if now.dtype in HALF else now - kept
+
+    def last_gradient_norms(self) -> dict[int, float]:
+        """The gradient norms that were last collected, by position, of the parameters that were updated by them."""
+        seen = observed(self._told)
+        return {position: float(self._told[position]) for position in self._versions if seen[position]}
+
+    def send(self) -> None:
+        """The step is over: what was taken of it sets out for the host."""
+        for taken in (self._norms, self._moments, self._directions):
+            there = [number for number, (_, _, values) in enumerate(taken) if isinstance(values, Tensor)]
+            tensors = [values for _, _, values in taken if isinstance(values, Tensor)]
+            for number, values in zip(there, self._transfer.send(tensors), strict=True):
+                taken[number] = (*taken[number][:2], values)
+
+    def collect(self, norm_row: Values, moment_row: Values | None, direction_row: Values | None = None) -> None:
+        """Everything taken since the last call, on the host, in rows whose other entries are left alone.
 
         Args:
             norm_row: `(3, P)`, rows GRAD, PARAM, UPDATE.
             moment_row: `(3, 2, P)`, mean and std of the same; None where no moments were asked for.
+            direction_row: `(3, P)`, rows as in `auscult.metrics.directions.METRICS`; None likewise.
         """
+        self._transfer.wait()
         for kind, positions, values in self._norms:
             norm_row[kind, positions] = to_float32(_to_host(values))
+        self._told = norm_row[GRAD]
         if moment_row is not None:
             for kind, positions, values in self._moments:
                 moment_row[kind][:, positions] = to_float32(_to_host(values))
             moment_row[:, 1, self._lone] = empty_row("sampled", 1)
+        if direction_row is not None:
+            for kind, positions, found in self._directions:
+                host = _to_host(found)
+                if kind == TWINS:
+                    direction_row[kind, positions] = host
+                else:
+                    write_cosines(direction_row[kind], positions, host)
         self.discard()
 
     def discard(self) -> None:
         """Forget what was taken since the last `collect`."""
         self._norms.clear()
         self._moments.clear()
+        self._directions.clear()
         self._measured.clear()
         self._held.clear()
         self._collected = True
@@ -230,7 +301,8 @@ class Ledger:
     def release(self) -> None:
         """Free the snapshots."""
         self._snapshots.clear()
-        self._intact.clear()
+        for kept in (self._intact, self._spent, self._versions):
+            kept.clear()
         self._snapshot = self._scratch = Pack([])
         self._place.clear()
 
@@ -247,9 +319,45 @@ class Ledger:
     def _update(self, position: int, tensor: Tensor) -> Tensor:
         """Parameter minus snapshot, in float32 for half precision; the snapshot is spent."""
         snapshot = self._snapshots[position]
-        if tensor.dtype in (torch.float16, torch.bfloat16):
+        if tensor.dtype in HALF:
+            self._intact[position] = snapshot
             return tensor.float() - snapshot.float()
+        self._spent[position] = snapshot
         return torch.sub(tensor, snapshot, out=snapshot)
+
+    def _point_packed(self, packed: list[int], tensors: Mapping[int, Tensor], sizes: Mapping[int, float]) -> None:
+        """Where the updates in the scratch point, given their norms; the second pack lives for this call."""
+        second = Pack([place.shape for place in self._scratch.places])
+        gradients = {position: self._parameters[position].grad for position in packed}
+        with_gradient = [each for each in packed if is_packable(gradients[each], second.places[self._place[each]])]
+        for kind, positions, others in ((DECAY, packed, tensors), (DESCENT, with_gradient, gradients)):
+            present = [tensor.detach() for each in positions if (tensor := others[each]) is not None]
+            places = [self._place[each] for each in positions]
+            if places:
+                second.load(places, present)
+                known = np.array([sizes[each] for each in positions])
+                self._directions.append((kind, positions, packed_products(self._scratch, second, places, known)))
+
+    def _point_loose(self, updates: Mapping[int, Tensor], tensors: Mapping[int, Tensor]) -> None:
+        gradients = {position: self._parameters[position].grad for position in updates}
+        for kind, others in ((DECAY, tensors), (DESCENT, gradients)):
+            pairs = [(each, update, others[each]) for each, update in updates.items()]
+            found = [
+                (each, products(update, other))
+                for each, update, other in pairs
+                if other is not None and comparable(update, other)
+            ]
+            for where, some in _by_device([each for each, _ in found], [each for _, each in found]):
+                self._directions.append((kind, where, torch.stack(some, 1)))
+
+    def _take_twins(self, tensors: Mapping[int, Tensor]) -> None:
+        fit = {
+            position: twin_fraction(each)
+            for position, each in tensors.items()
+            if has_units(each.shape) and each.layout == torch.strided and each.element_size() > 1
+        }
+        for where, some in _by_device(list(fit), list(fit.values())):
+            self._directions.append((TWINS, where, torch.stack(some)))
 
     def _take_norms(self, kind: int, positions: list[int], tensors: list[Tensor]) -> None:
         for where, some in _by_device(positions, tensors):

@@ -1,113 +1,35 @@
-"""Losses: the first loss call as it was, and losses by category."""
+"""Losses: the first loss call of a step, seen while it is made, and losses by category."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
-from auscult.core.audit import Audit
 from auscult.core.errors import SetupError
-
-_CLASSIFICATION = {functional.cross_entropy: "cross_entropy", functional.nll_loss: "nll_loss"}
-_BINARY = {
-    functional.binary_cross_entropy: "binary_cross_entropy",
-    functional.binary_cross_entropy_with_logits: "binary_cross_entropy_with_logits",
-}
-_SQUARED = {functional.mse_loss: "mse_loss"}
-_OTHER = {
-    functional.l1_loss: "l1_loss",
-    functional.smooth_l1_loss: "smooth_l1_loss",
-    functional.huber_loss: "huber_loss",
-    functional.kl_div: "kl_div",
-}
-_LOSSES: dict[Callable[..., Any], str] = {**_CLASSIFICATION, **_BINARY, **_SQUARED, **_OTHER}
+from auscult.metrics.losscall import KINDS, LossCall
+from auscult.metrics.taps import FunctionTap
 
 
-class LossAudit(TorchFunctionMode):
-    """Sees the first loss call of torch.nn.functional between `begin` and `end`, and changes nothing.
+class LossTap(FunctionTap):
+    """Sees the first loss call of torch.nn.functional between `begin` and `end`.
 
-    It is put on the stack of torch function modes only when that is empty, so that it never comes between a mode of the
-    user's and its exit; where that is not so, the loss is not observed.
-
-    Attributes:
-        call: What was seen.
-        active: Whether it is on the stack.
+    Args:
+        seen: Told of the call, whose result has a gradient; what it raises does not reach the user's training.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.call: dict[str, Any] | None = None
-        self.active = False
+    def __init__(self, seen: Callable[[LossCall], None]) -> None:
+        super().__init__(KINDS)
+        self._seen = seen
 
-    def begin(self) -> None:
-        """Start to look."""
-        if not self.active and not _stack():
-            self.__enter__()
-            self.active = True
-
-    def end(self) -> None:
-        """Stop looking; where another mode was put on top meanwhile, look away but stay."""
-        if self.active and _stack()[-1:] == [self]:
-            self.__exit__(None, None, None)
-            self.active = False
-
-    def audit(self, step: int) -> Audit | None:
-        """What was seen, or None."""
-        return None if self.call is None else Audit(step=step, **self.call)
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        result = func(*args, **given)
-        if self.call is None and func in _LOSSES and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            with suppress(Exception):  # tensors without values: meta, fake, inside vmap; then the loss is not observed
-                self.call = _describe(func, args, given, result)
-        return result
-
-
-def _stack() -> list[object]:
-    """The torch function modes now in force; `[None]` where this torch does not tell."""
-    current = getattr(torch.overrides, "_get_current_function_mode_stack", None)
-    return [None] if current is None else list(current())
-
-
-def _describe(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-) -> dict[str, Any] | None:
-    values = dict(zip(("input", "target", "weight"), args)) | kwargs
-    given, target = values.get("input"), values.get("target")
-    if not (isinstance(given, Tensor) and isinstance(target, Tensor) and isinstance(result, Tensor)):
-        return None
-    reduction = str(values.get("reduction", "mean"))
-    plain = reduction == "mean" and values.get("weight") is None and not values.get("label_smoothing")
-    classes = expected = None
-    if func in _CLASSIFICATION and given.ndim:
-        classes = int(given.shape[1] if given.ndim > 1 else given.shape[0])
-        expected = math.log(classes) if plain else None
-    elif func in _BINARY:
-        classes = 2
-        expected = math.log(2) if plain and values.get("pos_weight") is None else None
-    elif func in _SQUARED and plain and target.numel() > 1:
-        expected = float(target.detach().double().var(correction=0))
-    return {
-        "loss": _LOSSES[func],
-        "value": float(result.detach().double().mean()),
-        "expected": expected,
-        "classes": classes,
-        "reduction": reduction,
-        "input_shape": tuple(given.shape),
-        "target_shape": tuple(target.shape),
-    }
+    def hear(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object
+    ) -> None:
+        """A loss was computed; where only the function itself understands its arguments, it is not observed."""
+        call = LossCall.read(function, args, kwargs, result)
+        if call is not None and call.result.requires_grad:
+            self.wanted = False
+            self._seen(call)
 
 
 def by_category(

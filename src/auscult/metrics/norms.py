@@ -84,9 +84,11 @@ def means_and_stds(tensors: Sequence[Tensor]) -> Tensor:
     counts = [max(each.numel(), whole.numel()) for each, whole in zip(dense, tensors)]  # sparse ones store fewer
     means = torch.stack([each.sum(dtype=torch.float64) / max(count, 1) for each, count in zip(dense, counts)])
     stored = norms([each.double() - mean if each.numel() <= ROW else each - mean for each, mean in zip(dense, means)])
-    absent = torch.tensor([count - each.numel() for each, count in zip(dense, counts)], device=means.device)
+    absent = torch.tensor([count - each.numel() for each, count in zip(dense, counts)])
+    absent = absent.to(means.device, non_blocking=True)
     squares = stored.square() + absent.clamp(min=0) * means.square()
-    degrees = torch.tensor([float(count - 1) for count in counts], dtype=torch.float64, device=means.device)
+    degrees = torch.tensor([float(count - 1) for count in counts], dtype=torch.float64)
+    degrees = degrees.to(means.device, non_blocking=True)
     stds = torch.where(degrees > 0, (squares / degrees.clamp(min=1)).sqrt(), torch.nan)
     return torch.stack([torch.where(degrees >= 0, means, torch.nan), stds])
 

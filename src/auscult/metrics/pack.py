@@ -55,6 +55,18 @@ class Pack:
             found[number] = float(exact_norm(self.places[places[number]]))
         return found
 
+    def dots(self, other: "Pack", places: Sequence[int]) -> NDArray[np.float64]:
+        """Inner products with the tensors of another pack of the same shapes, float64 `(len(places),)`.
+
+        Rows of 512 elements are summed in float32, so norms must be safe; see `auscult.metrics.norms.is_unsafe`.
+        """
+        first, stop = min(places), max(places) + 1
+        starts = self._starts[first:stop]
+        left, right = (each._between(first, stop).view(-1, ROW) for each in (self, other))
+        rows = torch.linalg.vecdot(left, right).numpy().astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            return np.add.reduceat(rows, starts - starts[0])[[place - first for place in places]]
+
     def subtract(self, other: "Pack", places: Sequence[int]) -> None:
         """Subtract what another pack of the same tensors holds in some places, and in those between them."""
         first, stop = min(places), max(places) + 1

@@ -1,7 +1,7 @@
-"""Recorder: keeps what a step began with, so that the origin of a non-finite number can be found when one is seen."""
+"""Recorder: keeps what a step began with, so that the step can be made again when something is found in it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import CellType, CodeType, FunctionType
 from typing import Any, cast
 from weakref import ref
@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from auscult.core.errors import SetupError
 from auscult.core.origin import Origin
+from auscult.core.run import Parameter
 from auscult.metrics.calls import flaw, tensors
+from auscult.metrics.examination import Examination
 from auscult.metrics.moment import BATCH_NORMS, Moment, Setting, Written, take_moment, version
 from auscult.metrics.norms import measurable
 from auscult.metrics.origin import Symptoms, search
 from auscult.metrics.parameters import clean_path
+from auscult.metrics.reexamination import reexamine
 from auscult.metrics.replay import CannotReplay, LossOf, bare
 
 BUFFER_BYTES = 64 * 2**20
@@ -25,9 +28,9 @@ _SCALARS = (int, float, bool, str)
 class Recorder:
     """Keeps the beginning of the last training forward pass: references to its arguments, random states, buffers.
 
-    Per step, the caller tells in this order: `find` for the step before, if that was not finite; `forward_began`, for
-    every training forward pass; `hold`, before the update, where a norm is known by then not to be finite;
-    `update_began`.
+    Per step, the caller tells in this order: `find` for the step before, if that was not finite, and `examine`, if
+    something was found in it; `forward_began`, for every training forward pass; `hold`, before the update, where a norm
+    is known by then not to be finite; `update_began`.
 
     Args:
         model: The model.
@@ -54,6 +57,8 @@ class Recorder:
         self._moving: set[str] = set()  # buffers that are written to in place and so have to be copied
         self._plain: list[tuple[dict[str, Any], str]] | None = None
         self._replay = None if replay is None else _LateNames(replay)
+        self._trained = [(clean_path(name), each) for name, each in root.named_parameters() if not each.is_inference()]
+        self._versions: list[int] = []  # of these, when the last pass began
         self._moment: Moment | str = "no training forward pass was seen"
         self._held: dict[str, Tensor] = {}
         self._finite: tuple[str, ...] | None = None
@@ -68,6 +73,7 @@ class Recorder:
         """
         self._calls += 1
         self._held, self._finite = {}, None
+        self._versions = [each._version for _, each in self._trained]
         try:
             device = torch.device("cpu") if self._first is None else self._first.device
             self._moment = take_moment(args, kwargs, device, self._keep_buffers(), self._settings(), self._calls)
@@ -134,9 +140,51 @@ class Recorder:
         except Exception as error:
             return Origin(step, reason=f"the search raised {type(error).__name__}: {error}")
 
+    def examine(
+        self,
+        step: int,
+        parameters: Sequence[Parameter],
+        before: Mapping[str, Tensor],
+        nearly: Mapping[str, Tensor],
+        measured: Mapping[str, float],
+        activations: bool,
+    ) -> tuple[Examination, list[str]]:
+        """Examine the step that the last forward pass belonged to, whose update has been made; see `reexamine`.
+
+        Args:
+            step: The step.
+            parameters: The parameters that the ledger measures, in its order.
+            before: The parameters before the update, by path, as far as they were kept.
+            nearly: Those that were told from their update, to its rounding.
+            measured: Norms of the step's gradients by path.
+            activations: Whether the outputs of modules are wanted.
+
+        Raises:
+            CannotReplay: if the pass cannot be made again as it was.
+        """
+        model = self._model()
+        if model is None:
+            raise CannotReplay("the model is gone")
+        if isinstance(self._moment, str):
+            raise CannotReplay(self._moment)
+        same = {path: each for (path, each), count in zip(self._trained, self._versions) if each._version == count}
+        known = {**nearly, **same, **before, **self._held}
+        wanted = [clean_path(name) for name, each in model.named_parameters() if each.requires_grad]
+        lost = [path for path in wanted if path not in known]
+        if lost:
+            raise CannotReplay(f"{len(lost)} parameters, {lost[0]} first, were not kept as they were before the update")
+        moment, loss_of = self._moment, self._replay
+        found, doubts = reexamine(model, step, parameters, moment, known, measured, loss_of, activations)
+        near = [path for path in wanted if known[path] is nearly.get(path)]
+        if near:
+            doubts.append(f"{len(near)} parameters, {near[0]} first, were told from their update, to its rounding")
+        return found, doubts
+
     def release(self) -> None:
         """Let go of everything that was kept."""
         self._moment = "what the forward pass began with was let go"
+        self._trained.clear()
+        self._versions.clear()
         self._held.clear()
         self._last.clear()
         if self._replay is not None:

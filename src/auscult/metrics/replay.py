@@ -2,10 +2,9 @@
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -58,16 +57,20 @@ class Replay:
     doubts: tuple[str, ...]
 
 
-class _Around(nn.Module):
-    """What a pass consists of: the model and the code that calls it."""
+class Around(nn.Module):
+    """What a pass consists of: the model and the code that calls it, which is the user's loss where there is one."""
 
-    def __init__(self, model: nn.Module, run: Callable[[nn.Module], Any]) -> None:
+    def __init__(self, model: nn.Module, moment: Moment, loss_of: LossOf | None) -> None:
         super().__init__()
         self.model = model
-        self._run = run
+        self._moment = moment
+        self._loss_of = loss_of
 
     def forward(self) -> Any:
-        return self._run(self.model)
+        """The loss, or what the model returns."""
+        if self._loss_of is not None:
+            return self._loss_of(self.model)
+        return self.model(*self._moment.args, **self._moment.kwargs)
 
 
 def replay(
@@ -89,22 +92,11 @@ def replay(
         CannotReplay: if the state that it needs is not there.
         Exception: whatever the model raises.
     """
-    root = bare(model)
     doubts: list[str] = []
-    if moment.overwritten():
-        raise CannotReplay("the batch was written to in place after the forward pass began")
-    if not root.training:
-        raise CannotReplay("the model was not in training mode any more")
-    if any(isinstance(each, torch.jit.ScriptModule) for each in root.modules()):
-        raise CannotReplay("a part of the model is scripted, which cannot be followed")
-    copies = {**_parameters(root, before, doubts), **_buffers(root, moment, doubts)}
-    flawed, shared = _flawed(root, copies)
-    kept = {clean_path(path): name for path, module in root.named_modules() if (name := _flawed_attribute(module))}
-    around, trace = _Around(root, loss_of or partial(_call, moment)), CallTrace()
-    with _nothing_left_behind(root, moment, doubts):
-        skipped = _take_hooks_off(root)
-        if skipped:
-            doubts.append(f"hooks on {', '.join(skipped[:3])} were not called")
+    with pass_on_copies(model, moment, before, doubts) as (root, copies):
+        flawed, shared = _flawed(root, copies)
+        kept = {clean_path(path): name for path, module in root.named_modules() if (name := _flawed_attribute(module))}
+        around, trace = Around(root, moment, loss_of), CallTrace()
         trace.follow("", around)
         for path, module in root.named_modules():
             trace.follow(clean_path(path), module)
@@ -113,18 +105,12 @@ def replay(
         trace.end_forward()
         loss, dtype = worst(output) if loss_of is not None else (None, "")
         if loss_of is not None:
-            _check_batch(trace, moment)
+            check_batch(trace.calls[1].arguments if len(trace.calls) > 1 else (), moment)
         gradients, ends = None, list[tuple[Tensor, Tensor]]()
         if backward and not loss and trace.calls[1].output <= Flaw.MASKED:
-            named = {clean_path(name.removeprefix("model.")): each for name, each in copies.items()}
-            wanted = {path: each for path, each in named.items() if each.requires_grad}
             ends = list(_ends(output, loss_of))
-            gradients = _backward(ends, wanted)
+            gradients = {path: flaw(each) for path, each in gradients_of(ends, copies).items()}
     return Replay(trace, loss, dtype, gradients, flawed, kept, shared, len(ends), tuple(doubts))
-
-
-def _call(moment: Moment, model: nn.Module) -> Any:
-    return model(*moment.args, **moment.kwargs)
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -212,9 +198,16 @@ def _maker(hook: Any) -> str:
     return str(getattr(hook if hasattr(hook, "__qualname__") else type(hook), "__module__", ""))
 
 
-def _check_batch(trace: CallTrace, moment: Moment) -> None:
-    """The replay the user gave must have called the model as the run did."""
-    given = trace.calls[1].arguments if len(trace.calls) > 1 else ()
+def check_batch(given: Sequence[Tensor], moment: Moment) -> None:
+    """The replay the user gave must have called the model as the run did.
+
+    Args:
+        given: The tensors among the arguments of its first call.
+        moment: What the pass of the run began with.
+
+    Raises:
+        CannotReplay: if it has not.
+    """
     if len(given) != len(moment.written) or any(
         each.shape != kept.shape or not torch.equal(each.nan_to_num(), kept.to(each).nan_to_num())
         for each, (kept, _) in zip(given, moment.written, strict=True)
@@ -233,12 +226,53 @@ def _ends(output: object, loss_of: LossOf | None) -> Iterator[tuple[Tensor, Tens
                 yield each, waves.div(max(each.numel(), 1)).reshape(each.shape).to(each.dtype)
 
 
-def _backward(ends: list[tuple[Tensor, Tensor]], wanted: Mapping[str, Tensor]) -> dict[str, Flaw]:
+def gradients_of(ends: Sequence[tuple[Tensor, Tensor]], copies: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gradients of the trainable copies by path, those that got none left out.
+
+    Args:
+        ends: Where the backward pass begins, each with the gradient it begins with.
+        copies: The copies as `pass_on_copies` made them.
+    """
+    named = {clean_path(name.removeprefix("model.")): each for name, each in copies.items()}
+    wanted = {path: each for path, each in named.items() if each.requires_grad}
     if not ends:
         return {}
     outputs, cotangents = zip(*ends, strict=True)
     found = torch.autograd.grad(outputs, list(wanted.values()), cotangents, allow_unused=True)
-    return {path: flaw(each) for path, each in zip(wanted, cast("tuple[Tensor | None]", found)) if each is not None}
+    return {path: each for path, each in zip(wanted, cast("tuple[Tensor | None]", found)) if each is not None}
+
+
+@contextmanager
+def pass_on_copies(
+    model: nn.Module, moment: Moment, before: Mapping[str, Tensor] | None, doubts: list[str]
+) -> Generator[tuple[nn.Module, dict[str, Tensor]]]:
+    """Inside, everything is as it was when a training pass began; afterwards it is as it was before.
+
+    Args:
+        model: The model.
+        moment: What the pass began with.
+        before: The parameters as they were then, by path; None where they have not changed since.
+        doubts: Takes clauses that say why the pass may differ from the one in the run.
+
+    Yields:
+        The user's module without hooks, and copies of its parameters and buffers by their names in `Around`.
+
+    Raises:
+        CannotReplay: if the state that it needs is not there.
+    """
+    root = bare(model)
+    if moment.overwritten():
+        raise CannotReplay("the batch was written to in place after the forward pass began")
+    if not root.training:
+        raise CannotReplay("the model was not in training mode any more")
+    if any(isinstance(each, torch.jit.ScriptModule) for each in root.modules()):
+        raise CannotReplay("a part of the model is scripted, which cannot be followed")
+    copies = {**_parameters(root, before, doubts), **_buffers(root, moment, doubts)}
+    with _nothing_left_behind(root, moment, doubts):
+        skipped = _take_hooks_off(root)
+        if skipped:
+            doubts.append(f"hooks on {', '.join(skipped[:3])} were not called")
+        yield root, copies
 
 
 @contextmanager

@@ -54,6 +54,7 @@ class ScaleTap:
 
     Attributes:
         stepped: Told of each call of `GradScaler.step`; must not raise. Not called for a scaler that is disabled.
+        uses: How often a scaler has been used on a loss.
 
     Args:
         optimizers: The optimizers, or wrappers that keep them in `.optimizer`.
@@ -62,6 +63,7 @@ class ScaleTap:
 
     def __init__(self, optimizers: Iterable[Optimizer], stepped: Callable[[ScalerStep], None]) -> None:
         self.stepped = stepped
+        self.uses = 0
         self._inner: dict[int, Optimizer] = {}
         self._outer: dict[int, int] = {}  # what users call an optimizer by, and what it is
         self._attempts: dict[int, _Attempt] = {}
@@ -98,8 +100,14 @@ class ScaleTap:
             return None
         return _copy(getattr(scaler, "_scale", None))
 
+    def scale(self) -> Tensor | None:
+        """What the scaler last used multiplies losses by, 0-d; None for 1."""
+        scaler = None if self._latest is None else self._latest()
+        return None if scaler is None or not scaler.is_enabled() else _copy(getattr(scaler, "_scale", None))
+
     def used(self, scaler: GradScaler) -> None:
         """A scaler has been used on a loss."""
+        self.uses += 1
         if self._latest is None or self._latest() is not scaler:
             self._latest = ref(scaler)
 

@@ -30,7 +30,8 @@ class Schedule:
 
     Besides, few steps are examined in full detail: the first, the last where it is known, and those whose number is a
     power of two, 64 or more; of these, with an adapting cadence, only those that the budget has room for. Where
-    something is found, an adapting cadence looks closer for a while; a fixed one stays as given.
+    something is found, the last measured step is examined although it is over, and an adapting cadence looks closer for
+    a while; a fixed one stays as given.
 
     Args:
         every: A fixed cadence: norms at every k-th step and samples at every 16 k-th, or the pair (norms, samples);
@@ -62,6 +63,10 @@ class Schedule:
         self._examining = 0.0  # seconds that the last examined step took
         self._trained = 0.0  # seconds of training so far
         self._looked_at: set[object] = set()
+        self._looked_back: set[object] = set()
+        self._looking_back = 0.0  # seconds that the last look back took
+        self._not_of_the_step = 0.0  # seconds that looking back has taken since the last update
+        self._step_time = 0.0  # of the last step, without auscult
         self._closer = range(0)  # steps in which everything is measured, the first in full detail
 
     def norms(self, step: int) -> bool:
@@ -89,6 +94,24 @@ class Schedule:
         self._looked_at.add(cause)
         self._closer = range(step + 1, step + 1 + CLOSER_STEPS)
 
+    def looks_back(self, cause: object) -> bool:
+        """Something was found: whether a step that is over is made again and examined.
+
+        Once for each cause, and for eight causes at most; with an adapting cadence only where the budget has room for
+        another step beside what examining takes.
+        """
+        price = max(self._looking_back, self._step_time + self._examining)
+        room = self.fixed or price <= self._budget / 4 * self._trained
+        if not room or cause in self._looked_back or len(self._looked_back) == CLOSER_LOOKS:
+            return False
+        self._looked_back.add(cause)
+        return True
+
+    def looked_back(self, seconds: float) -> None:
+        """Note what that took, which says nothing about what a step costs."""
+        self._looking_back = seconds
+        self._not_of_the_step += seconds
+
     def spent(self, step: int, inside: float, whole: float | None, examined: bool = False) -> Cadence | None:
         """Note what a step took.
 
@@ -101,11 +124,15 @@ class Schedule:
         Returns:
             The new cadence, if it changes with the next step.
         """
+        apart, self._not_of_the_step = self._not_of_the_step, 0.0
+        inside -= apart
         if examined:
             self._examining = inside
         if whole is None:
             return None
-        self._trained += whole - inside
+        whole -= apart
+        self._step_time = whole - inside
+        self._trained += self._step_time
         if not examined:
             self._window.setdefault((self.norms(step), self.samples(step)), []).append(inside)
             self._bare.append(whole - inside)

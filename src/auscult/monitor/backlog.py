@@ -36,6 +36,8 @@ class Backlog:
         now = perf_counter()
         if not self._waiting:
             self._since = now
+        if self._gauges.on_gpu:
+            draft.send()
         measured = self._gauges.measured(draft)
         self._waiting.append((draft, measured))
         sound = draft.sound and all(map(is_finite, measured))

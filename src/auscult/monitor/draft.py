@@ -4,7 +4,7 @@ A step stays open after its update, because what users log then still belongs to
 forward pass begins.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -17,9 +17,12 @@ from auscult.core.metric import Stream
 from auscult.core.sink import Channel, Record, Rows, empty_rows, observed
 from auscult.metrics.activations import Taken
 from auscult.metrics.examination import Examination
+from auscult.metrics.transfer import Transfer
 
 # Names that auscult records or derives for the whole run; a user's number under one of them would hide ours.
-_TAKEN = {each.name for each in METRICS.values() if each.stream in ("steps", "norms", "sampled")} - {"lr"}
+_TAKEN = {
+    each.name for each in METRICS.values() if each.stream in ("steps", "norms", "sampled") and each.scope != "group"
+}
 
 
 @dataclass(slots=True)
@@ -36,7 +39,9 @@ class Draft:
         norms_taken: Whether the ledger holds norms of this step.
         sampled: Whether it is a step of the sampling schedule.
         activations: What the activation hooks saw, where they were armed.
+        witnessed: Brings what was seen of the loss call, the batch and the mode to the host, by name of the metric.
         examination: Collects everything about the step, where that is wanted.
+        transfer: Brings what was logged to the host.
     """
 
     step: int
@@ -48,7 +53,20 @@ class Draft:
     norms_taken: bool = False
     sampled: bool = False
     activations: Taken | None = None
+    witnessed: Callable[[], Mapping[str, float]] | None = None
     examination: Examination | None = None
+    transfer: Transfer = field(default_factory=Transfer)
+
+    def send(self) -> None:
+        """Nothing is added any more: what lies on a GPU sets out for the host."""
+        for values in (*self.logged.values(), *self.evaluated.values()):
+            values[:] = self._sent(values)
+        self.steps.update(zip(self.steps, self._sent(list(self.steps.values())), strict=True))
+
+    def _sent(self, values: "list[float | Tensor]") -> "list[float | Tensor]":
+        there = [each for each in values if isinstance(each, Tensor)]
+        host = iter(self.transfer.send(there))
+        return [next(host) if isinstance(each, Tensor) else each for each in values]
 
     @property
     def sound(self) -> bool:

@@ -3,27 +3,34 @@
 Knows neither optimizers nor the order of events in a step; the Monitor says when.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
+from auscult.core.anatomy import Feed
 from auscult.core.detail import Detail
 from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run
-from auscult.core.sink import Channel, Record, Rows, Values, empty_row
+from auscult.core.sink import Channel, Record, Rows, Values, empty_row, to_float32
 from auscult.metrics.activations import METRICS as ACTIVATIONS
 from auscult.metrics.activations import Activations, Taken
+from auscult.metrics.directions import METRICS as DIRECTIONS
+from auscult.metrics.directions import TWINS, has_units
 from auscult.metrics.environment import resident_bytes
 from auscult.metrics.examination import Examination, fan_ins_of
 from auscult.metrics.ledger import Ledger
 from auscult.monitor.arguments import is_compiled
 from auscult.monitor.draft import Columns, Draft, is_finite
+from auscult.monitor.witness import METRICS as WITNESSED
 
 FINITE = Channel("finite", "")
 NORMS = ("grad_norm", "param_norm", "update_norm")
 INTENDED = "intended_update_norm"
 MOMENTS = ("grad_mean", "grad_std", "param_mean", "param_std", "update_mean", "update_std")
+RUN = ("memory", *WITNESSED)
 _STREAMS: tuple[Stream, ...] = ("steps", "norms", "sampled", "user", "evaluation")
 
 
@@ -33,6 +40,10 @@ class Gauges:
     Attributes:
         ledger: Gradients, parameters and updates.
         activations: The hooks on the leaf modules; None where they were not wanted, or would never be called.
+        activations_wanted: Whether they were wanted.
+        table: The ledger's parameters, in its order.
+        on_gpu: Whether the model was on a CUDA device, for whose numbers nobody must wait when they are made.
+        examined: The last two steps that were to be examined.
     """
 
     def __init__(
@@ -50,18 +61,24 @@ class Gauges:
         self.activations = Activations(model, failed) if activations and not is_compiled(model) else None
         known = {stream: past.source.channels(stream) for stream in past.streams} if past is not None else {}
         self._columns = {stream: Columns(stream, known.get(stream, ())) for stream in _STREAMS}
-        self._table = tuple(table)
+        self.activations_wanted, self.table = activations, tuple(table)
+        self.examined: deque[int] = deque(maxlen=2)
         self._fan_ins = fan_ins_of(model)
         paths = [each.path for each in table]
         modules = self.activations.paths if self.activations is not None else ()
         self._parameters, self._modules = len(paths), len(modules)
         self._device = tensors[0].device
+        self.on_gpu = self._device.type == "cuda"
         norms = (*NORMS[:2], NORMS[2] if snapshot else INTENDED)
         self._norms = self._columns["norms"].positions([Channel(metric, path) for metric in norms for path in paths])
         self._sampled = self._columns["sampled"].positions(
             [Channel(metric, path) for metric in MOMENTS for path in paths]
             + [Channel(metric, path) for metric in ACTIVATIONS for path in modules]
-            + [Channel("memory", "")]
+            + [Channel(metric, "") for metric in RUN]
+        )
+        self._pointing = _directed(table, snapshot)
+        self._directions = self._columns["sampled"].positions(
+            [Channel(DIRECTIONS[kind], paths[number]) for kind, number in zip(*self._pointing, strict=True)]
         )
 
     def arm(self, draft: Draft, resting: bool) -> None:
@@ -75,6 +92,11 @@ class Gauges:
         if self.activations is not None:
             self.activations.arm(draft.sampled, draft.examination, resting)
 
+    def begin_pass(self) -> None:
+        """The model is about to be called for training."""
+        if self.activations is not None:
+            self.activations.begin_pass()
+
     def leave_alone(self, wanted: bool) -> None:
         """While the model evaluates nothing of ours is in it."""
         if self.activations is not None:
@@ -82,12 +104,17 @@ class Gauges:
 
     def examine(self, step: int) -> Examination:
         """What will take everything about a step."""
+        self.examined.append(step)
         paths = () if self.activations is None else self.activations.paths
-        return Examination(step, self._table, paths, self._fan_ins)
+        return Examination(step, self.table, paths, self._fan_ins)
 
     def order(self) -> list[str]:
         """The leaf modules in the order of their first calls; empty before the first armed pass."""
         return [] if self.activations is None else self.activations.order
+
+    def first_pass(self) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
+        """Which leaf modules fed which in the first armed pass, and which gave distributions; waits for the device."""
+        return ((), ()) if self.activations is None else (self.activations.feeds, self.activations.sums_to_one)
 
     def touched(self) -> bool:
         """Whether a leaf module has been called for training since the step began."""
@@ -100,11 +127,15 @@ class Gauges:
         spent, self.activations.spent = self.activations.spent, 0.0
         return spent
 
-    def take_activations(self, draft: Draft) -> None:
-        """Close the step for the activation hooks."""
-        if self.activations is not None:
+    def end_step(self, draft: Draft) -> None:
+        """The step is over: nothing more is taken of it, and what lies on a GPU sets out for the host."""
+        if self.activations is not None and (draft.sampled or self.activations.touched):
             taken = self.activations.take()
             draft.activations = taken if draft.sampled else None
+        if self.on_gpu:
+            self.ledger.send()
+            if draft.activations is not None:
+                draft.activations.send()
 
     def detail(self, draft: Draft) -> Detail | None:
         """Everything about a finished step, where that was wanted."""
@@ -131,6 +162,7 @@ class Gauges:
         told: dict[Stream, list[tuple[int, dict[Channel, float]]]] = {"steps": [], "user": [], "evaluation": []}
         rows: list[Rows] = []
         for draft, measured in finished:
+            draft.transfer.wait()
             steps = {channel: float(value) for channel, value in draft.steps.items()}
             sound = all(value - value == 0 for value in steps.values()) and all(map(is_finite, measured))
             for stream, values in self._user_values(draft):
@@ -169,22 +201,32 @@ class Gauges:
 
     def _measured(self, draft: Draft) -> list[Record]:
         norms = empty_row("norms", 3 * self._parameters)
-        sampled = empty_row("sampled", 6 * (self._parameters + self._modules) + 1) if draft.sampled else None
+        of_paths = 6 * (self._parameters + self._modules)
+        sampled = empty_row("sampled", of_paths + len(RUN)) if draft.sampled else None
         moments = None if sampled is None else sampled[: 6 * self._parameters].reshape(3, 2, self._parameters)
-        self.ledger.collect(norms.reshape(3, self._parameters), moments)
+        directions = empty_row("sampled", 3 * self._parameters).reshape(3, -1)
+        self.ledger.collect(norms.reshape(3, self._parameters), moments, directions if draft.sampled else None)
         rows = [self._place("norms", draft.step, self._norms, norms)] if draft.norms_taken else []
         if sampled is not None:
+            figures: dict[Channel, float] = {}
             if draft.activations is not None:
-                self._write_activations(draft.activations, sampled[6 * self._parameters : -1])
-            sampled[-1] = _memory(self._device)
-            rows.append(self._place("sampled", draft.step, self._sampled, sampled))
+                figures = self._write_activations(draft.activations, sampled[6 * self._parameters : of_paths])
+            told = {"memory": _memory(self._device), **(draft.witnessed() if draft.witnessed is not None else {})}
+            known = [position for position, metric in enumerate(RUN) if metric in told]
+            sampled[of_paths:][known] = to_float32(np.array([told[RUN[position]] for position in known]))
+            places = [*self._sampled, *self._directions, *self._columns["sampled"].positions(tuple(figures))]
+            values = np.concatenate([sampled, directions[self._pointing], to_float32(np.array([*figures.values()]))])
+            rows.append(self._place("sampled", draft.step, places, values))
         return rows
 
-    def _write_activations(self, taken: Taken, row: Values) -> None:
+    def _write_activations(self, taken: Taken, row: Values) -> dict[Channel, float]:
+        """Fill in what all modules have, and return what only some have."""
         try:
             taken.write(row.reshape(6, self._modules))
+            return taken.figures()
         except Exception as error:  # the norms are not lost with it
             self._failed("activations", error)
+            return {}
 
     def _place(self, stream: Stream, step: int, positions: list[int], values: Values) -> Record:
         """A row in which the measured columns stand where the run has had them from its beginning."""
@@ -198,6 +240,17 @@ class Gauges:
         if self.activations is not None:
             self.activations.close()
         self.ledger.release()
+
+
+def _directed(table: Sequence[Parameter], snapshot: bool) -> tuple[list[int], list[int]]:
+    """What can be told of which parameters' directions: kinds and positions, pair by pair."""
+    pairs = [
+        (kind, number)
+        for kind in range(len(DIRECTIONS))
+        for number, parameter in enumerate(table)
+        if (has_units(parameter.shape) if kind == TWINS else snapshot)
+    ]
+    return [kind for kind, _ in pairs], [number for _, number in pairs]
 
 
 def _memory(device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""Holdings: which parameters each optimizer holds, and at which learning rates."""
+"""Holdings: which parameters each optimizer holds, and at which learning rates and weight decays."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ class Holdings:
         self._ledger = ledger
         self._model = ref(model)
         self._places = Places(model, tensors)
-        self._rates = {name: list[tuple[dict[str, Any], Channel]]() for name in optimizers}
+        self._rates = {name: list[tuple[dict[str, Any], Channel, Channel]]() for name in optimizers}
 
     def held(self, name: str) -> list[int]:
         """Positions of the parameters that an optimizer holds."""
@@ -80,14 +80,26 @@ class Holdings:
         return [position for position in free if position in present]
 
     def rates(self, name: str) -> Iterator[tuple[Channel, float]]:
-        """The learning rate of each group of an optimizer."""
+        """The learning rate of each group of an optimizer, and its weight decay where it has one."""
         groups, known = self._optimizers[name].param_groups, self._rates[name]
-        if len(known) != len(groups) or any(one is not other for (one, _), other in zip(known, groups)):
-            known[:] = [(group, Channel("lr", group_path(name, number))) for number, group in enumerate(groups)]
-        for group, channel in known:
-            rate = group.get("lr")
-            if isinstance(rate, (int, float, Tensor)):
-                yield channel, float(rate.detach() if isinstance(rate, Tensor) else rate)  # it may be learned itself
+        if len(known) != len(groups) or any(each[0] is not group for each, group in zip(known, groups)):
+            paths = [group_path(name, number) for number in range(len(groups))]
+            known[:] = [
+                (group, Channel("lr", path), Channel("weight_decay", path)) for group, path in zip(groups, paths)
+            ]
+        for group, of_rate, of_decay in known:
+            rate, decay = _number(group.get("lr")), _number(group.get("weight_decay"))
+            if rate is not None:
+                yield of_rate, rate
+            if decay:
+                yield of_decay, decay
+
+
+def _number(setting: object) -> float | None:
+    """A setting of a parameter group, if it is a number; it may be learned itself."""
+    if isinstance(setting, Tensor):
+        return float(setting.detach())
+    return float(setting) if isinstance(setting, (int, float)) else None
 
 
 def ends(tensors: Sequence[nn.Parameter], optimizers: Mapping[str, Optimizer]) -> list[nn.Parameter]:

@@ -28,27 +28,23 @@ from auscult.core.sink import Channel, Sink
 from auscult.metrics.clipping import Clip, ClipTap
 from auscult.metrics.environment import run_info, versions
 from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inner_optimizer
-from auscult.metrics.losses import LossAudit, by_category
+from auscult.metrics.losses import by_category
 from auscult.metrics.marks import Marks, at_end_of_backward, running_backward
 from auscult.metrics.norms import is_transformed
 from auscult.metrics.parameters import module_table, parameter_table, unwrap
 from auscult.metrics.replay import LossOf
 from auscult.metrics.scaling import ScalerStep, ScaleTap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
-from auscult.monitor.arguments import (
-    Number,
-    as_number,
-    batch_size,
-    is_compiled,
-    step_number,
-)
+from auscult.monitor.arguments import Number, as_number, batch_size, step_number
 from auscult.monitor.backlog import Backlog
 from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
 from auscult.monitor.holdings import Holdings, ends
 from auscult.monitor.journal import Journal
+from auscult.monitor.lookback import LookBack
 from auscult.monitor.tracer import Tracer
+from auscult.monitor.witness import PART, Witness
 from auscult.store.reader import load
 from auscult.store.writer import IfExists, StoreWriter
 
@@ -82,6 +78,7 @@ class Monitor:
         sinks: Sequence[Sink],
         on_finding: Callable[[Finding], object] | None,
         stop_on: Severity | None,
+        ignore: tuple[str, ...],
         replay: LossOf | None,
         snapshot: bool,
     ) -> None:
@@ -97,13 +94,14 @@ class Monitor:
         self._tracer = Tracer(model, [each.path for each in table], replay, snapshot)
         self._gauges = Gauges(model, tensors, table, past, activations, snapshot, self._failed)
         self._backlog = Backlog(self._gauges, self._tracer, self._journal)
-        self._segment = Segment(self.step, time.time(), table, module_table(model), versions())
+        self._segment = Segment(self.step, time.time(), table, module_table(model), versions(), ignore)
         self._journal.begin_segment(self._segment, past)
 
         self._model = ref(unwrap(model))
         self._optimizers = dict(optimizers)
         self._holdings = Holdings(optimizers, self._gauges.ledger, unwrap(model), tensors)
         self._schedule = schedule
+        self._look_back = LookBack(self._tracer, self._gauges, self._journal, schedule)
         self._draft = Draft(self.step)
         self._done: Draft | None = None
         self._forward_began = False
@@ -118,17 +116,15 @@ class Monitor:
         self._guard = Guard(self._failed)
         self._last_update: float | None = None
         self._order_known = False
-        self._audit = LossAudit() if past is None or past.until(self.step - 1).last_step < 0 else None
-        self._audit_forward: bool | None = loss_fn is None and not is_compiled(model)  # None: it is over
         self._handles = [model.register_forward_pre_hook(ModuleHook(model, self._on_forward), with_kwargs=True)]
-        if loss_fn is not None:
-            self._handles.append(loss_fn.register_forward_pre_hook(ModuleHook(loss_fn, self._on_loss)))
         self._marks = Marks(tensors)
         self._marked = self._end_awaited = False
         self._one_coefficient = True
         self._rootless = False  # a step has been made without a call of the model as a whole
         self._clip_tap = ClipTap(tensors, self._before_clip, self._after_clip)
         self._scale_tap = ScaleTap(optimizers.values(), self._on_scaler_step)  # its hook comes before OptimizerHooks
+        begins = past is None or past.until(self.step - 1).last_step < 0
+        self._witness = Witness(model, tensors, begins, loss_fn, self._scale_tap, self._guard)
         self._hooks = [
             OptimizerHooks(each, partial(self._before_update, name), partial(self._after_update, name))
             for name, each in optimizers.items()
@@ -275,8 +271,7 @@ class Monitor:
                 self._journal.record([self._draft.step], self._gauges.user_rows(self._draft))
         taken_off = [each.remove for each in self._handles]
         taken_off += [each.close for each in (*self._hooks, self._backward_hook, self._clip_tap, self._scale_tap)]
-        taken_off += [self._audit.end] if self._audit is not None else []
-        for take_off in (*taken_off, self._gauges.close, self._tracer.release):
+        for take_off in (*taken_off, self._witness.close, self._gauges.close, self._tracer.release):
             with self._guard("closing"):  # each by itself, so that one that fails leaves no other behind
                 take_off()
         with self._guard("closing"):
@@ -315,6 +310,7 @@ class Monitor:
         self._gauges.arm(self._draft, self._resting)
         self._backward_hook.listen(self._draft.norms_taken or not self._resting)
         self._clip_tap.sharing = self._draft.norms_taken and not self._draft.sampled
+        self._witness.arm(self._draft.sampled, self._last_update is not None)
 
     def _begin_examination(self) -> None:
         """The step that begins is recorded in full detail."""
@@ -323,6 +319,7 @@ class Monitor:
             self._draft.norms_taken = self._draft.sampled = True
             self._draft.examination = self._gauges.examine(self.step)
             self._gauges.arm(self._draft, self._resting)
+            self._witness.arm(True, self._last_update is not None)
 
     def _on_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model is about to be called."""
@@ -330,8 +327,11 @@ class Monitor:
         if model is None or not model.training:
             with self._guard("measuring"):
                 self._gauges.leave_alone(True)
+                if torch.is_grad_enabled():  # a backward pass may follow all the same
+                    self._witness.forward_began(False, args, kwargs)
             return
         if not torch.is_grad_enabled():
+            self._witness.evaluations += 1
             return
         with self._guard("measuring"):
             self._gauges.leave_alone(False)
@@ -340,8 +340,10 @@ class Monitor:
                 if isinstance(each, Tensor) and is_transformed(each):
                     return  # not a training pass, and no place to read tensors in
             recomputed = running_backward() != -1  # by activation checkpointing, around the model as a whole
-            if recomputed and self._forward_began:
-                return
+            if recomputed:
+                if self._forward_began:
+                    return
+                self._witness.evaluations -= 1  # its first pass was made without gradients
             self._forward_began = not recomputed
             self._flush()
             if self._clipped and not self._settled and not self._reevaluating():
@@ -349,9 +351,8 @@ class Monitor:
             if self._draft.norms_taken:  # only then the parameters before the update are known later
                 self._tracer.forward_began(self.step, args, kwargs)
             self._draft.samples += batch_size(given)
-        if self._audit is not None and self._audit_forward:
-            with self._guard("loss audit"):
-                self._audit.begin()
+            self._gauges.begin_pass()
+            self._witness.forward_began(True, args, kwargs)
 
     def _on_backward(self) -> None:
         """A backward pass has reached a parameter: what was taken for clipping is old where no update followed."""
@@ -359,6 +360,7 @@ class Monitor:
             if self._updated_within != -1 and self._updated_within == running_backward():
                 return  # its step is over already
             self._backward_began = True
+            self._witness.backward_began()
             if self._draft.norms_taken and not self._end_awaited:
                 self._end_awaited = at_end_of_backward(partial(self._on_backward_end, self.step))
             if self._clipped and not self._reevaluating():
@@ -410,19 +412,17 @@ class Monitor:
             draft.steps[SCALE] = told.scale
             draft.steps[SKIPPED] = draft.steps.get(SKIPPED, 0.0) + told.skipped
 
-    def _on_loss(self, args: tuple[Any, ...]) -> None:
-        """The loss module the user named is about to be called."""
-        if self._audit is not None and self._audit_forward is not None:
-            self._audit.begin()
-
     def _before_update(self, name: str) -> None:
         """Gradients are in place, parameters not yet changed."""
         with self._guard("measuring"):
             if name in self._updated:
                 self._finish_step()
             self._flush()
-            if self._audit is not None or not self._order_known:
-                self._observe_first_pass()
+            if self._witness.watching:
+                feeds, sums_to_one = ((), ()) if self._order_known else self._gauges.first_pass()
+                self._draft.witnessed = self._witness.finish(self.step, self._journal, feeds, sums_to_one)
+            if not self._order_known:
+                self._note_order()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails
             self._draft.steps.update(self._holdings.rates(name))
             if self._draft.norms_taken:
@@ -462,8 +462,7 @@ class Monitor:
         self.step += 1
         with self._guard("measuring"):
             self._updated_within = running_backward()
-            if draft.sampled or self._gauges.touched():
-                self._gauges.take_activations(draft)
+            self._gauges.end_step(draft)
         with self._guard("schedule"):
             self._note_times(draft, step)
         with self._guard("measuring"):
@@ -502,26 +501,17 @@ class Monitor:
         with self._guard("recording"):
             self._backlog.write()
 
-    def _observe_first_pass(self) -> None:
-        """After the first backward pass: what the loss call looked like, and the order of the modules."""
-        if self._audit is not None:
-            with self._guard("loss audit"):
-                self._audit.end()
-                audit = self._audit.audit(self.step) if self._audit_forward is not None else None
-                if audit is not None:
-                    self._journal.observe_loss(audit)
-            self._audit_forward = None
-            if not self._audit.active:
-                self._audit = None
+    def _note_order(self) -> None:
+        """After the first pass that was measured: the order of the modules."""
         order = self._gauges.order()
-        if order and not self._order_known:
+        if order:
             self._order_known = True
             self._journal.order_modules(self.step, self._segment.in_forward_order(order), order)
 
     def _on_found(self, finding: Finding) -> None:
         """A finding is new or has changed."""
-        if finding.status == "active" and finding.severity != "info":
-            self._schedule.look_closer(self.step, finding.key)
+        with self._guard("look-back"):
+            self._look_back.after(finding, self.step)
         if self._on_finding is not None:
             self._on_finding(finding)
 
@@ -580,6 +570,9 @@ class Monitor:
             with suppress(Exception):  # whatever it is, it failed once already
                 self._gauges.ledger.discard()
                 self._gauges.arm(self._draft, False)
+        if part == PART:
+            with suppress(Exception):
+                self._witness.give_up()
         with suppress(Exception):  # not even telling of a failure may end the training
             self._journal.fail(part, error)
 

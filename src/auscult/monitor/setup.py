@@ -15,6 +15,8 @@ from auscult.metrics.schedule import Schedule
 from auscult.monitor.arguments import last_step, optimizers_by_name, step_number
 from auscult.monitor.monitor import Monitor
 from auscult.monitor.silent import SilentMonitor
+from auscult.rules.ignoring import checked_patterns
+from auscult.rules.registry import RULES
 from auscult.store.writer import IfExists
 
 
@@ -36,6 +38,7 @@ def watch(
     sinks: Sequence[Sink] = (),
     on_finding: Callable[[Finding], object] | None = None,
     stop_on: Severity | None = None,
+    ignore: Sequence[str] = (),
     replay: Callable[[nn.Module], Tensor] | None = None,
     snapshot: bool = True,
 ) -> "Monitor | SilentMonitor":
@@ -63,12 +66,14 @@ def watch(
         sinks: Where else rows and findings go.
         on_finding: Called with every finding that is new or changed.
         stop_on: Severity from which on a finding raises `StopTraining`; None never does.
+        ignore: Patterns of findings that are not to be told, kept with the run until it is resumed: a rule's code or
+            name, and after a colon a path, all with wildcards: `U002`, `U002:head.*`, `dead-units:encoder.*`.
         replay: Makes the loss of the step in progress again, given the model: `lambda model: loss_fn(model(inputs),
-            targets)` inside the loop's scope. Called only after a number was not finite, on copies, to find where that
-            began; without it, only the model itself is called again.
+            targets)` inside the loop's scope. Called only after something was found, on copies, to find where a number
+            became non-finite and to examine the step; without it, only the model itself is called again.
         snapshot: Whether one copy of the parameters may be kept, to measure the update that was really made. Without
             it `intended_update_norm` takes the place of `update_norm`: what SGD, Adam or AdamW meant to do by their own
-            formulas; rules about updates stay silent, and a NaN is not traced back.
+            formulas; rules about updates stay silent, a NaN is not traced back, and no step is looked back at.
 
     Returns:
         The monitor.
@@ -109,6 +114,7 @@ def watch(
         sinks=sinks,
         on_finding=on_finding,
         stop_on=stop_on,
+        ignore=checked_patterns(ignore, RULES),
         replay=replay,
         snapshot=snapshot,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from auscult.core.finding import Evidence, Finding
+from auscult.core.finding import Evidence, Finding, in_groups
 from auscult.pages.anchor import anchor_of
 from auscult.pages.charts import Pictures
 from auscult.pages.wording import SEVERITY_WORDS, counted, figure, place, shown, shown_lines
@@ -13,10 +13,10 @@ OPEN_CARDS = 12
 
 def cards(findings: Sequence[Finding], pictures: Pictures) -> str:
     """Every finding, worst first; what follows the first dozen is folded away."""
-    ordered = sorted(findings, key=lambda each: each.rank)
+    ordered = in_groups(findings)
     if not ordered:
         return '<p class="quiet">None of the rules found anything to report.</p>'
-    html = [_card(position, each, pictures) for position, each in enumerate(ordered)]
+    html = [_card(position, ordered, pictures) for position in range(len(ordered))]
     rest = "".join(html[OPEN_CARDS:])
     if rest:
         more = counted(len(html) - OPEN_CARDS, "further finding")
@@ -24,7 +24,8 @@ def cards(findings: Sequence[Finding], pictures: Pictures) -> str:
     return "".join(html[:OPEN_CARDS]) + rest
 
 
-def _card(position: int, finding: Finding, pictures: Pictures) -> str:
+def _card(position: int, ordered: Sequence[Finding], pictures: Pictures) -> str:
+    finding = ordered[position]
     recovered = finding.status == "recovered"
     kind = "recovered" if recovered else finding.severity
     badge = SEVERITY_WORDS[finding.severity] + (", recovered" if recovered else "")
@@ -36,10 +37,28 @@ def _card(position: int, finding: Finding, pictures: Pictures) -> str:
         f"{escape(shown_lines(finding.name))} <code>{escape(shown(finding.code))}</code></h3>"
         f'<p class="where"><span class="path">{escape(place(finding.path))}</span>'
         f"<span>since step {finding.step:,}</span>{phase}{sure}</p></header>"
-        f'<p class="summary">{escape(shown_lines(finding.summary))}</p>'
+        f'<p class="summary">{escape(shown_lines(finding.summary))}</p>{_cause(finding, ordered)}'
         f'<div class="columns"><div>{_evidence(finding, pictures)}</div>'
         f"<div><h4>What to try</h4><ol>{_items(finding.advice)}</ol>{_ruled_out(finding)}</div></div></article>"
     )
+
+
+def _cause(finding: Finding, ordered: Sequence[Finding]) -> str:
+    """What explains a finding, and what it explains, each linked to its card."""
+    roots = [place for place, each in enumerate(ordered) if each.key == finding.cause]
+    explained = [place for place, each in enumerate(ordered) if each.cause == finding.key]
+    sentences = [("A consequence of", roots)] if roots else []
+    sentences += [("Explains", explained)] if explained else []
+    return "".join(
+        f'<p class="quiet">{words} '
+        + ", ".join(f'<a href="#finding-{place + 1}">{_title(ordered[place])}</a>' for place in places)
+        + ".</p>"
+        for words, places in sentences
+    )
+
+
+def _title(finding: Finding) -> str:
+    return f"{escape(shown(finding.code))} {escape(shown_lines(finding.name))}"
 
 
 def _evidence(finding: Finding, pictures: Pictures) -> str:

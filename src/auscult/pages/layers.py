@@ -67,7 +67,7 @@ def layers(run: Run) -> str:
     ends = {details[0].step, details[-1].step}
     panels = "".join(
         f'<div class="layers-at" data-step="{each.step}"{"" if each.step in ends else " hidden"}>'
-        f"<h3>At step {each.step:,}</h3>{_panel(run, each, weights, types)}</div>"
+        f"<h3>At step {each.step:,}</h3>{_made_again(each)}{_panel(run, each, weights, types)}</div>"
         for each in details
     )
     left_out = f" Recorded in full detail were {len(steps):,} steps." if len(steps) > MAX_STEPS else ""
@@ -75,6 +75,15 @@ def layers(run: Run) -> str:
         f'{notices}<p class="quiet">All elements of every layer at the step chosen, early layers darkest.{left_out}</p>'
         f"{_controls(details, types)}{panels}<h3>Gain and fan-in</h3>{gain_table(details[0], run.parameters)}"
     )
+
+
+def _made_again(detail: Detail) -> str:
+    """What is to be known of a step that was examined when it was over."""
+    if detail.doubts is None:
+        return ""
+    but = f" It may differ from the one in the run: {listed(detail.doubts)}." if detail.doubts else ""
+    told = "Looked back at after a finding: its last training pass was made again on copies when the step was over."
+    return f'<p class="quiet">{told}{escape(but)}</p>'
 
 
 def _read(run: Run, steps: Sequence[int]) -> tuple[list[Detail], list[str]]:

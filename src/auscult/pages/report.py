@@ -25,7 +25,7 @@ from auscult.pages.facts import gaps, moment, reproduction
 from auscult.pages.layers import layers
 from auscult.pages.tables import chart_tables, folded, heatmap_table
 from auscult.pages.verdict import is_sick, verdict
-from auscult.pages.wording import counted, shown, shown_lines
+from auscult.pages.wording import counted, ignored_line, shown, shown_lines
 
 MODULES = ("timeline.js", "palette.js", "curves.js", "raster.js", "heatmap.js", "layers.js", "player.js", "report.js")
 """The browser side, each file after those it imports."""
@@ -34,7 +34,9 @@ MAX_MOMENTS = 4000
 UNSAFE = {ord(each): f"\\u{ord(each):04x}" for each in "<>&"}
 
 
-def report_html(run: Run, findings: Sequence[Finding], score: Score | None, audio: Audio | None) -> str:
+def report_html(
+    run: Run, findings: Sequence[Finding], score: Score | None, audio: Audio | None, ignored: Sequence[str] = ()
+) -> str:
     """The page of one run.
 
     Args:
@@ -42,6 +44,7 @@ def report_html(run: Run, findings: Sequence[Finding], score: Score | None, audi
         findings: What the rules found in it, in any order.
         score: What to hear; without it no playhead moves.
         audio: The same rendered; without it the page is silent.
+        ignored: The pattern that each finding fits that the user ignores.
     """
     drawn = pictures(run, findings)
     style = "".join(_asset(each) for each in ("vendor/uPlot.min.css", "report.css", "charts.css", "layers.css"))
@@ -55,7 +58,7 @@ def report_html(run: Run, findings: Sequence[Finding], score: Score | None, audi
             '<a class="skip" href="#findings">Skip to the findings</a>',
             _header(run, findings),
             "<main>",
-            _section("findings", "Findings", cards(findings, drawn)),
+            _section("findings", "Findings", cards(findings, drawn) + _ignored(ignored)),
             *_sound(score, audio),
             _section("depth", "Depth over steps", _heatmaps(drawn)),
             _section("curves", "Curves", _curves(drawn)),
@@ -116,6 +119,10 @@ def _span(steps: np.ndarray[Any, Any]) -> str:
 
 def _section(name: str, title: str, content: str) -> str:
     return f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>{content}</section>'
+
+
+def _ignored(patterns: Sequence[str]) -> str:
+    return f'<p class="quiet">{escape(ignored_line(patterns))}</p>' if patterns else ""
 
 
 def _sound(score: Score | None, audio: Audio | None) -> tuple[str, ...]:

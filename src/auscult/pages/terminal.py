@@ -10,21 +10,33 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from auscult.core.finding import Evidence, Finding, Severity
+from auscult.core.finding import Evidence, Finding, Severity, consequences, in_groups
 from auscult.core.run import Run
 from auscult.pages.verdict import is_sick, verdict
-from auscult.pages.wording import SEVERITY_WORDS, figure, place, shown, shown_lines
+from auscult.pages.wording import SEVERITY_WORDS, figure, ignored_line, place, shown, shown_lines
 
 STYLES: dict[Severity, str] = {"critical": "bold red", "warning": "bold yellow", "info": "bold cyan"}
 
 
-def findings_text(run: Run, findings: Sequence[Finding]) -> Group:
-    """The verdict and every finding, worst first, as a renderable for `rich.console.Console.print`."""
-    ordered = sorted(findings, key=lambda each: each.rank)
-    style = STYLES[ordered[0].severity] if is_sick(ordered) else "bold green" if len(run.steps) else "bold"
+def findings_text(run: Run, findings: Sequence[Finding], ignored: Sequence[str] = ()) -> Group:
+    """The verdict and every finding, worst first, as a renderable for `rich.console.Console.print`.
+
+    Args:
+        run: The run.
+        findings: What the rules found in it, in any order; consequences are shown indented behind their cause.
+        ignored: The pattern that each finding fits that the user ignores.
+    """
+    ordered = in_groups(findings)
+    style = "bold green" if len(run.steps) else "bold"
+    if is_sick(ordered):
+        style = STYLES[min(ordered, key=lambda each: each.rank).severity]
     blocks: list[RenderableType] = [Text(f"{shown(run.info.name)}: ", "bold").append(verdict(run, findings), style)]
     for each in ordered:
-        blocks += [Text(), _heading(each), Padding(_body(each), (0, 0, 0, 2), expand=False)]
+        heading, body = _heading(each), Padding(_body(each, ordered), (0, 0, 0, 2), expand=False)
+        indent = 4 if each.cause in {other.key for other in ordered} else 0
+        blocks += [Text(), *(Padding(part, (0, 0, 0, indent), expand=False) for part in (heading, body))]
+    if ignored:
+        blocks += [Text(), Text(ignored_line(ignored), "dim")]
     return Group(*blocks)
 
 
@@ -38,12 +50,15 @@ def _heading(finding: Finding) -> Text:
     )
 
 
-def _body(finding: Finding) -> Table:
+def _body(finding: Finding, findings: Sequence[Finding]) -> Table:
     """Two columns, so that a wrapped sentence stays beside its label."""
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(style="dim", no_wrap=True)
     lines.add_column(overflow="fold")
     lines.add_row("what", Text(shown_lines(finding.summary)))
+    explained = [f"{shown(each.code)} {shown(each.name)}" for each in consequences(finding, findings)]
+    if explained:
+        lines.add_row("explains", Text(", ".join(explained)))
     for each in finding.evidence:
         lines.add_row("evidence", Text.assemble(*_evidence(each)))
     for each in finding.advice:

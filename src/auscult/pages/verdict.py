@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from auscult.core.finding import Finding
+from auscult.core.finding import Finding, consequences, in_groups
 from auscult.core.run import Run
 from auscult.core.series import Series
 from auscult.pages.wording import SEVERITY_WORDS, counted, figure, place, shown, shown_lines
 
 
 def verdict(run: Run, findings: Sequence[Finding]) -> str:
-    """One sentence: healthy with figures, or the worst finding with its place and onset.
+    """One sentence: healthy with figures, or the cause of the worst finding with its place and onset.
 
     Args:
         run: The run.
@@ -26,15 +26,17 @@ def verdict(run: Run, findings: Sequence[Finding]) -> str:
     span = f"{counted(len(steps), 'step')} recorded, last step {steps[-1]:,}"
     if not findings:
         return f"No problem found: the run {_state(run)} ({span}){_vital_signs(run)}."
-    worst = min(findings, key=lambda each: each.rank)
-    others = len(findings) - 1
-    more = f", and {counted(others, 'further finding')}" if others else ""
+    worst, severity = in_groups(findings)[0], min(findings, key=lambda each: each.rank).severity
+    explained = len(consequences(worst, findings))
+    others = len(findings) - 1 - explained
+    more = f", which explains {counted(explained, 'other finding')}" if explained else ""
+    more += f", and {counted(others, 'further finding')}" if others else ""
     if worst.status == "recovered" or worst.severity == "info":
         return (
             f"No active problem: the run {_state(run)} ({span}){_vital_signs(run)}; {_aside(worst)} "
             f"{_named(worst)}{more}."
         )
-    return f"{SEVERITY_WORDS[worst.severity]}: {_named(worst)}{more}; the run {_state(run)} ({span})."
+    return f"{SEVERITY_WORDS[severity]}: {_named(worst)}{more}; the run {_state(run)} ({span})."
 
 
 def is_sick(findings: Sequence[Finding]) -> bool:

@@ -70,6 +70,11 @@ def listed(names: Sequence[str], limit: int = 4) -> str:
     return " and ".join((", ".join(head[:-1]), head[-1])) if len(head) > 1 else "".join(head)
 
 
+def ignored_line(patterns: Sequence[str]) -> str:
+    """`2 findings ignored by U002 and G004:head.*`, of the pattern that each of them fits."""
+    return f"{counted(len(patterns), 'finding')} ignored by {listed(list(dict.fromkeys(patterns)))}."
+
+
 def finding_line(finding: Finding) -> str:
     """One line for a log: `CRITICAL G001 exploding-gradient, conv1.weight since step 41: summary Try: advice`."""
     recovered = " recovered" if finding.status == "recovered" else ""

@@ -1,16 +1,18 @@
-"""Rules about gradients: G001 zero-gradient, G002 exploding-gradient, G003 vanishing-gradient, G004 clipping-always.
+"""Rules about gradients: G001 zero-gradient, G002 exploding-gradient, G003 vanishing-gradient.
 
 Know norms, never directions: a gradient that is wrong but of a usual size is not seen here.
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from auscult.core.digest import Digest
-from auscult.core.finding import Evidence, Finding
+from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Parameter
+from auscult.core.state import Course
+from auscult.rules.changes import first_to_leave, rises
 from auscult.rules.channels import (
     Death,
     Group,
@@ -34,9 +36,9 @@ from auscult.rules.channels import (
 from auscult.rules.rule import ZERO_ROWS, Rule
 
 RISE, DEPARTURE = 3.0, 1.0  # decades
+GROWTH, UNCONFIRMED, DOUBLED = 0.8, 1.9, 0.3  # decades
 ROUNDING = 1e-6  # decades
 DEPTH_FALL, DEPTH_RATIO, DEPTH_WEIGHTS, STALLED = 3.0, 2.0, 4, -5.0  # decades, decades, number, log10
-CLIP_BLOCKS, CLIP_HEAVY, CLIP_SHARE, CLIP_SIZE = 4, 1.0, 0.9, 0.1  # 256 steps, decades, share of squares, of elements
 
 
 OUTPUT_ADVICE = (
@@ -171,13 +173,13 @@ def _stands_still(digest: Digest, path: str) -> bool:
 
 
 class Explosion(NamedTuple):
-    """A gradient that left its own past by decades."""
+    """A gradient that left its own past: which, when, from where to where, and how."""
 
     path: str
     step: int
     value: float
     baseline: float
-    lasting: bool
+    how: Literal["broke", "stayed", "grows"]
 
 
 class ExplodingGradient(Rule):
@@ -196,6 +198,10 @@ class ExplodingGradient(Rule):
         norm, and parameters then became non-finite or most gradients went to exactly 0; critical. The parameter named
         is the one that left its own baseline (by 10 times) first, among those of the same block the one that rose
         farthest.
+        *Growing*: the total norm has risen six times and more above its lowest level, on a straight line in log10 or a
+        steeper curve, and the loss has doubled since its own lowest level; without a loss that is observed or does so,
+        only a rise of a hundred times counts (info where a loss is observed). The onset is where that line meets the
+        one before it.
 
     What to try:
         Look at the named parameter: its initialisation, the scale of what it multiplies. Then the learning rate,
@@ -216,28 +222,37 @@ class ExplodingGradient(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding."""
         fatal = is_broken(digest)
-        if not fatal and not _has_risen(digest):
+        if not fatal and not _may_have_risen(digest):
             return
         paths, states = digest.select("grad_norm", trainable(digest).paths)
         if not paths:
             return
-        found = _peak(paths, states) if fatal else _lasting_rise(paths, states)
+        found = _peak(digest, paths, states) if fatal else _lasting_rise(digest, paths, states)
+        severity: Severity = "critical" if fatal or loss_has_risen(training_loss(digest)) else "warning"
+        if found is None and not fatal:
+            found = _growth(digest, paths, states)
+            severity = severity if _loss_confirms(digest) else "info"
         if found is None:
             return
-        risen = loss_has_risen(training_loss(digest))
         rise = found.value / found.baseline
-        end = " and stayed there" if found.lasting else ", after which the run broke"
+        end = {
+            "broke": ", after which the run broke",
+            "stayed": " and stayed there",
+            "grows": f" since step {found.step}, and is the first that did",
+        }[found.how]
+        verb = "has grown" if found.how == "grows" else "rose"
         group = next(each.group or "" for each in trainable(digest) if each.path == found.path)
         lr = lr_of(digest, [each for each in trainable(digest) if each.group == group])
         yield Finding(
             self.code,
             self.name,
-            "critical" if fatal or risen else "warning",
+            severity,
             found.path,
             found.step,
-            summary=f"The gradient of {found.path} rose {rise:.2g} times above where it began{end}.",
+            summary=f"The gradient of {found.path} {verb} {rise:.2g} times above "
+            f"{'its lowest level' if found.how == 'grows' else 'where it began'}{end}.",
             evidence=(
-                Evidence("grad_norm", found.path, found.step, found.value, found.baseline * 10**RISE),
+                _figure(digest, found),
                 *(() if lr is None else (Evidence("lr", group, int(digest.step), lr),)),
             ),
             advice=(
@@ -245,20 +260,31 @@ class ExplodingGradient(Rule):
                 "Lower the learning rate, warm it up, and clip the gradient norm: monitor.clip_grad_norm_(1.0).",
             ),
             phase="backward",
-            confidence=0.95 if fatal or risen else 0.8,
+            confidence=0.95 if severity == "critical" else 0.8,
         )
 
 
-def _peak(paths: list[str], states: Any) -> Explosion | None:
-    """The parameter with the largest norm of all, if that is three decades above the whole network's first norm."""
+def _figure(digest: Digest, found: Explosion) -> Evidence:
+    """The norm that is too large, where it is; the bound is what it began with times the rise allowed."""
+    growing = found.how == "grows"
+    step = int(digest.step) if growing else found.step
+    return Evidence("grad_norm", found.path, step, found.value, found.baseline * 10 ** (GROWTH if growing else RISE))
+
+
+def _peak(digest: Digest, paths: list[str], states: Any) -> Explosion | None:
+    """A rise to three decades above the whole network's first norm: of what rose first, else of the largest."""
     first = np.where(np.isfinite(states["first"]), states["first"], 0.0)
     total = float(np.sqrt((first * first).sum()))
     largest = np.where(np.isnan(states["maximum"]), 0.0, states["maximum"])
     culprit = int(largest.argmax())
     if total <= 0 or largest[culprit] < total * 10**RISE:
         return None
+    step = int(states["maximum_at"][culprit])
+    left = first_to_leave(rises(digest.course("grad_norm", tuple(paths)), DEPARTURE))
+    if left is not None and left.step < step:
+        culprit, step = left.number, left.step
     own = float(first[culprit]) or total
-    return Explosion(paths[culprit], int(states["maximum_at"][culprit]), float(largest[culprit]), own, lasting=False)
+    return Explosion(paths[culprit], step, float(largest[culprit]), own, "broke")
 
 
 def _baseline(early: Logs, blocks: int) -> float:
@@ -268,35 +294,55 @@ def _baseline(early: Logs, blocks: int) -> float:
     return float(np.median(usable)) if len(usable) else float("nan")
 
 
-def _has_risen(digest: Digest) -> bool:
-    """Whether the total norm of the last two blocks lies three decades above where it began."""
+def _may_have_risen(digest: Digest) -> bool:
+    """Whether a parameter lies far enough above its lowest level; if none does, their total does not either."""
     paths = trainable(digest).paths
-    blocks = int(digest.take("blocks", "grad_norm", paths).max(initial=0))
-    if blocks < 3:
-        return False
-    recent, early = digest.take("recent", "grad_norm", paths), digest.take("early", "grad_norm", paths)
-    loudest = np.fmax.reduce(recent[:, -1]) + 0.5 * np.log10(len(paths))  # the total of the last block is no higher
-    if loudest < np.fmin.reduce(np.fmax.reduce(early, axis=0)) + RISE - ROUNDING:
-        return False
-    last = np.flatnonzero(~np.isnan(recent).all(0))[-2:]
-    now = norm_of_all(np.take(recent, last, axis=1))
-    return len(now) == 2 and bool(now.min() >= _baseline(norm_of_all(early), blocks) + RISE)
+    recent, trough = digest.take("recent", "grad_norm", paths), digest.take("trough", "grad_norm", paths)
+    return bool((recent[:, -1] - trough >= GROWTH - ROUNDING).any())
 
 
-def _lasting_rise(paths: list[str], states: Any) -> Explosion | None:
+def _lasting_rise(digest: Digest, paths: list[str], states: Any) -> Explosion | None:
+    """Whether the total norm of the last two blocks lies three decades above where it began."""
     blocks = int(states["blocks"].max())
     now = finite_tail(norm_of_all(states["recent"]), 2)
     before = _baseline(norm_of_all(states["early"]), blocks)
-    if len(now) < 2 or blocks < 3 or not now.min() >= before + RISE:
+    if len(now) < 2 or blocks < 3 or not now.min() >= before + RISE - ROUNDING:
         return None
     own = np.array([_baseline(state["early"], int(state["blocks"])) for state in states])
-    rise = states["recent"] - own[:, None]
-    left = np.where((rise >= DEPARTURE).any(1), (rise >= DEPARTURE).argmax(1), rise.shape[1])
-    height = np.where(np.isnan(rise[:, -1]), -np.inf, rise[:, -1])
-    culprit = int(np.lexsort((-height, left))[0])
-    step = recent_start(states[culprit], int(left[culprit]))
+    left = first_to_leave(rises(digest.course("grad_norm", tuple(paths)), DEPARTURE))
+    culprit = int(np.nanargmax(states["recent"][:, -1] - own)) if left is None else left.number
+    step = recent_start(states[culprit], 0) if left is None else left.step
     value, baseline = 10 ** float(states["recent"][culprit, -1]), 10 ** float(own[culprit])
-    return Explosion(paths[culprit], step, value, baseline, lasting=True)
+    return Explosion(paths[culprit], step, value, baseline, "stayed")
+
+
+def _growth(digest: Digest, paths: list[str], states: Any) -> Explosion | None:
+    """Whether the total norm has grown for a while, and by enough for what the loss says."""
+    course = digest.course("grad_norm", tuple(paths))
+    longest = states["blocks"] == states["blocks"].max()
+    logs = np.where(course.weights > 0, course.logs, np.nan)[longest]
+    known = ~np.isnan(logs).any(0)
+    total = np.where(known, norm_of_all(logs), 0.0)
+    whole = rises(
+        Course(course.at[longest][:1], total[None], np.where(known, course.weights[longest][:1], 0.0)), GROWTH
+    )
+    loss = training_loss(digest)
+    confirmed = loss is not None and _loss_confirms(digest)
+    if not whole.gradual[0] or (not confirmed and whole.rise[0] < UNCONFIRMED):
+        return None
+    left = first_to_leave(rises(course, DEPARTURE / 2))
+    if left is None:
+        return None
+    value = 10 ** float(finite_tail(states["recent"][left.number], 1)[0])
+    return Explosion(paths[left.number], left.step, value, value / 10**left.rise, "grows")
+
+
+def _loss_confirms(digest: Digest) -> bool:
+    """Whether the loss is well above its lowest level too, or is not observed at all."""
+    loss = training_loss(digest)
+    if loss is None:
+        return True
+    return bool(loss.state["recent"][-1] - loss.state["trough"] >= DOUBLED)
 
 
 class VanishingGradient(Rule):
@@ -394,82 +440,3 @@ def _falls_towards_front(gradients: Logs) -> bool:
     rises = np.diff(gradients[: loudest + 1])
     fall = gradients[loudest] - gradients[0]
     return bool(fall >= DEPTH_FALL and (rises > 0).mean() >= 0.75 and rises.max() <= fall / 2)
-
-
-class ClippingAlways(Rule):
-    """The gradient is clipped at every single step.
-
-    What it means:
-        The bound is never met, so every step has the length that the bound sets, whatever the gradient's own.
-
-    Why it hurts:
-        Under plain SGD the learning rate is then lr x max_norm / norm, a schedule nobody chose. Adam is indifferent
-        to a constant factor, and many healthy runs clip through their whole warm-up: hence info. What does hurt is
-        one parameter that is far louder than the rest: the step then follows it alone.
-
-    How it is decided:
-        `clip_coefficient` was below 1 at every step of the last four blocks (256 steps): info. A warning when,
-        besides, the median `clip_ratio` of these blocks is at least 10 and a single parameter with less than a tenth
-        of the elements holds at least 90 % of the squared gradient norm.
-
-    What to try:
-        Look at the loudest parameter first; else raise max_norm to the usual norm, or lower the learning rate instead.
-
-    Not reported when:
-        Some steps go unclipped (30 to 60 % clipped steps are usual), or nothing clips.
-
-    References:
-        Drevo, Training run diagnostic metrics (2026), clip ratio; Pascanu et al., ICML 2013.
-    """
-
-    code: ClassVar[str] = "G004"
-    name: ClassVar[str] = "clipping-always"
-
-    def check(self, digest: Digest) -> Iterator[Finding]:
-        """At most one finding."""
-        state = state_of(digest, "clip_coefficient")
-        ratio = state_of(digest, "clip_ratio")
-        if state is None or ratio is None or not (state["recent_maximum"][-CLIP_BLOCKS:] < 1).all():
-            return
-        unclipped = np.flatnonzero(~(state["recent_maximum"] < 1))
-        begin = recent_start(state, int(unclipped[-1]) + 1 if len(unclipped) else 0)
-        heavy = finite_tail(ratio["recent"], CLIP_BLOCKS)
-        times = 10 ** float(np.median(heavy)) if len(heavy) else float("nan")
-        loudest = _loudest(digest)
-        alarm = loudest is not None and len(heavy) == CLIP_BLOCKS and bool(heavy.min() >= CLIP_HEAVY)
-        culprit = f" {loudest[0]} alone holds {loudest[1]:.0%} of it." if alarm and loudest is not None else ""
-        yield Finding(
-            self.code,
-            self.name,
-            "warning" if alarm else "info",
-            loudest[0] if alarm and loudest is not None else "",
-            begin,
-            summary=f"Every step since step {begin} was clipped; the gradient norm is {times:.2g} times max_norm "
-            f"in the median.{culprit}",
-            evidence=(Evidence("clip_ratio", "", int(ratio["last_step"]), times, 10**CLIP_HEAVY),),
-            advice=(
-                *(
-                    (f"Look at {loudest[0]}: its initialisation and the scale of its input.",)
-                    if alarm and loudest is not None
-                    else ()
-                ),
-                f"If that is not meant, raise max_norm about {times:.2g} times and lower the learning rate to match.",
-            ),
-            phase="update",
-            confidence=0.8,
-        )
-
-
-def _loudest(digest: Digest) -> tuple[str, float] | None:
-    """The small parameter that holds nearly all of the squared gradient over the last blocks, with its share."""
-    paths, states = digest.select("grad_norm", trainable(digest).paths)
-    if len(paths) < 2:
-        return None
-    recent = states["recent"][:, -CLIP_BLOCKS:]
-    squares = np.where(np.isnan(recent), 0.0, 10.0 ** (2.0 * recent))
-    shares = squares / np.maximum(squares.sum(0), np.finfo(np.float64).tiny)
-    lowest = shares.min(1)
-    culprit = int(lowest.argmax())
-    sizes = {each.path: each.size for each in digest.parameters}
-    elements = sizes[paths[culprit]] / sum(sizes[path] for path in paths)
-    return (paths[culprit], float(lowest[culprit])) if lowest[culprit] >= CLIP_SHARE and elements < CLIP_SIZE else None

@@ -13,11 +13,12 @@ from auscult.core.audit import Audit
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Parameter
-from auscult.rules.channels import common_module, is_broken, listing, state_of, trainable
+from auscult.rules.channels import common_module, is_broken, listing, state_of, trainable, training_loss
 from auscult.rules.rule import Rule
 
 RELATIVE, ABSOLUTE = 1.5, 0.5
 ALARM = 4.0
+RECOVERED = 0.5  # of an uninformed loss
 REGRESSION = 10.0
 SMALLEST, SIGMAS, NARROWEST = 32, 3.0, 0.7  # elements, standard errors, standard deviation
 LOUD = 2.0  # standard deviation of an output; about 1 is meant
@@ -36,9 +37,10 @@ class InitialLoss(Rule):
 
     How it is decided:
         From the first loss call alone. Classification: loss > 1.5 x and > 0.5 above -log(1/C) gives info, > 4 x a
-        warning, unless parameters are frozen: a new head on a pretrained network often begins at 2 or 3 times. A summed
-        loss is divided by the number of targets first. Squared error: loss > 10 x the variance of the targets gives
-        info, since the right scale of a regression is for the user to know.
+        warning, unless parameters are frozen: a new head on a pretrained network often begins at 2 or 3 times. Info
+        too, and recovered, once the mean loss of a block lies below half of -log(1/C): that start cost time alone. A
+        summed loss is divided by the number of targets first. Squared error: loss > 10 x the variance of the targets
+        gives info, since the right scale of a regression is for the user to know.
 
     What to try:
         Scale down the last layer's initial weights (x 0.1, or 0.01) and set its bias to 0; standardise the inputs;
@@ -67,13 +69,18 @@ class InitialLoss(Rule):
             yield from self._regression(audit, value, audit.expected)
         elif value > max(RELATIVE * audit.expected, audit.expected + ABSOLUTE):
             alarm = value > ALARM * audit.expected and not frozen
-            yield self._classification(audit, value, audit.expected, audit.classes, alarm)
+            scale = value / audit.value
+            yield self._classification(
+                audit, value, audit.expected, audit.classes, alarm, _has_recovered(digest, audit.expected, scale)
+            )
 
-    def _classification(self, audit: Audit, value: float, expected: float, classes: int, alarm: bool) -> Finding:
+    def _classification(
+        self, audit: Audit, value: float, expected: float, classes: int, alarm: bool, recovered: bool
+    ) -> Finding:
         return Finding(
             self.code,
             self.name,
-            "warning" if alarm else "info",
+            "warning" if alarm and not recovered else "info",
             "",
             audit.step,
             summary=f"The first loss was {value:.4g}; a model that knows nothing of {classes} classes has "
@@ -85,6 +92,7 @@ class InitialLoss(Rule):
                 "Initialise hidden layers with gain / sqrt(fan_in), as torch.nn.init.kaiming_normal_ does.",
             ),
             phase="forward",
+            status="recovered" if recovered else "active",
             confidence=0.9,
         )
 
@@ -107,6 +115,12 @@ class InitialLoss(Rule):
             phase="forward",
             confidence=0.6,
         )
+
+
+def _has_recovered(digest: Digest, expected: float, scale: float) -> bool:
+    """Whether the mean training loss of the last block, times a scale, lies well below that of an uninformed model."""
+    loss = training_loss(digest)
+    return loss is not None and bool(scale * loss.state["recent_mean"][-1] < RECOVERED * expected)
 
 
 class RandomVector(NamedTuple):

@@ -20,7 +20,7 @@ from auscult.core.origin import Origin
 from auscult.core.run import Run, Segment
 from auscult.core.sink import Channel, Record, Rows, Values, empty_rows, observed
 from auscult.rules.channels import names_loss
-from auscult.rules.registry import RULES, worst_first
+from auscult.rules.registry import RULES, judgement
 from auscult.rules.rule import EXACT_METRICS, ZERO_ROWS
 
 FEW = 8  # columns that are faster looked at one by one
@@ -195,7 +195,8 @@ class LiveDiagnosis:
                 self._found[number] = list(rule.check(now))
         self._judged = self._closed
         before = {finding.key: (finding.severity, finding.status) for finding in self.findings}
-        self.findings = worst_first(finding for found in self._found for finding in found)
+        found = (finding for some in self._found for finding in some)
+        self.findings = judgement(found, self._closed.segments[-1].ignore)[0] if self._closed.segments else []
         return [each for each in self.findings if before.get(each.key) != (each.severity, each.status)]
 
 

@@ -1,4 +1,4 @@
-"""Rules about the loss and finiteness: L001 non-finite, L002 every-update-skipped, L003 loss-spike.
+"""Rules about the loss and finiteness: L001 non-finite, L002 amp-overflow, L003 loss-spike.
 
 Know nothing of what the loss means, but for that of a model which knows nothing.
 """
@@ -12,6 +12,8 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Phase, Severity, Status
 from auscult.core.origin import Origin
+from auscult.core.state import RECENT_BLOCKS
+from auscult.rules.changes import Changes, rises
 from auscult.rules.channels import (
     Loss,
     finite_tail,
@@ -22,11 +24,13 @@ from auscult.rules.channels import (
     trainable,
     training_loss,
 )
+from auscult.rules.course import course, is_adversarial
 from auscult.rules.rule import Rule
 
 NORMS = ("grad_norm", "update_norm", "param_norm")
 SKIPPED_ROWS = 32
 SPIKE, BETTER = 2.0, 0.95
+DIVERGED, NOTICEABLE, LEARNED = 0.8, 0.1, 0.1  # decades, share of the first loss, decades
 
 ADVICE: dict[Phase | None, tuple[str, ...]] = {
     "data": (
@@ -261,7 +265,7 @@ def _advice(phase: Phase | None, origin: Origin | None) -> tuple[str, ...]:
     return ADVICE[phase]
 
 
-class EveryUpdateSkipped(Rule):
+class AmpOverflow(Rule):
     """No update is made any more because gradients are not finite.
 
     What it means:
@@ -286,7 +290,7 @@ class EveryUpdateSkipped(Rule):
     """
 
     code: ClassVar[str] = "L002"
-    name: ClassVar[str] = "every-update-skipped"
+    name: ClassVar[str] = "amp-overflow"
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, at the parameter closest to the loss."""
@@ -329,16 +333,19 @@ class LossSpike(Rule):
         that does not come back is lost.
 
     How it is decided:
-        A single loss of at least twice both the first loss and the uninformed loss is a spike, named at its peak.
-        *Recovered*: the mean loss of the last block is below 0.95 of both; info. *Not recovered*: the mean of each of
-        the last two blocks is above 0.95 of the uninformed loss, no better than guessing; a warning, critical when the
+        A loss of at least twice the first loss, the level over the first block and the uninformed loss is a spike,
+        named at its peak, if it also stands out from the run's own noise: it is twice the largest loss of the median
+        block, or the last two blocks lie at twice the uninformed loss as a whole. *Recovered*: the mean loss of the
+        last block is below 0.95 of both the first and the uninformed; info. *Not recovered*: the mean of each of the
+        last two blocks is above 0.95 of the uninformed loss, no better than guessing; a warning, critical when the
         last one is at twice the uninformed loss or above.
 
     What to try:
         A learning rate that is warmed up or lower; clipping of the gradient norm; look at the batch of that step.
 
     Not reported when:
-        The loss call was not observed, is a sum or has no uninformed value; the run broke (L001 and G001 say so).
+        The uninformed loss is not known, several optimizers work against each other, or the run broke (L001 and G001
+        say so).
 
     References:
         Chowdhery et al., PaLM (2022), section 5.1, loss spikes; Goyal et al., Accurate, large minibatch SGD (2017),
@@ -350,16 +357,19 @@ class LossSpike(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
-        loss, audit = training_loss(digest), digest.audit
-        if loss is None or audit is None or audit.expected is None or audit.reduction != "mean":
+        way = course(digest)
+        if way is None or way.uninformed is None or way.uninformed <= 0 or is_adversarial(digest) or is_broken(digest):
             return
-        first, uninformed = float(loss.state["first"]), audit.expected
-        bound = SPIKE * max(first, uninformed)
-        peak, step = float(loss.state["maximum"]), int(loss.state["maximum_at"])
-        means = finite_tail(loss.state["recent_mean"], 2)
-        if not bound > 0 or not peak >= bound or is_broken(digest):
+        uninformed, means = way.uninformed, way.means(2)
+        bound = SPIKE * max(way.first, way.early, uninformed)
+        peak, step = float(way.state["maximum"]), int(way.state["maximum_at"])
+        if not len(means) or not peak >= bound:
             return
-        recovered = bool(means[-1] < BETTER * min(first, uninformed))
+        lasting = len(means) == 2 and bool(means.min() >= SPIKE * uninformed)
+        usual = float(np.median(finite_tail(way.state["recent_maximum"], RECENT_BLOCKS)))
+        if not lasting and way.state["blocks"] > 1 and peak < SPIKE * usual:
+            return
+        recovered = bool(means[-1] < BETTER * min(way.first, uninformed))
         if not recovered and (len(means) < 2 or means.min() < BETTER * uninformed):
             return
         severity: Severity = "info" if recovered else "critical" if means[-1] >= SPIKE * uninformed else "warning"
@@ -373,8 +383,8 @@ class LossSpike(Rule):
             summary=f"The loss rose to {peak:.3g} at step {step}, {peak / uninformed:.2g} times that of a model "
             f"that knows nothing. {end}",
             evidence=(
-                Evidence(loss.name, "", step, peak, bound),
-                Evidence(loss.name, "", int(loss.state["last_step"]), float(means[-1]), first),
+                Evidence(way.name, "", step, peak, bound),
+                Evidence(way.name, "", way.step, float(means[-1]), way.first),
             ),
             advice=(
                 "Warm the learning rate up over the first hundreds of steps, or lower it.",
@@ -383,5 +393,85 @@ class LossSpike(Rule):
             ),
             status="recovered" if recovered else "active",
             phase="update",
+            ruled_out=(
+                f"Not the noise of batches: the largest loss of the median block is {usual:.3g}."
+                if peak >= SPIKE * usual
+                else "Not a single batch: the last two blocks lie there as a whole.",
+            ),
+            confidence=0.9,
+        )
+
+
+class DivergingLoss(Rule):
+    """The loss has been growing for a long time.
+
+    What it means:
+        It had come down, or stood still, and then began to grow by the same factor again and again: too slowly for any
+        single step to look like a spike.
+
+    Why it hurts:
+        What was learned is lost. Such a growth feeds on itself and hardly ever turns round.
+
+    How it is decided:
+        Against the run itself, from block medians of log10 of the loss: both of the last two lie six times and more
+        above the lowest level, and a straight line through the time since the onset accounts for at least half of
+        that, so that a jump at a new learning rate or a resume does not count. The onset is where this line meets the
+        one through the time before. Info where the loss is still below a tenth of the first one, or never fell and
+        its call was not observed; a warning above that; critical above the first loss.
+
+    What to try:
+        The learning rate in force since the onset, lowered or decayed; a checkpoint from before the onset.
+
+    Not reported when:
+        The loss is or was 0 or negative at some step: a ratio then says nothing.
+
+    References:
+        Zhang et al., OPT (2022), section 2.5, divergences; Molybog et al., A theory on Adam instability (2023).
+    """
+
+    code: ClassVar[str] = "L004"
+    name: ClassVar[str] = "diverging-loss"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the whole run."""
+        loss = training_loss(digest)
+        if (
+            loss is None
+            or not loss.state["recent"][-1] - loss.state["trough"] >= DIVERGED
+            or loss.state["minimum"] <= 0
+        ):
+            return
+        change = rises(digest.course(loss.name, ("",)), DIVERGED)
+        if change.gradual[0]:
+            yield self._finding(digest, loss, change)
+
+    def _finding(self, digest: Digest, loss: Loss, change: Changes) -> Finding:
+        first, now = float(loss.state["first"]), 10 ** float(loss.state["recent"][-1])
+        lowest, rise = 10 ** float(loss.state["trough"]), float(change.rise[0])
+        step, last = max(0, round(float(change.step[0]))), int(loss.state["last_step"])
+        learned = float(loss.state["trough"]) <= np.log10(first) - LEARNED
+        judged = learned or (digest.audit is not None and digest.audit.expected is not None)
+        severity: Severity = (
+            "info" if not judged or now < NOTICEABLE * first else "critical" if now > first else "warning"
+        )
+        double = (last - step) * np.log10(2) / rise
+        return Finding(
+            self.code,
+            self.name,
+            severity,
+            "",
+            step,
+            summary=f"The loss has grown since step {step}, {10**rise:.2g} times by now, twofold about every "
+            f"{double:.2g} steps.",
+            evidence=(
+                Evidence(loss.name, "", last, now, lowest * 10**DIVERGED),
+                Evidence(loss.name, "", step, now / 10**rise),
+            ),
+            advice=(
+                "Go back to a checkpoint from before the onset, with a lower learning rate or one that decays.",
+                "Clip the gradient norm: monitor.clip_grad_norm_(1.0).",
+            ),
+            phase="update",
+            ruled_out=("Not a jump: a straight line in log10 fits the time since the onset.",),
             confidence=0.9,
         )

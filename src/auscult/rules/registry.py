@@ -8,18 +8,59 @@ from collections.abc import Iterable, Sequence
 from auscult.core.digest import Digest
 from auscult.core.finding import Finding
 from auscult.rules.activations import DeadUnits, Saturated
-from auscult.rules.gradients import ClippingAlways, ExplodingGradient, VanishingGradient, ZeroGradient
+from auscult.rules.attention import AttentionCollapse, AttentionLeak
+from auscult.rules.causes import explained
+from auscult.rules.clipping import OverClipping
+from auscult.rules.data import (
+    ClassImbalance,
+    DataLeak,
+    InputNotNormalised,
+    LabelsCorrupt,
+    RepeatedData,
+    TargetScale,
+)
+from auscult.rules.gradients import ExplodingGradient, VanishingGradient, ZeroGradient
+from auscult.rules.heads import DoubleSoftmax, SoftmaxWrongAxis, WrongOutputActivation
+from auscult.rules.ignoring import Ignored, sort_out
 from auscult.rules.initialization import InitialLoss, RandomGain
-from auscult.rules.losses import EveryUpdateSkipped, LossSpike, NonFinite
+from auscult.rules.learning_rate import LrTooHigh, LrTooLow
+from auscult.rules.losses import AmpOverflow, DivergingLoss, LossSpike, NonFinite
+from auscult.rules.modes import BatchNormStatistics, TrainEvalMode
+from auscult.rules.objectives import LossReduction, ShapeBroadcast, WrongLoss
+from auscult.rules.optimizer import MissingZeroGrad, WrongGradientSign
+from auscult.rules.progress import NoProgress, Overfitting, OverRegularised, Undertrained
 from auscult.rules.rule import Rule
-from auscult.rules.updates import LrTooHigh, LrTooLow, ParameterInNoOptimizer, ParameterNeverUpdated
+from auscult.rules.structure import HiddenSoftmax, MissingNonlinearity
+from auscult.rules.updates import ParameterInNoOptimizer, ParametersNotUpdated
+from auscult.rules.weights import BadInitScale, SymmetricInit
 
 RULES: tuple[Rule, ...] = (
+    # How the model was built and what its loss is.
+    ShapeBroadcast(),
+    DoubleSoftmax(),
+    SoftmaxWrongAxis(),
+    WrongOutputActivation(),
+    WrongLoss(),
+    HiddenSoftmax(),
+    MissingNonlinearity(),
+    SymmetricInit(),
+    # What it is given.
+    InputNotNormalised(),
+    TargetScale(),
+    ClassImbalance(),
     # How the run was set up.
     RandomGain(),
+    BadInitScale(),
+    LossReduction(),
     InitialLoss(),
     ParameterInNoOptimizer(),
-    ParameterNeverUpdated(),
+    ParametersNotUpdated(),
+    MissingZeroGrad(),
+    WrongGradientSign(),
+    TrainEvalMode(),
+    AttentionLeak(),
+    OverRegularised(),
+    OverClipping(),
     LrTooLow(),
     LrTooHigh(),
     # What follows inside the network.
@@ -27,27 +68,50 @@ RULES: tuple[Rule, ...] = (
     DeadUnits(),
     ExplodingGradient(),
     VanishingGradient(),
-    ClippingAlways(),
+    AttentionCollapse(),
+    BatchNormStatistics(),
     # How it ends.
     NonFinite(),
-    EveryUpdateSkipped(),
+    AmpOverflow(),
     ZeroGradient(),
     LossSpike(),
+    DivergingLoss(),
+    # What may be so, and cannot be told from outside.
+    LabelsCorrupt(),
+    RepeatedData(),
+    DataLeak(),
+    Overfitting(),
+    Undertrained(),
+    NoProgress(),
 )
 """Every rule, causes before consequences: of two findings as severe and as early, the cause is named first."""
 
 
 def judge(closed: Digest, now: Digest, rules: Sequence[Rule] = RULES) -> list[Finding]:
-    """The findings on a run, worst first; as severe and as early, in the order of the rules.
+    """The findings on a run, as `judgement` has them.
 
     Args:
         closed: The fold of all closed blocks; what rules other than exact ones look at.
         now: The same with the rows since; what exact rules look at.
         rules: Those to ask.
     """
-    return worst_first(finding for rule in rules for finding in rule.check(now if rule.exact else closed))
+    found = (finding for rule in rules for finding in rule.check(now if rule.exact else closed))
+    return judgement(found, closed.segments[-1].ignore)[0]
 
 
-def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings in the order in which they are shown; those of one rank stay as they are."""
-    return sorted(findings, key=lambda finding: finding.rank)
+def judgement(findings: Iterable[Finding], ignore: Sequence[str]) -> tuple[list[Finding], list[Ignored]]:
+    """What is told of what the rules found, and what is not because the user ignores it.
+
+    Args:
+        findings: In the order of the rules.
+        ignore: Patterns, as `checked_patterns` gives them.
+
+    Returns:
+        The findings in groups, worst first, each with its cause; then the ignored ones. A rule that only says that
+        something is wrong is silent where an active alarm, ignored or not, says what.
+    """
+    some = list(findings)
+    vague = {rule.code for rule in RULES if rule.unexplained}
+    told = any(each.status == "active" and each.severity != "info" and each.code not in vague for each in some)
+    kept, ignored = sort_out((each for each in some if not (told and each.code in vague)), ignore)
+    return explained(kept), ignored

@@ -43,11 +43,13 @@ class Rule(ABC):
             becomes or ceases to be non-finite, zero or unobserved: first values and steps, non-finite steps, streaks of
             zeros and counts of rows up to `ZERO_ROWS`, facts of the segment, the audit. Once it has found something it
             may also say what changes with every block. Any other rule is asked once per closed block.
+        unexplained: Whether the rule only says that something is wrong; it is not told where another alarm says what.
     """
 
     code: ClassVar[str]
     name: ClassVar[str]
     exact: ClassVar[bool] = False
+    unexplained: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, digest: Digest) -> Iterator[Finding]:

@@ -1,40 +1,20 @@
-"""Rules about updates: U001 lr-too-high, U002 lr-too-low, U003 parameter-never-updated, U004 parameter-in-no-optimizer.
+"""Rules about what moves at all: U003 parameters-not-updated, U004 parameter-in-no-optimizer.
 
 Know what was really applied to the parameters, not what the optimizer meant to do.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
-from auscult.core.digest import BLOCK_STEPS, Digest
+from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Parameter
-from auscult.rules.channels import (
-    Group,
-    common_module,
-    finite_tail,
-    is_broken,
-    listing,
-    loss_has_fallen,
-    loss_has_risen,
-    lr_of,
-    median_over_parameters,
-    recent_start,
-    roster,
-    state_of,
-    trainable,
-    training_loss,
-    update_ratios,
-)
+from auscult.rules.channels import Group, common_module, listing, roster, state_of, trainable
 from auscult.rules.rule import ZERO_ROWS, Rule
 
-HIGH, HEALTHY, LOW = -1.0, -3.0, -6.0  # log10 of the update ratio
-LOW_BLOCKS = 4
-ANNEALED = 0.1
 ROUNDING = 1e-6
-LEAP = 0.3
 
 
 STUCK_ADVICE = (
@@ -45,207 +25,7 @@ STUCK_ADVICE = (
 ROUNDING_ADVICE = "Under float16 or bfloat16 keep a float32 copy: an update below the resolution is rounded away."
 
 
-class LargeUpdates(NamedTuple):
-    """Since when weights have moved by how much of themselves per step."""
-
-    step: int
-    ratio: float
-
-
-class LrTooHigh(Rule):
-    """Weights change by a tenth of themselves at every step.
-
-    What it means:
-        The median weight moves by at least 10 % of its norm per step; about 0.1 % is usual. Nothing learned in one
-        step is left ten steps later.
-
-    Why it hurts:
-        The loss jumps or rises, ReLUs die, numbers overflow.
-
-    How it is decided:
-        log10(update_norm / param_norm) from block medians, median over all matrices and kernels that an optimizer
-        holds: at least -1 in both of the last two blocks, 64 rows or more. A warning; critical when the loss is above
-        its first value. Info when the run learns all the same: the loss has fallen by a tenth of its first value, or,
-        with a ratio of 0.3 and more, by half of it. Where parameters became non-finite or most gradients exactly 0, the
-        largest update of each weight is taken over its largest norm: a median of at least 0.1 is critical.
-
-    What to try:
-        The learning rate that would bring the median update ratio to 1e-3, which the advice computes.
-
-    Not reported when:
-        The run is younger than two blocks and intact (a zero-initialised matrix moves by all of itself at first).
-
-    References:
-        Karpathy, makemore part 3 (2022), update:data ratio; Drevo (2026), above 1e-2 is risky; TheDeepChecker, log10
-        > -1.
-    """
-
-    code: ClassVar[str] = "U001"
-    name: ClassVar[str] = "lr-too-high"
-
-    def check(self, digest: Digest) -> Iterator[Finding]:
-        """At most one finding, for the whole run."""
-        parameters, ratios = update_ratios(digest)
-        if not parameters:
-            return
-        broken = is_broken(digest)
-        if not broken and not (ratios[:, -1:] >= HIGH).any() and not np.isnan(ratios[:, -1]).all():
-            return
-        state = state_of(digest, "update_norm", parameters[0].path)
-        medians = median_over_parameters(ratios)
-        found = _largest(digest, parameters) if broken else _lasting(state, medians)
-        if found is None:
-            return
-        loss = training_loss(digest)
-        if not broken and loss_has_fallen(loss, 0.5 if found.ratio >= LEAP else 0.1):
-            severity: Severity = "info"
-        else:
-            severity = "critical" if broken or loss_has_risen(loss) else "warning"
-        lr = lr_of(digest, parameters)
-        to = "" if lr is None else f": lr {lr:.3g} -> about {lr * 10**HEALTHY / found.ratio:.1g}"
-        moved = f"{found.ratio:.2g} of their norm (median over {len(parameters)})"
-        summary = (
-            f"Weights changed by {moved} at step {found.step}, after which the run broke."
-            if broken
-            else f"Weights have changed by {moved} at every step since step {found.step}."
-        )
-        yield Finding(
-            self.code,
-            self.name,
-            severity,
-            "",
-            found.step,
-            summary,
-            evidence=(
-                Evidence("update_ratio", "", found.step, found.ratio, 10**HIGH),
-                *(
-                    ()
-                    if loss is None or not np.isfinite(loss.state["recent_mean"][-1])
-                    else (
-                        Evidence(
-                            loss.name,
-                            "",
-                            int(loss.state["last_step"]),
-                            float(loss.state["recent_mean"][-1]),
-                            float(loss.state["first"]),
-                        ),
-                    )
-                ),
-            ),
-            advice=(
-                f"Lower the learning rate{to} (median update ratio {found.ratio:.2g}, healthy about 1e-3).",
-                "Warm the learning rate up over the first hundreds of steps.",
-            ),
-            phase="update",
-            confidence=0.95 if severity == "critical" else 0.8,
-        )
-
-
-def _lasting(state: Any, medians: np.ndarray[Any, Any]) -> LargeUpdates | None:
-    tail = finite_tail(medians, 2)
-    if len(tail) < 2 or state["rows"] < BLOCK_STEPS or tail.min() < HIGH:
-        return None
-    below = np.flatnonzero(~(medians >= HIGH))
-    return LargeUpdates(recent_start(state, int(below[-1]) + 1 if len(below) else 0), 10 ** float(np.median(tail)))
-
-
-def _largest(digest: Digest, parameters: list[Parameter]) -> LargeUpdates | None:
-    """The largest update of the median weight over its largest norm; the ratio at that step was no smaller."""
-    paths = [each.path for each in parameters]
-    updates, norms = digest.select("update_norm", paths)[1], digest.select("param_norm", paths)[1]
-    moved = (updates["maximum"] > 0) & (norms["maximum"] > 0)
-    if not moved.any():
-        return None
-    ratio = float(np.median(updates["maximum"][moved] / norms["maximum"][moved]))
-    return LargeUpdates(int(updates["maximum_at"][moved].min()), ratio) if ratio >= 10**HIGH else None
-
-
-class LrTooLow(Rule):
-    """Weights hardly move.
-
-    What it means:
-        In 256 steps no weight moved by more than a millionth of its norm per step, although gradients arrive.
-
-    Why it hurts:
-        At that rate a weight needs a million steps to change by itself.
-
-    How it is decided:
-        log10(update_norm / param_norm) from block medians: the largest over all weights is below -6 in each of the
-        last four blocks. Info only: the end of a schedule and careful fine-tuning look the same, and whether a run is
-        done is not for a rule to say. A learning rate of exactly 0 in every row of at least four blocks is a warning.
-
-    What to try:
-        The learning rate that would bring the median update ratio to 1e-3.
-
-    Not reported when:
-        The learning rate is rising, or below a tenth of its highest value (warm-up, the end of a decay).
-
-    References:
-        Drevo (2026): below 1e-6 learning has likely stalled.
-    """
-
-    code: ClassVar[str] = "U002"
-    name: ClassVar[str] = "lr-too-low"
-
-    def check(self, digest: Digest) -> Iterator[Finding]:
-        """At most one finding, for the whole run."""
-        yield from self._zero(digest)
-        parameters, ratios = update_ratios(digest)
-        if not parameters:
-            return
-        largest = np.fmax.reduce(ratios[:, -LOW_BLOCKS:], axis=0)
-        if not (largest < LOW).all() or _lr_is_moving(digest, parameters):
-            return
-        state = state_of(digest, "update_norm", parameters[0].path)
-        ratio = 10 ** float(np.median(median_over_parameters(ratios)[-LOW_BLOCKS:]))
-        lr = lr_of(digest, parameters)
-        to = "" if lr is None else f": lr {lr:.3g} -> up to about {lr * 10**HEALTHY / ratio:.1g}, in steps of 10"
-        begin = recent_start(state, -LOW_BLOCKS)
-        yield Finding(
-            self.code,
-            self.name,
-            "info",
-            "",
-            begin,
-            summary=f"No weight has moved by more than {10 ** float(largest.max()):.1g} of its norm per step "
-            f"since step {begin}.",
-            evidence=(Evidence("update_ratio", "", begin, ratio, 10**LOW),),
-            advice=(f"Raise the learning rate{to} (median update ratio {ratio:.1g}, healthy about 1e-3).",),
-            phase="update",
-            ruled_out=("Not frozen: updates are small but not 0.",),
-            confidence=0.5,
-        )
-
-    def _zero(self, digest: Digest) -> Iterator[Finding]:
-        groups, states = digest.select("lr")
-        if not groups or (states["rows"] < LOW_BLOCKS * BLOCK_STEPS).any() or (states["zeros"] < states["rows"]).any():
-            return
-        step = int(states["first_step"].min())
-        yield Finding(
-            self.code,
-            self.name,
-            "warning",
-            "",
-            step,
-            summary=f"The learning rate of every parameter group has been exactly 0 since step {step}: nothing trains.",
-            evidence=(Evidence("lr", groups[0], step, 0.0),),
-            advice=("Look at the scheduler: a warm-up that is never stepped stays at its first value, 0.",),
-            phase="update",
-        )
-
-
-def _lr_is_moving(digest: Digest, parameters: list[Parameter]) -> bool:
-    for group in {each.group for each in parameters if each.group is not None}:
-        state = state_of(digest, "lr", group)
-        if state is None:
-            continue
-        means = finite_tail(state["recent_mean"], LOW_BLOCKS)
-        if state["last"] <= ANNEALED * state["maximum"] or (len(means) > 1 and means[-1] > means[0]):
-            return True
-    return False
-
-
-class ParameterNeverUpdated(Rule):
+class ParametersNotUpdated(Rule):
     """A parameter has a gradient and a place in the optimizer, but never changes.
 
     What it means:
@@ -273,7 +53,7 @@ class ParameterNeverUpdated(Rule):
     """
 
     code: ClassVar[str] = "U003"
-    name: ClassVar[str] = "parameter-never-updated"
+    name: ClassVar[str] = "parameters-not-updated"
     exact: ClassVar[bool] = True
 
     def check(self, digest: Digest) -> Iterator[Finding]:

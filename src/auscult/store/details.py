@@ -87,6 +87,7 @@ def _arrays(detail: Detail) -> dict[str, NDArray[Any]]:
         "units": [[each.kind, each.path] for each in detail.units],
         "batch_statistics": [each.path for each in detail.batch_statistics],
         "fan_ins": dict(detail.fan_ins),
+        "doubts": detail.doubts,
     }
     histograms = [each.histogram for each in detail.tensors]
     arrays: dict[str, NDArray[Any]] = {
@@ -125,4 +126,6 @@ def _detail(arrays: dict[str, NDArray[Any]]) -> Detail:
         BatchStatistics(path, *arrays[f"batch_statistics_{number}"])
         for number, path in enumerate(index["batch_statistics"])
     )
-    return Detail(int(index["step"]), tuple(tensors), units, statistics, index["fan_ins"])
+    told = index.get("doubts")
+    doubts = None if told is None else tuple(map(str, told))
+    return Detail(int(index["step"]), tuple(tensors), units, statistics, index["fan_ins"], doubts)

@@ -93,7 +93,8 @@ def segment_from_fields(stored: Mapping[str, Any]) -> Segment:
     """The inverse of `segment_to_fields`; keys that are not its own are ignored."""
     parameters = tuple(_parameter(each) for each in stored["parameters"])
     modules = tuple(Module(**_known(Module, each)) for each in stored["modules"])
-    return Segment(int(stored["step"]), float(stored["time"]), parameters, modules, dict(stored["versions"]))
+    ignore = tuple(stored.get("ignore", ()))
+    return Segment(int(stored["step"]), float(stored["time"]), parameters, modules, dict(stored["versions"]), ignore)
 
 
 def _parameter(stored: Mapping[str, Any]) -> Parameter:

@@ -88,7 +88,7 @@ class StoreWriter:
                 free), `"resume"` continues the run there, `"error"` refuses.
 
         Raises:
-            SetupError: if `path` holds something and may not be used.
+            SetupError: if `path` holds something and may not be used, or cannot be made.
             StoreError: if the run to be continued cannot be read.
         """
         path = Path(path).absolute()
@@ -247,6 +247,11 @@ def _claim(path: Path) -> bool:
         path.mkdir(parents=True)
     except FileExistsError:
         return path.is_dir() and not any(path.iterdir())
+    except OSError as error:
+        raise SetupError(
+            f"Expected a directory that can be made at {path}, but got: {error.strerror or error}. Name a path below a "
+            "directory that may be written to."
+        ) from error
     return True
 
 

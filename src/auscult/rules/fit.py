@@ -1,0 +1,79 @@
+"""Fit: how well a run predicts its own batches by now, as far as its loss calls were seen.
+
+Knows no cause, only whether training gets anywhere.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from auscult.core.digest import BLOCK_STEPS, Digest
+from auscult.core.state import RECENT_BLOCKS
+from auscult.rules.channels import is_broken, loss_has_fallen, state_of, training_loss
+
+FIT_BLOCKS = 3
+REGRESSIONS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
+POOR = 0.1
+
+
+class Fit(NamedTuple):
+    """What the model knows of its own batches, and the figure that says so.
+
+    Attributes:
+        share: Of what an uninformed model gets wrong, the share that is explained; 0 is no better, 1 is all.
+        metric: Name of the metric behind it.
+        step: Step of its last observation.
+        value: Its mean of late.
+        bound: What an uninformed model has.
+    """
+
+    share: float
+    metric: str
+    step: int
+    value: float
+    bound: float
+
+
+def of_late(state: Any, blocks: int = FIT_BLOCKS) -> float:
+    """Median of the means of the last blocks, without the first one; NaN if nothing was finite.
+
+    Where there is one block alone it is the last value. A median, because the last block may hold a single small batch.
+    """
+    if state["blocks"] < 2:
+        return float(state["last"])
+    return median_of_means(state, min(blocks, int(state["blocks"]) - 1))
+
+
+def median_of_means(state: Any, blocks: int = RECENT_BLOCKS) -> float:
+    """Median of the means of the last blocks; NaN if nothing was finite."""
+    recent = state["recent_mean"][-blocks:]
+    finite = recent[np.isfinite(recent)]
+    return float(np.median(finite)) if len(finite) else float("nan")
+
+
+def fit_of(digest: Digest) -> Fit | None:
+    """The fit of late; None where no loss call was observed that has an uninformed value, or it was not finite."""
+    r2 = state_of(digest, "batch_r2")
+    if r2 is not None and (digest.audit is None or digest.audit.loss in REGRESSIONS):
+        value = of_late(r2)
+        return Fit(value, "batch_r2", int(r2["last_step"]), value, 0.0) if np.isfinite(value) else None
+    observed, uninformed = state_of(digest, "observed_loss"), state_of(digest, "uninformed_loss")
+    if observed is None or uninformed is None:
+        return None
+    value, bound = of_late(observed), of_late(uninformed)
+    if not (np.isfinite(value) and np.isfinite(bound) and bound > 0):
+        return None
+    return Fit(1 - value / bound, "observed_loss", int(observed["last_step"]), value, bound)
+
+
+def is_poor(digest: Digest, share: float = POOR) -> bool:
+    """Whether the run broke, or after a block or more explains less than this share; False where nobody can tell."""
+    if is_broken(digest):
+        return True
+    if digest.step + 1 < BLOCK_STEPS:
+        return False
+    fit = fit_of(digest)
+    if fit is not None:
+        return fit.share < share
+    loss = training_loss(digest)
+    return loss is not None and not loss_has_fallen(loss, share)

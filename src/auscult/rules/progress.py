@@ -1,0 +1,461 @@
+"""Rules about where a run gets to: P001 overfitting, P002 undertrained, P003 over-regularised, P004 no-progress.
+
+Know the losses and accuracies that were logged or observed, not what would have been possible.
+"""
+
+from collections.abc import Iterator
+from math import ceil, isnan, nan
+from typing import Any, ClassVar
+
+import numpy as np
+
+from auscult.core.digest import BLOCK_STEPS, Digest
+from auscult.core.finding import Evidence, Finding, Severity
+from auscult.core.run import Module
+from auscult.rules.channels import Logs, finite_tail, is_broken, leaves, recent_start, roster, state_of, update_ratios
+from auscult.rules.course import Course, course, evaluations, is_adversarial, is_over, travel
+from auscult.rules.rule import Rule
+
+EVALUATED, LASTING, MANY = 4, 3, 8  # evaluations
+RISEN, RISEN_OF_MANY, CLEARLY, APART, GAP = 1.2, 1.1, 1.5, 2.0, 0.1  # ratios of losses, difference of accuracies
+STILL_FALLING, LOWEST, FAR_FROM_DONE = 0.5, 1.02, 0.5  # shares of the mean slope, the best level, the uninformed loss
+SHRINKING, HALVED = 0.9, 0.5  # cosine, share of a norm
+GUESSING, HARDLY = 0.97, 0.8  # shares of the uninformed loss
+HEAVY, KEPT = 0.7, 0.1  # dropout rate, share that all dropout layers together keep
+WIDER = 1.3  # training loss / evaluation loss
+LONG_RUN, ENOUGH_WAY, RELAPSE = 256, 0.1, 2.0  # steps, multiple of a norm, ratio of losses
+CONSTANT = 0.01  # spread of the outputs / that at the beginning
+SOUND = (-4.5, -1.0)  # log10 of the update ratio
+
+
+class Overfitting(Rule):
+    """The training loss falls while the evaluation loss rises.
+
+    What it means:
+        What the model still learns holds for the training data only.
+
+    Why it hurts:
+        Every further step makes the model worse on data that it has not seen.
+
+    How it is decided:
+        From an evaluation whose name says so (`val/loss`), evaluated at least four times: over the blocks that hold its
+        last three evaluations or more it never came back within 20 % of its lowest value (10 % where they hold eight or
+        more), and the training loss is below half of the evaluation loss. A warning when the evaluation accuracy, where
+        both are known, is at least 0.1 below the training accuracy, or, where not, when the evaluation loss is 1.5
+        times its lowest value and above 0.4 of the uninformed loss; info otherwise: a loss may rise because right
+        answers become no surer and wrong ones do.
+
+    What to try:
+        Stop at the lowest evaluation loss; more data or augmentation; weight decay, dropout; a smaller model.
+
+    Not reported when:
+        One evaluation went up and the next came back; training loss is above evaluation loss (dropout).
+
+    References:
+        AutoTrainer (ICSE 2021): gap of accuracy >= 0.1; Prechelt, Early stopping - but when? (1998): k evaluations in a
+        row. UMLAUT's single uptick (CHI 2021) alarms on healthy runs.
+    """
+
+    code: ClassVar[str] = "P001"
+    name: ClassVar[str] = "overfitting"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the evaluation that was made most often."""
+        way = course(digest)
+        if way is None or is_adversarial(digest) or way.state["minimum"] <= 0:
+            return
+        for name, state in evaluations(digest, "loss"):
+            bound = _risen(state)
+            if state["rows"] >= EVALUATED and state["last"] > bound and state["last"] >= APART * way.now:
+                yield self._finding(digest, way, name, state, bound)
+                return
+
+    def _finding(self, digest: Digest, way: Course, name: str, state: Any, bound: float) -> Finding:
+        lowest, last = float(state["minimum"]), float(state["last"])
+        accuracies = _accuracies(digest)
+        if accuracies is not None:
+            alarm = accuracies[0].value - accuracies[1].value >= GAP
+        else:
+            alarm = last >= CLEARLY * lowest and last >= HARDLY / 2 * (way.uninformed or last)
+        position = _lowest_block(state)
+        step = recent_start(state, position)
+        return Finding(
+            self.code,
+            self.name,
+            "warning" if alarm else "info",
+            "",
+            step,
+            summary=f"{name} was lowest at {lowest:.3g} about step {step} and is {last:.3g} now, while the training "
+            f"loss has fallen to {way.now:.3g}.",
+            evidence=(
+                Evidence(name, "", int(state["last_step"]), last, bound),
+                Evidence(way.name, "", way.step, way.now, last / APART),
+                *(accuracies or ()),
+            ),
+            advice=(
+                f"Stop, or keep the weights of about step {step}.",
+                "Get more data or augment them; raise weight decay or dropout; use a smaller model.",
+            ),
+            phase="data",
+            ruled_out=(f"Not a single bad evaluation: none of the last {LASTING} or more was below {bound:.3g}.",),
+            confidence=0.9 if alarm else 0.5,
+        )
+
+
+def _risen(state: Any) -> float:
+    """The loss above which the last evaluations have stayed, all of them; NaN if they have not."""
+    per_block = float(state["rows"]) / float(state["blocks"])
+    blocks = max(1, ceil(LASTING / per_block))
+    tail, lowest = finite_tail(state["recent_minimum"], blocks), float(state["minimum"])
+    bound = lowest * (RISEN_OF_MANY if blocks * per_block >= MANY else RISEN)
+    if not lowest > 0 or not state["last"] > bound:
+        return nan
+    if state["blocks"] == 1:  # the lowest one is among them
+        return bound if state["recent_mean"][-1] > bound else nan
+    return bound if tail.min() > bound else nan
+
+
+def _lowest_block(state: Any) -> int:
+    lowest = state["recent_minimum"]
+    return int(np.where(np.isnan(lowest), np.inf, lowest).argmin()) - len(lowest)
+
+
+def _accuracies(digest: Digest) -> tuple[Evidence, Evidence] | None:
+    """Accuracy in training and in the last evaluation, where both are known."""
+    train = state_of(digest, "batch_accuracy")
+    evaluated = evaluations(digest, "accuracy") or evaluations(digest, "acc")
+    if train is None or not evaluated or isnan(train["recent_mean"][-1]):
+        return None
+    name, state = evaluated[0]
+    level = float(np.mean(finite_tail(train["recent_mean"], 2)))
+    return (
+        Evidence("batch_accuracy", "", int(train["last_step"]), level),
+        Evidence(name, "", int(state["last_step"]), float(state["last"]), level - GAP),
+    )
+
+
+class Undertrained(Rule):
+    """The run ended while the loss was still falling as it had all along.
+
+    What it means:
+        Over the last quarter the loss fell at least half as fast as on average over the run.
+
+    Why it hurts:
+        More steps would have brought more; how many is not for a rule to say.
+
+    How it is decided:
+        Of a run that has ended with its loss at its lowest level, below its beginning but above half of the uninformed
+        loss: the slope over the last quarter of the known blocks is at least half of the mean slope. In a run of a
+        single block, the mean of the block is compared with its ends. Always info.
+
+    What to try:
+        More steps, or a higher learning rate.
+
+    Not reported when:
+        The run goes on, the loss stands still or was lower before, or the uninformed loss is not known.
+
+    References:
+        TheDeepChecker (TOSEM 2022): less than 5 % per period is stagnation.
+    """
+
+    code: ClassVar[str] = "P002"
+    name: ClassVar[str] = "undertrained"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the whole run."""
+        way = course(digest)
+        if way is None or not is_over(digest) or is_adversarial(digest) or is_broken(digest):
+            return
+        slopes = _slopes(way)
+        if slopes is None:
+            return
+        end, mean = slopes
+        at_its_best = way.now <= LOWEST * way.best and way.now < min(way.first, way.uninformed or way.first)
+        if not (at_its_best and way.standing >= FAR_FROM_DONE and end >= STILL_FALLING * mean > 0):
+            return
+        steps = digest.step + 1
+        yield Finding(
+            self.code,
+            self.name,
+            "info",
+            "",
+            way.step,
+            summary=f"The run ended after {steps} steps with the loss at {way.now:.3g} and still falling by "
+            f"{end * BLOCK_STEPS:.2g} per {BLOCK_STEPS} steps ({mean * BLOCK_STEPS:.2g} on average).",
+            evidence=(way.evidence(way.first),),
+            advice=(f"Train longer than {steps} steps, or raise the learning rate.",),
+            phase="update",
+            confidence=0.5,
+        )
+
+
+def _slopes(way: Course) -> tuple[float, float] | None:
+    """Fall per step at the end and on average, from levels of blocks; None where there are too few figures."""
+    blocks = int(way.state["blocks"])
+    last = int(way.state["last_step"])
+    if blocks == 1 and way.state["rows"] > 1:
+        middle = float(way.state["recent_mean"][-1])
+        return 2 * (middle - float(way.state["last"])) / last, (way.first - float(way.state["last"])) / last
+    means = way.means(blocks)
+    if len(means) < 2:
+        return None
+    quarter = max(1, len(means) // 4)
+    per_block = last / blocks
+    return (
+        float(means[-1 - quarter] - means[-1]) / (quarter * per_block),
+        float(way.first - means[-1]) / last,
+    )
+
+
+class OverRegularised(Rule):
+    """Regularisation is stronger than what there is to learn.
+
+    What it means:
+        *Decay*: updates do little but shrink the weights. *Dropout*: so much is dropped that hardly a signal reaches
+        the output.
+
+    Why it hurts:
+        The model stays, or ends, where one that knows nothing is.
+
+    How it is decided:
+        *Decay*: `decay_cosine` is at least 0.9 over the last two blocks in most weights, and the norm of most has at
+        least halved. A warning when the loss is at 0.97 of the uninformed loss or above, info otherwise. *Dropout*: a
+        dropout layer drops 0.7 or more, or all together keep no more than a tenth. A warning when the training loss is
+        above 0.8 of the uninformed loss after 64 steps or more; info when it is 1.3 times the evaluation loss.
+
+    What to try:
+        A weight decay that is 100 times weaker; dropout of 0.1 to 0.5.
+
+    Not reported when:
+        Weights shrink although the loss is low and none of them has halved, as under any weight decay late in a run.
+
+    References:
+        Krogh and Hertz, NIPS 1991 (weight decay shrinks by 1 - lr x decay per step); NeuraLint (TOSEM 2021), UMLAUT
+        (CHI 2021): dropout above 0.5; Drevo (2026), a shrinking parameter norm.
+    """
+
+    code: ClassVar[str] = "P003"
+    name: ClassVar[str] = "over-regularised"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the whole run."""
+        way = course(digest)
+        if way is None or is_adversarial(digest) or is_broken(digest):
+            return
+        finding = self._decay(digest, way) or self._dropout(digest, way)
+        if finding is not None:
+            yield finding
+
+    def _decay(self, digest: Digest, way: Course) -> Finding | None:
+        paths = roster(digest).weights.paths
+        cosines = digest.take("recent_mean", "decay_cosine", paths)[:, -2:]
+        if 2 * (cosines >= SHRINKING).all(1).sum() < len(paths) or not paths:
+            return None
+        recent = digest.take("recent", "param_norm", paths)
+        shrunk = recent[:, -1] - digest.take("early", "param_norm", paths)[:, 0]
+        known = ~(np.isnan(cosines).any(1) | np.isnan(shrunk))
+        if not known.any() or 2 * known.sum() < len(paths):
+            return None
+        cosine, norm = float(np.median(cosines[known].min(1))), 10 ** float(np.median(shrunk[known]))
+        if cosine < SHRINKING or norm > HALVED:
+            return None
+        path = next(path for path, each in zip(paths, known.tolist()) if each)
+        state = state_of(digest, "decay_cosine", path)
+        assert state is not None
+        decays = [float(each["last"]) for each in digest.select("weight_decay")[1]]
+        strongest = max(decays, default=0.0)
+        to = (
+            f"Lower weight_decay {strongest:.2g} -> about {strongest / 100:.1g}."
+            if strongest > 0
+            else "Lower the penalty on the weights in the loss by a factor of 100."
+        )
+        return Finding(
+            self.code,
+            self.name,
+            "warning" if way.standing >= GUESSING else "info",
+            "",
+            _since(state, SHRINKING),
+            summary=f"Updates only shrink the weights: decay_cosine is {cosine:.2g}, and the median norm is {norm:.1%} "
+            f"of that at the beginning; the loss is {way.now:.3g}.",
+            evidence=(
+                Evidence("decay_cosine", path, int(state["last_step"]), float(state["recent_mean"][-1]), SHRINKING),
+                way.evidence(),
+            ),
+            advice=(to, "Leave biases and normalisations out of weight decay."),
+            phase="update",
+            ruled_out=("Not the learning rate: updates go against the weights themselves, not down the gradient.",),
+            confidence=0.95 if way.standing >= GUESSING else 0.6,
+        )
+
+    def _dropout(self, digest: Digest, way: Course) -> Finding | None:
+        drops = [each for each in leaves(digest).values() if each.kind == "dropout" and each.rate]
+        if not drops or digest.step + 1 < BLOCK_STEPS:
+            return None
+        worst = max(drops, key=lambda each: each.rate or 0.0)
+        rate, kept = worst.rate or 0.0, float(np.prod([1 - (each.rate or 0.0) for each in drops]))
+        if rate < HEAVY and kept > KEPT:
+            return None
+        evaluated = [state for _, state in evaluations(digest, "loss") if way.now >= WIDER * state["last"] > 0]
+        hardly = way.standing >= HARDLY
+        if not hardly and not evaluated:
+            return None
+        return Finding(
+            self.code,
+            self.name,
+            "warning" if hardly else "info",
+            worst.path if rate >= HEAVY else "",
+            0,
+            summary=f"{worst.path} drops {rate:.0%}, {len(drops)} dropout layers together keep {kept:.1%}, and the "
+            f"training loss is {way.now:.3g}{_beside(way)}.",
+            evidence=(
+                way.evidence(None if way.uninformed is None else HARDLY * way.uninformed),
+                *_accuracy_in_training(digest),
+            ),
+            advice=(f"Lower dropout {rate:.2g} -> 0.1 to 0.5, and use it in fewer places.",),
+            phase="forward",
+            ruled_out=_evaluates_better(digest, drops, way),
+            confidence=0.8 if hardly else 0.5,
+        )
+
+
+def _since(state: Any, bound: float) -> int:
+    below = np.flatnonzero(~(state["recent_minimum"] >= bound))
+    position = int(below[-1]) + 1 if len(below) else 0
+    return recent_start(state, min(position, len(state["recent_minimum"]) - 1))
+
+
+def _beside(way: Course) -> str:
+    return "" if way.uninformed is None else f", where a model that knows nothing has {way.uninformed:.3g}"
+
+
+def _accuracy_in_training(digest: Digest) -> tuple[Evidence, ...]:
+    both = _accuracies(digest)
+    return () if both is None else both
+
+
+def _evaluates_better(digest: Digest, drops: list[Module], way: Course) -> tuple[str, ...]:
+    losses = evaluations(digest, "loss")
+    if not losses or not losses[0][1]["last"] < way.now:
+        return ()
+    name, state = losses[0]
+    return (f"Not the data: without dropout the loss is lower ({name} {float(state['last']):.3g}).",)
+
+
+class NoProgress(Rule):
+    """The run has learned nothing, or has lost what it had learned, and no other rule says why.
+
+    What it means:
+        After enough steps the training loss is no better than that of a model that gives the same answer to everything,
+        or it is far above its own best. Something is wrong; what, this rule does not know.
+
+    Why it hurts:
+        The run goes on for nothing.
+
+    How it is decided:
+        Of a run that has ended, or has made 256 steps with weights that moved by a tenth of their norm in all.
+        *Guessing*: the loss is at least 0.97 of the uninformed loss and no more than 3 % below its level at the
+        beginning or above guessing. A warning; info when the training itself is in order (update ratios between
+        3e-5 and 0.1, outputs that differ between samples, a loss that never rose): then the labels or the inputs say
+        nothing about each other, which cannot be told from a task that has nothing to learn. *Relapse*: the loss of
+        the last two blocks is at least twice the level at the beginning or twice the best level and at least the
+        uninformed loss; a warning.
+
+    What to try:
+        Overfit one batch: a network that cannot do that has a fault in the model, the loss or the optimizer; one that
+        can has a fault in the data.
+
+    Not reported when:
+        The loss has no uninformed value and did not rise, several optimizers work against each other, the learning
+        rate is rising, the loss is already near 0, or another alarm stands that explains it.
+
+    References:
+        Karpathy, A recipe for training neural networks (2019): overfit one batch; section (e) of our trials: a final
+        accuracy at chance alone finds four faults of five.
+    """
+
+    code: ClassVar[str] = "P004"
+    name: ClassVar[str] = "no-progress"
+    unexplained: ClassVar[bool] = True
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding, for the whole run."""
+        way = course(digest)
+        if way is None or not way.standing >= GUESSING or is_adversarial(digest) or is_broken(digest):
+            return
+        if not _is_young(digest):
+            yield self._relapse(digest, way) or self._guessing(digest, way)
+
+    def _relapse(self, digest: Digest, way: Course) -> Finding | None:
+        means = way.means(2)
+        if way.uninformed is None or len(means) < 2 or way.diverged:
+            return None
+        bound = max(RELAPSE * min(way.best, way.early), way.uninformed)
+        if means.min() < bound:
+            return None
+        return self._finding(
+            digest,
+            way,
+            "warning",
+            f"The loss is {way.now:.3g} after {way.best:.3g} at its best, and no better than guessing.",
+            bound,
+        )
+
+    def _guessing(self, digest: Digest, way: Course) -> Finding:
+        sound = way.standing < RELAPSE and _is_sound(digest, way)
+        why = ", although updates and outputs are in order" if sound else ""
+        summary = (
+            f"After {digest.step + 1} steps the loss is {way.now:.3g}; a model that knows nothing has "
+            f"{way.uninformed:.3g}{why}."
+        )
+        return self._finding(digest, way, "info" if sound else "warning", summary, GUESSING * (way.uninformed or 0.0))
+
+    def _finding(self, digest: Digest, way: Course, severity: Severity, summary: str, bound: float) -> Finding:
+        return Finding(
+            self.code,
+            self.name,
+            severity,
+            "",
+            way.step,
+            summary,
+            evidence=(way.evidence(bound), *_at_chance(digest)),
+            advice=(
+                "Train on one batch only: if the loss does not go to 0, look at the model, the loss and the optimizer; "
+                "if it does, look at the data.",
+                "Look at inputs and targets of one batch as the loss gets them: do they belong together?",
+            ),
+            ruled_out=(
+                f"Not a young run: {digest.step + 1} steps, in which the median weight moved by "
+                f"{travel(digest):.2g} of its norm.",
+            ),
+            confidence=0.5,
+        )
+
+
+def _is_young(digest: Digest) -> bool:
+    """Whether it is too early to judge, or the learning rate has just begun to rise."""
+    moved = travel(digest)
+    rising = all(
+        bool(state["last"] > 0 and state["last"] >= state["maximum"] and state["last"] > state["first"])
+        for state in digest.select("lr")[1]
+    )
+    if len(digest.select("lr")[0]) and rising:
+        return True
+    return not (moved >= ENOUGH_WAY and (is_over(digest) or digest.step + 1 >= LONG_RUN))
+
+
+def _is_sound(digest: Digest, way: Course) -> bool:
+    """Whether the training itself is in order: step sizes, outputs that differ, no rise of the loss."""
+    known: Logs = update_ratios(digest)[1][:, -2:]
+    low, high = SOUND
+    steady = bool(len(known) and low <= np.nanmedian(known) <= high) if np.isfinite(known).any() else False
+    spread = state_of(digest, "output_spread")
+    differs = spread is not None and bool(spread["recent_mean"][-1] > CONSTANT * spread["first"])
+    return steady and differs and bool(way.now <= max(way.first, way.early, way.uninformed or 0.0) * RISEN)
+
+
+def _at_chance(digest: Digest) -> tuple[Evidence, ...]:
+    accuracy, largest = state_of(digest, "batch_accuracy"), state_of(digest, "largest_class")
+    if accuracy is None or isnan(accuracy["recent_mean"][-1]):
+        return ()
+    bound = None if largest is None else float(np.nanmean(largest["recent_mean"]))
+    return (Evidence("batch_accuracy", "", int(accuracy["last_step"]), float(accuracy["recent_mean"][-1]), bound),)

@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+from tests.rules.conftest import audit_of
+
+from auscult.core.audit import Audit
+from auscult.rules.objectives import LossReduction, ShapeBroadcast, WrongLoss
+
+NOISE = np.random.default_rng(0)
+LOGITS = NOISE.normal(0, 0.5, (32, 10))
+LABELS = NOISE.integers(0, 10, 32)
+ONE_HOT = np.eye(10)[LABELS]
+NUMBERS = NOISE.normal(0, 1, (32, 1))
+SHARES = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
+SIGMOIDS = 1 / (1 + np.exp(-LOGITS))
+
+
+def fit(training, share):
+    training.sample("observed_loss", 0.325 * (1 - share))
+    training.sample("uninformed_loss", 0.325)
+
+
+@pytest.mark.parametrize(("loss", "prediction"), [("mse_loss", SHARES), ("binary_cross_entropy", SIGMOIDS)])
+def test_one_of_several_classes_is_an_alarm_only_where_nothing_is_learned(training, loss, prediction):
+    training.audit = audit_of(loss, prediction, ONE_HOT)
+    fit(training, 0.02)
+    if loss == "mse_loss":
+        training.sample("batch_r2", 0.02)
+    (finding,) = WrongLoss().check(training.digest())
+    assert (finding.severity, finding.path, finding.step) == ("warning", "", 0) and "10 classes" in finding.summary
+    fit(training, 0.8)
+    if loss == "mse_loss":
+        training.sample("batch_r2", 0.8)
+    assert [each.severity for each in WrongLoss().check(training.digest())] == ["info"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "prediction", "target"),
+    [
+        ("cross_entropy", LOGITS, LABELS),
+        ("binary_cross_entropy", SIGMOIDS, NOISE.integers(0, 2, (32, 10)).astype(float)),
+        ("binary_cross_entropy_with_logits", LOGITS[:, :2], np.eye(2)[LABELS % 2]),
+        ("mse_loss", SIGMOIDS[:, :1], (LABELS[:, None] > 4).astype(float)),
+        ("mse_loss", SIGMOIDS, SIGMOIDS),
+    ],
+    ids=["classes", "labels", "two outputs for yes and no", "one output", "autoencoder"],
+)
+def test_losses_that_fit_are_silent(training, loss, prediction, target):
+    training.audit = audit_of(loss, prediction, target)
+    fit(training, 0.0)
+    assert not list(WrongLoss().check(training.digest()))
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy_with_logits"])
+def test_numbers_as_probabilities(training, loss):
+    training.audit = audit_of(loss, LOGITS, NOISE.normal(0, 1, (32, 10)), -62.9)
+    (finding,) = WrongLoss().check(training.digest())
+    assert finding.severity == "warning" and finding.evidence[2].value == -62.9
+
+
+def test_cross_entropy_of_a_flat_batch_of_numbers(training):
+    """An (N,) input against (N,) float targets: torch takes the batch for classes."""
+    flat = audit_of("binary_cross_entropy", NUMBERS, 3 * NUMBERS)
+    training.audit = flat.from_dict(
+        {**flat.to_dict(), "loss": "cross_entropy", "input_shape": (32,), "target_shape": (32,)}
+    )
+    assert [each.severity for each in WrongLoss().check(training.digest())] == ["warning"]
+
+
+def test_a_loss_by_hand_without_activation_is_judged_by_its_accuracy(training):
+    training.columns["val/loss", ""] = np.linspace(1.0, 0.002, training.rows)
+    training.columns["val/accuracy", ""] = np.full(training.rows, 0.17)
+    (finding,) = WrongLoss().check(training.digest())
+    assert finding.evidence[0].metric == "val/loss" and finding.step == training.rows - 1
+    training.columns["val/accuracy", ""][:] = 0.99
+    assert not list(WrongLoss().check(training.digest()))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "severity"),
+    [
+        ((32, 1), (32,), "warning"),
+        ((32,), (32, 1), "warning"),
+        ((32, 1), (1, 32), "warning"),
+        ((32, 8, 1), (32, 1, 8), "info"),
+    ],
+)
+def test_shapes_that_are_both_stretched(training, prediction, target, severity):
+    training.audit = audit_of("mse_loss", np.zeros(prediction) + NUMBERS[0], np.zeros(target) + NUMBERS[1])
+    (finding,) = ShapeBroadcast().check(training.digest(1))
+    assert (finding.severity, finding.step, finding.phase) == (severity, 0, "loss")
+    assert finding.evidence[0].value == np.prod(np.broadcast_shapes(prediction, target))
+
+
+@pytest.mark.parametrize(
+    ("loss", "prediction", "target"),
+    [
+        ("mse_loss", (32, 1), (32, 1)),
+        ("mse_loss", (32, 4), (1, 4)),
+        ("mse_loss", (32,), ()),
+        ("mse_loss", (1, 1), (1,)),
+        ("cross_entropy", (32, 10), (32,)),
+    ],
+)
+def test_equal_shapes_and_one_target_for_all_are_silent(training, loss, prediction, target):
+    training.audit = Audit(0, loss, 1.0, None, None, "mean", prediction, target)
+    assert not list(ShapeBroadcast().check(training.digest()))
+
+
+def summed(training, update):
+    """Plain SGD at lr 0.01 on a sum over 32 targets: updates are lr times gradients."""
+    training.audit = audit_of("cross_entropy", LOGITS, LABELS, 73.7, reduction="sum")
+    for each in training.parameters:
+        size = training.column("param_norm", each.path)
+        training.columns["update_norm", each.path] = update * size
+        training.columns["grad_norm", each.path] = 100 * update * size
+
+
+def test_a_sum_with_updates_too_large(training):
+    summed(training, 0.1)
+    (finding,) = LossReduction().check(training.digest())
+    assert finding.severity == "warning" and "32 times" in finding.summary and "lr 0.32 on the mean" in finding.summary
+
+
+def test_a_sum_over_few_that_breaks_is_critical(training):
+    summed(training, 0.1)
+    training.audit = audit_of("mse_loss", NUMBERS[:4], NUMBERS[4:8], reduction="sum")
+    for metric in ("param_norm", "update_norm", "grad_norm"):
+        training.columns[metric, "layers.0.weight"][200:] = np.nan
+    (finding,) = LossReduction().check(training.digest())
+    assert finding.severity == "critical" and "sum over 4 targets" in finding.summary
+
+
+def test_a_sum_with_small_updates_or_under_adam_is_info(training):
+    summed(training, 1e-3)
+    assert [each.severity for each in LossReduction().check(training.digest())] == ["info"]
+    summed(training, 0.1)
+    for each in training.parameters:
+        training.columns["grad_norm", each.path] = np.full(training.rows, 1e4)
+    assert [each.severity for each in LossReduction().check(training.digest())] == ["info"]
+
+
+def test_a_mean_and_a_small_batch_are_silent(training):
+    summed(training, 0.1)
+    training.audit = audit_of("cross_entropy", LOGITS, LABELS)
+    assert not list(LossReduction().check(training.digest()))
+    summed(training, 1e-3)
+    training.audit = audit_of("cross_entropy", LOGITS[:8], LABELS[:8], reduction="sum")
+    assert not list(LossReduction().check(training.digest()))

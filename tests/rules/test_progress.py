@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+
+from auscult.core.run import Module
+from auscult.rules.progress import NoProgress, Overfitting, OverRegularised, Undertrained
+
+
+def evaluate(training, metric, values, every=40):
+    """Log an evaluation at the end of every epoch of so many steps."""
+    column = np.ma.masked_all(training.rows)
+    column[every - 1 :: every] = values
+    training.columns[metric, ""] = column
+
+
+def guess(training, level=2.303, seed=3):
+    training.columns["loss", ""] = level * 10 ** np.random.default_rng(seed).normal(0, 0.01, training.rows)
+    training.sample_losses()
+    training.sample("output_spread", 0.5)
+
+
+class TestOverfitting:
+    RISING = (1.2, 0.9, 0.7, 0.6, 0.75, 0.9, 1.1, 1.3)
+
+    @pytest.fixture
+    def memorising(self, training):
+        training.columns["loss", ""] = 2.3 * np.exp(-np.arange(training.rows) / 60)
+        training.sample_losses()
+        training.sample("batch_accuracy", 1.0)
+        evaluate(training, "val/accuracy", 0.7)
+        evaluate(training, "val/loss", self.RISING)
+        return training
+
+    def test_falling_in_training_and_rising_in_evaluation(self, memorising):
+        (finding,) = Overfitting().check(memorising.digest())
+        assert (finding.severity, finding.step, finding.path) == ("warning", 128, "")  # the lowest is at step 159
+        assert [each.metric for each in finding.evidence[:2]] == ["val/loss", "loss"]
+        assert finding.evidence[0].value == pytest.approx(1.3)
+
+    def test_a_single_uptick_is_silent(self, memorising):
+        for place in (4, 7):
+            values = np.array([1.2, 0.9, 0.7, 0.6, 0.58, 0.57, 0.56, 0.56])
+            values[place] = 1.5
+            evaluate(memorising, "val/loss", values)
+            assert not list(Overfitting().check(memorising.digest()))
+
+    def test_evaluation_below_training_is_silent(self, memorising):
+        memorising.columns["loss", ""] = np.full(memorising.rows, 2.0)
+        memorising.sample_losses()
+        assert not list(Overfitting().check(memorising.digest()))
+
+    def test_only_surer_of_its_errors_is_info(self, memorising):
+        evaluate(memorising, "val/accuracy", 0.97)
+        assert [each.severity for each in Overfitting().check(memorising.digest())] == ["info"]
+
+    def test_a_training_metric_of_that_kind_is_no_evaluation(self, memorising):
+        memorising.columns["train/loss", ""] = memorising.columns.pop(("val/loss", ""))
+        assert not list(Overfitting().check(memorising.digest()))
+
+
+class TestUndertrained:
+    def test_cut_off_while_falling_is_info(self, training):
+        training.columns["loss", ""] = 2.3 - 0.002 * np.arange(training.rows)
+        training.sample_losses()
+        assert not list(Undertrained().check(training.digest(256)))  # it may go on
+        (finding,) = Undertrained().check(training.digest(300))
+        assert (finding.severity, finding.step) == ("info", 299)
+
+    def test_a_run_of_one_block(self, training):
+        training.columns["loss", ""] = 2.3 - 0.01 * np.arange(training.rows)
+        training.sample_losses()
+        assert [each.code for each in Undertrained().check(training.digest(60))] == ["P002"]
+
+    def test_a_plateau_and_a_good_end_are_silent(self, training):
+        training.columns["loss", ""] = 1.5 + 0.8 * np.exp(-np.arange(training.rows) / 20)
+        training.sample_losses()
+        assert not list(Undertrained().check(training.digest(300)))
+        training.columns["loss", ""] = 2.3 - 0.007 * np.arange(training.rows)
+        training.sample_losses()
+        assert not list(Undertrained().check(training.digest(300)))
+
+
+class TestOverRegularised:
+    @staticmethod
+    def decay(training, cosine, factor):
+        """||theta|| after t steps of weight decay alone is (1 - lr * decay)**t of what it was."""
+        for each in training.parameters:
+            training.columns["param_norm", each.path] = 4.0 * factor ** np.arange(training.rows)
+            training.sample("decay_cosine", cosine, each.path)
+        training.columns["weight_decay", "main"] = np.full(training.rows, 0.1)
+
+    def test_a_decay_that_kills_the_network(self, training):
+        guess(training)
+        self.decay(training, 0.99, 1 - 0.01)
+        (finding,) = OverRegularised().check(training.digest())
+        assert (finding.severity, finding.step) == ("warning", 0)
+        assert finding.evidence[0].path == "layers.0.weight" and "0.1 -> about 0.001" in finding.advice[0]
+
+    def test_a_usual_decay_is_silent_and_a_strong_one_that_learns_is_info(self, training):
+        training.sample_losses()
+        self.decay(training, 0.1, 1 - 1e-5)
+        assert not list(OverRegularised().check(training.digest()))
+        self.decay(training, 0.99, 1 - 0.01)
+        assert [each.severity for each in OverRegularised().check(training.digest())] == ["info"]
+
+    @pytest.mark.parametrize(
+        ("rates", "learns", "found"),
+        [
+            ((0.95,), False, "warning"),
+            ((0.5,) * 4, False, "warning"),
+            ((0.5,), False, None),
+            ((0.95,), True, None),
+            ((), False, None),
+        ],
+    )
+    def test_dropout(self, training, rates, learns, found):
+        if learns:
+            training.sample_losses()
+        else:
+            guess(training, 2.1)
+        training.modules = tuple(Module(f"drop.{n}", "Dropout", True, "dropout", p) for n, p in enumerate(rates))
+        findings = list(OverRegularised().check(training.digest()))
+        assert [each.severity for each in findings] == [found] * (found is not None)
+        if found and len(rates) == 1:
+            assert findings[0].path == "drop.0"
+
+
+class TestNoProgress:
+    def test_silent_on_healthy(self, training):
+        training.sample_losses()
+        assert not list(NoProgress().check(training.digest()))
+
+    def test_a_constant_answer_is_a_warning_at_the_end(self, training):
+        guess(training)
+        training.sample("output_spread", np.where(np.arange(training.rows) < 20, 0.5, 1e-6))
+        training.sample("batch_accuracy", 0.1)
+        assert not list(NoProgress().check(training.digest(128)))
+        (finding,) = NoProgress().check(training.digest())
+        assert (finding.severity, finding.step, finding.path) == ("warning", 319, "")
+        assert finding.evidence[0].metric == "loss" and finding.evidence[1].metric == "batch_accuracy"
+        assert NoProgress.unexplained
+
+    def test_sound_training_on_labels_that_say_nothing_is_info(self, training):
+        guess(training)
+        assert [each.severity for each in NoProgress().check(training.digest())] == ["info"]
+
+    def test_what_was_learned_and_lost(self, training):
+        training.column("loss")[160:] = 4.0
+        training.sample_losses()
+        assert [each.severity for each in NoProgress().check(training.digest())] == ["warning"]
+
+    @pytest.mark.parametrize("reason", ["warm-up", "young", "floor", "no reference"])
+    def test_silent_with_a_good_reason(self, training, reason):
+        if reason == "floor":  # a language model at the entropy of its data
+            guess(training, 1.9)
+        elif reason != "no reference":
+            guess(training)
+        if reason == "warm-up":
+            training.columns["lr", "main"] = np.linspace(1e-5, 1e-3, training.rows)
+        if reason == "young":
+            for each in training.parameters:
+                training.column("update_norm", each.path)[:] *= 0.1
+        assert not list(NoProgress().check(training.digest()))
+
+    def test_adversaries_are_silent(self, training):
+        guess(training)
+        training.column("loss")[160:] = 9.0
+        training.regroup(layers__0__weight="a.0", layers__1__weight="b.0")
+        training.columns["lr", "a.0"] = training.columns["lr", "b.0"] = training.columns["lr", "main"]
+        assert not list(NoProgress().check(training.digest()))
