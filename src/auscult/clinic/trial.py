@@ -64,8 +64,9 @@ class Trial:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        if self.score != self.score:  # one NaN object for all, so that equal trials compare equal
-            object.__setattr__(self, "score", math.nan)
+        # One NaN object for all, so that equal trials compare equal.
+        object.__setattr__(self, "score", self.score if self.score == self.score else math.nan)
+        object.__setattr__(self, "features", tuple(each if each == each else math.nan for each in self.features))
 
     @property
     def key(self) -> tuple[str, Variant, int]:
