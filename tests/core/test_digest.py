@@ -8,7 +8,7 @@ import pytest
 from auscult.core.digest import BLOCK_STEPS, NEVER, STATE, Digest, block_start, digest_rows
 from auscult.core.run import Segment
 from auscult.core.sink import NOT_OBSERVED_32, NOT_OBSERVED_64, Channel, observed
-from auscult.core.state import EARLY_BLOCKS, RECENT_BLOCKS
+from auscult.core.state import EARLY_BLOCKS, MERGED, PAST_BINS, PAST_LEVELS, RECENT_BLOCKS
 
 EMPTY = Digest((Segment(0, 0.0),))
 
@@ -62,6 +62,7 @@ def state_by_hand(steps: np.ndarray, column: np.ndarray) -> dict[str, object]:
         warnings.simplefilter("ignore")
         per_block = []
         for start in np.unique(at - at % BLOCK_STEPS):
+            block = at[(at >= start) & (at < start + BLOCK_STEPS)]
             inside = finite & (at >= start) & (at < start + BLOCK_STEPS)
             inner = values[inside]
             nonzero = inner[inner != 0]
@@ -71,6 +72,7 @@ def state_by_hand(steps: np.ndarray, column: np.ndarray) -> dict[str, object]:
                     inner.min() if len(inner) else np.nan,
                     inner.max() if len(inner) else np.nan,
                     inner.mean() if len(inner) else np.nan,
+                    (block[0] + block[-1]) / 2,
                 )
             )
     streak = 0
@@ -106,7 +108,22 @@ def state_by_hand(steps: np.ndarray, column: np.ndarray) -> dict[str, object]:
         "recent_minimum": ring(1),
         "recent_maximum": ring(2),
         "recent_mean": ring(3),
+        "recent_at": ring(4),
+        "trough": np.fmin.reduce([each[0] for each in per_block]),
+        "past": past_by_hand([(each[0], each[4]) for each in per_block]),
     }
+
+
+def past_by_hand(bins: list[tuple[float, float]]) -> np.ndarray:
+    """The means over 2, 4, 8, ... blocks of the medians that are numbers and of the middles of these blocks."""
+    past = np.full((PAST_LEVELS, 2, PAST_BINS), np.nan)
+    for level in range(PAST_LEVELS):
+        pairs = [np.array(bins[each : each + MERGED]) for each in range(0, len(bins) - MERGED + 1, MERGED)]
+        known = [pair[~np.isnan(pair[:, 0])] for pair in pairs]
+        bins = [tuple(pair.mean(0)) if len(pair) else (np.nan, np.nan) for pair in known]
+        for place, values in enumerate(reversed(bins[-PAST_BINS:])):
+            past[level, :, PAST_BINS - 1 - place] = values
+    return past
 
 
 @pytest.mark.parametrize("rows", [1, 5, 64, 300, 2500])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from auscult.metrics import batch
+from auscult.metrics.batch import next_share
 from auscult.metrics.sample import find_tensor, table, thin
 
 
@@ -135,3 +136,20 @@ def test_the_first_tensor_of_inputs_and_outputs() -> None:
     assert find_tensor(lazy, floating=True) is None and "logits" not in lazy.__dict__
     nothing = ["text", 3, None, torch.empty(0), torch.ones(2, device="meta"), torch.eye(2).to_sparse()]
     assert find_tensor(nothing, floating=False) is None
+
+
+def test_targets_that_are_the_next_token() -> None:
+    text = torch.randint(0, 50, (4, 9), generator=torch.Generator().manual_seed(0))
+    tokens, shifted = text[:, :-1], text[:, 1:]
+    told = [next_share(tokens, shifted), next_share(tokens, shifted.flatten()), next_share(text, shifted.flatten())]
+    assert all(share is not None and float(share) == 1 for share in told)
+    ignored = shifted.clone()
+    ignored[:, ::2] = -100
+    share = next_share(tokens, ignored)
+    assert share is not None and float(share) == 1
+    own = next_share(tokens, tokens)
+    expected = (tokens[:, :-1] == tokens[:, 1:]).numpy().mean()
+    assert own is not None and float(own) == pytest.approx(expected)
+    assert next_share(tokens, torch.zeros(4, dtype=torch.long)) is None
+    assert next_share(tokens, shifted.float()) is None
+    assert next_share(tokens[0], shifted) is None

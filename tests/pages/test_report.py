@@ -288,3 +288,11 @@ def test_failures_and_changes_of_schedule_are_said(maker: type) -> None:
 
 def test_the_same_run_gives_the_same_page(healthy: Run, score: Score, audio: Audio) -> None:
     assert report_html(healthy, [], score, audio) == report_html(healthy, [], score, audio)
+
+
+def test_cards_link_a_consequence_and_its_cause(exploding: Run, finding: Callable[..., Finding]) -> None:
+    root = finding(code="U001", name="lr-too-high", step=9, path="")
+    follows = finding(code="L001", name="non-finite", step=99, cause=root.key)
+    page = report_html(exploding, [follows, root], None, None)
+    assert 'A consequence of <a href="#finding-1">U001 lr-too-high</a>.' in page
+    assert 'Explains <a href="#finding-2">L001 non-finite</a>.' in page

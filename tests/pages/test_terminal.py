@@ -68,3 +68,13 @@ def test_narrow_terminals_lose_nothing(exploding: Run, finding: Callable[..., Fi
     wide = "".join(printed(exploding, [finding()], width=300).split())
     narrow = "".join(printed(exploding, [finding()], width=40).split())
     assert sorted(wide) == sorted(narrow)
+
+
+def test_a_consequence_stands_indented_behind_its_cause(exploding: Run, finding: Callable[..., Finding]) -> None:
+    root = finding(code="U001", name="lr-too-high", severity="warning", step=9, path="")
+    follows = finding(code="L001", name="non-finite", severity="critical", step=99, cause=root.key)
+    lines = printed(exploding, [follows, finding(code="A002", name="saturated", severity="info"), root]).splitlines()
+    assert "Critical: lr-too-high (U001)" in lines[0] and "explains 1 other finding, and 1 further" in lines[0]
+    headings = [line for line in lines if line.lstrip().startswith(("Critical ", "Warning ", "Note "))]
+    assert ["U001" in headings[0], "L001" in headings[1], headings[1].startswith("    ")] == [True] * 3
+    assert any("explains" in line and "L001 non-finite" in line for line in lines[1:])

@@ -117,10 +117,11 @@ class Training:
         table = {path.replace("__", "."): group for path, group in groups.items()}
         self.parameters = tuple(replace(each, group=table.get(each.path, each.group)) for each in self.parameters)
 
-    def digest(self, until: int | None = None) -> Digest:
-        """The digest of the first `until` rows, or of all."""
+    def digest(self, until: int | None = None, finished: bool = False) -> Digest:
+        """The digest of the first `until` rows, or of all; of a run that goes on, or has ended."""
         columns = {key: column[:until] for key, column in self.columns.items()}
-        return digest_columns(columns, self.parameters, self.modules, self.audit, self.every, self.anatomy)
+        digest = digest_columns(columns, self.parameters, self.modules, self.audit, self.every, self.anatomy)
+        return replace(digest, finished=finished)
 
     def sample(self, metric: str, values: object, path: str = "", every: int = SAMPLED) -> None:
         """Add a column that is observed at every 16th row; `values` are those of all rows, or one for all."""

@@ -106,7 +106,7 @@ class TestLrTooLow:
         scale_updates(training, 1e-1)
         guess(training)
         assert not list(LrTooLow().check(training.digest(128)))
-        assert [each.severity for each in LrTooLow().check(training.digest(100))] == ["warning"]
+        assert [each.severity for each in LrTooLow().check(training.digest(100, finished=True))] == ["warning"]
 
     @pytest.mark.parametrize("reason", ["learns", "warm-up", "fine-tuning", "small gradient", "adversaries"])
     def test_a_short_way_with_a_good_reason_is_silent(self, training, reason):

@@ -62,21 +62,21 @@ class TestUndertrained:
         training.columns["loss", ""] = 2.3 - 0.002 * np.arange(training.rows)
         training.sample_losses()
         assert not list(Undertrained().check(training.digest(256)))  # it may go on
-        (finding,) = Undertrained().check(training.digest(300))
+        (finding,) = Undertrained().check(training.digest(300, finished=True))
         assert (finding.severity, finding.step) == ("info", 299)
 
     def test_a_run_of_one_block(self, training):
         training.columns["loss", ""] = 2.3 - 0.01 * np.arange(training.rows)
         training.sample_losses()
-        assert [each.code for each in Undertrained().check(training.digest(60))] == ["P002"]
+        assert [each.code for each in Undertrained().check(training.digest(60, finished=True))] == ["P002"]
 
     def test_a_plateau_and_a_good_end_are_silent(self, training):
         training.columns["loss", ""] = 1.5 + 0.8 * np.exp(-np.arange(training.rows) / 20)
         training.sample_losses()
-        assert not list(Undertrained().check(training.digest(300)))
+        assert not list(Undertrained().check(training.digest(300, finished=True)))
         training.columns["loss", ""] = 2.3 - 0.007 * np.arange(training.rows)
         training.sample_losses()
-        assert not list(Undertrained().check(training.digest(300)))
+        assert not list(Undertrained().check(training.digest(300, finished=True)))
 
 
 class TestOverRegularised:

@@ -254,7 +254,8 @@ def _method() -> list[str]:
         "- An alarm is a finding of severity warning or critical, active or recovered: whoever watched was called. "
         "Notes (info) are no alarms; what they name is ranked after the alarms.",
         "- Causes stand in the order of `diagnose`. A finding that another one explains has no rank of its own, and "
-        "one that says that something is wrong and not what (`no-progress`, `loss-spike`) detects and names nothing.",
+        "one that says that something is wrong and not what (`no-progress`, `loss-spike`, `diverging-loss`) detects "
+        "and names nothing.",
         "- Strict is the root cause itself; lenient is one of those that cannot be told from it or share its cure.",
         "- Units are cases and controls, not runs: a case counts with the mean over its seeds, so that the sum over "
         "cases need not be whole. Wilson's interval takes the share and the number of cases.",

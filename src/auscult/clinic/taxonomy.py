@@ -100,6 +100,7 @@ NAMES = MappingProxyType(
         "over-regularised": ("over_regularised",),
         # Alarms that name no cause
         "loss-spike": (),
+        "diverging-loss": (),
         "no-progress": (),
     }
 )

@@ -104,7 +104,7 @@ _ENTRIES = (
     Metric("grad_norm", "1", "parameter", "norms", "||g||_2", _AT_STEP, "root_sum_square", adds_up=True,
            guide="compare with itself over time and with its neighbours in depth; it has no healthy absolute value",
            reference=f"{DREVO}; {PERONE}"),
-    Metric("param_norm", "1", "parameter", "norms", "||theta||_2; a sum is over the parameters trained so far",
+    Metric("param_norm", "1", "parameter", "norms", "||theta||_2; a sum is over the parameters that have had a gradient",
            "after the update", "root_sum_square", adds_up=True, guide="steady, sub-linear growth", reference=DREVO,
            when_missing="last"),
     Metric("update_norm", "1", "parameter", "norms", "||d||_2 by difference of the parameters: what was really applied",

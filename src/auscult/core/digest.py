@@ -267,6 +267,7 @@ class Digest:
         audit: What the first loss call looked like, where it was observed.
         origins: Where non-finite numbers arose, as far as that was searched for.
         anatomy: What the first training pass showed of the model, where it was observed.
+        finished: Whether the run has ended and no row will follow.
         step: The last step seen; -1 before the first.
         state: Structured array `(C,)` of dtype `STATE`.
         index: Where each channel is.
@@ -276,6 +277,7 @@ class Digest:
     audit: Audit | None = None
     origins: tuple[Origin, ...] = ()
     anatomy: Anatomy | None = None
+    finished: bool = False
     step: int = -1
     state: NDArray[np.void] = field(default_factory=lambda: np.empty(0, STATE))
     index: ChannelIndex = field(default_factory=ChannelIndex)
@@ -372,7 +374,7 @@ def digest_run(run: Run) -> tuple[Digest, Digest]:
     tip = end if run.finished else block_start(end)
     blocks = [block for stream in run.streams for block in complete_blocks(run, stream, run.source.blocks(stream), end)]
     blocks.sort(key=lambda block: block.start)  # streams keep their order
-    closed = Digest(run.segments, run.audit, run.origins, run.anatomy).fold_all(
+    closed = Digest(run.segments, run.audit, run.origins, run.anatomy, run.finished).fold_all(
         block for block in blocks if block.stop <= tip
     )
     return closed, closed.fold(*(block for block in blocks if block.stop > tip))

@@ -150,3 +150,23 @@ def _weights(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     positions = torch.arange(1, count + 1, device=device, dtype=dtype)
     roots = torch.tensor([2.0, 3.0, 5.0], device=device, dtype=dtype).sqrt()
     return torch.outer(roots, positions).frac()
+
+
+def next_share(tokens: Tensor, target: Tensor) -> Tensor | None:
+    """Share of targets that are the token one position later: near 1 where a model predicts what comes next.
+
+    Args:
+        tokens: Whole numbers `(N, T)` that the model was called with.
+        target: Class indices, `(N, T)` or `(N, T - 1)` in any shape of as many elements; those below 0 do not count.
+
+    Returns:
+        A scalar, NaN where none counts; None where the two cannot be compared.
+    """
+    if tokens.ndim != 2 or tokens.shape[1] < 2 or target.is_floating_point() or tokens.device != target.device:
+        return None
+    rows, length = tokens.shape
+    if target.numel() not in (rows * length, rows * (length - 1)):
+        return None
+    said = target.reshape(rows, -1)[:, : length - 1]
+    counts = said >= 0
+    return wide(((said == tokens[:, 1:]) & counts).sum()) / counts.sum()

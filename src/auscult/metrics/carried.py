@@ -52,7 +52,7 @@ class CarriedGradients:
     adds nothing, decides nothing.
 
     Args:
-        parameters: The parameters that are trained.
+        parameters: The parameters that optimizers hold.
         failed: Told of an exception inside a hook, which never reaches the user's backward pass.
     """
 

@@ -150,6 +150,10 @@ class Ledger:
         self._norms = [_without(stale, each) if each[0] == GRAD else each for each in self._norms]
         self._moments = [_without(stale, each) if each[0] == GRAD else each for each in self._moments]
 
+    def has_gradient(self, position: int) -> bool:
+        """Whether a parameter has a gradient now."""
+        return self._parameters[position].grad is not None
+
     def before(self, positions: Sequence[int]) -> None:
         """Copy the parameters, right before the update."""
         tensors = {

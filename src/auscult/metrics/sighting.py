@@ -12,6 +12,8 @@ from auscult.metrics import batch
 from auscult.metrics.losscall import LossCall, LossFacts
 from auscult.metrics.sample import find_tensor, wide
 
+TOKENS = 2**20  # of a first input, that are kept to be compared with the targets
+
 
 class Sighting:
     """Keeps no tensor of the user's; what it measures stays on its device.
@@ -42,6 +44,8 @@ class Sighting:
         self._output: Tensor | None = None  # its spread
         self._shares: tuple[Tensor | None, Tensor | None] = (None, None)  # of the output's rows and columns
         self._loss: LossFacts | None = None
+        self._tokens: Tensor | None = None  # a copy of the input, where it has whole numbers
+        self._next: Tensor | None = None  # share of the targets that are the next of these
 
     @property
     def has_loss(self) -> bool:
@@ -63,6 +67,8 @@ class Sighting:
         self.fingerprint = tuple(tensor.shape), batch.fingerprint(tensor)
         self._dtype = str(tensor.dtype).removeprefix("torch.")
         if not tensor.is_floating_point():
+            if self._closely and tensor.ndim == 2 and tensor.numel() <= TOKENS:
+                self._tokens = tensor.detach().clone()
             return
         mean, std, largest = batch.moments(tensor)
         self.figures |= {"input_mean": mean, "input_largest": largest}
@@ -91,6 +97,8 @@ class Sighting:
         self.figures |= call.figures()
         if self._closely:
             self._loss = LossFacts(call)
+            if self._tokens is not None:
+                self._next = batch.next_share(self._tokens, call.target)
 
     def see_loss_gradient(self, gradient: Tensor, scale: Tensor | None) -> None:
         """A backward pass begins at that loss, multiplied by the scale; of several passes the first counts."""
@@ -127,6 +135,7 @@ class Sighting:
             output_columns_sum_to_one=columns,
             feeds=tuple(feeds),
             sums_to_one=tuple(sums_to_one),
+            next_token=_or_none(self._next),
         )
 
 

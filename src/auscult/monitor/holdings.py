@@ -72,12 +72,12 @@ class Holdings:
         return shared.intersection(position for each in waiting for position in self.held(each))
 
     def orphans(self) -> list[int]:
-        """Positions of the parameters that no optimizer holds."""
+        """Positions of the parameters of the model that have a gradient and that no optimizer holds."""
         held = {position for name in self._optimizers for position in self.held(name)}
         free = [position for position in self._ledger.everything() if position not in held]
         model = self._model() if free else None
         present = set(self._ledger.positions(model.parameters())) if model is not None else set[int]()
-        return [position for position in free if position in present]
+        return [each for each in free if each in present and self._ledger.has_gradient(each)]
 
     def rates(self, name: str) -> Iterator[tuple[Channel, float]]:
         """The learning rate of each group of an optimizer, and its weight decay where it has one."""
@@ -100,6 +100,14 @@ def _number(setting: object) -> float | None:
     if isinstance(setting, Tensor):
         return float(setting.detach())
     return float(setting) if isinstance(setting, (int, float)) else None
+
+
+def held_by(optimizers: Mapping[str, Optimizer], tensors: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """Those of the parameters that some optimizer holds, in order."""
+    held = {
+        id(each) for optimizer in optimizers.values() for group in optimizer.param_groups for each in group["params"]
+    }
+    return [each for each in tensors if id(each) in held]
 
 
 def ends(tensors: Sequence[nn.Parameter], optimizers: Mapping[str, Optimizer]) -> list[nn.Parameter]:

@@ -40,7 +40,7 @@ from auscult.monitor.backlog import Backlog
 from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
-from auscult.monitor.holdings import Holdings, ends
+from auscult.monitor.holdings import Holdings, ends, held_by
 from auscult.monitor.journal import Journal
 from auscult.monitor.lookback import LookBack
 from auscult.monitor.tracer import Tracer
@@ -108,6 +108,7 @@ class Monitor:
         self._updated: set[str] = set()
         self._settled: set[int] = set()  # positions of their parameters
         self._shared: set[int] = set()  # positions of parameters that several optimizers hold
+        self._orphans: list[int] = []  # and of those with a gradient that none holds
         self._updated_within = -1  # the backward pass inside of which the last update was made
         self._measuring = True
         self._clipped = False
@@ -124,7 +125,7 @@ class Monitor:
         self._clip_tap = ClipTap(tensors, self._before_clip, self._after_clip)
         self._scale_tap = ScaleTap(optimizers.values(), self._on_scaler_step)  # its hook comes before OptimizerHooks
         begins = past is None or past.until(self.step - 1).last_step < 0
-        self._witness = Witness(model, tensors, begins, loss_fn, self._scale_tap, self._guard)
+        self._witness = Witness(model, held_by(optimizers, tensors), begins, loss_fn, self._scale_tap, self._guard)
         self._hooks = [
             OptimizerHooks(each, partial(self._before_update, name), partial(self._after_update, name))
             for name, each in optimizers.items()
@@ -430,9 +431,11 @@ class Monitor:
                 if self._marked:
                     before = self._draft.steps.get(CHANGED, 0.0)
                     self._draft.steps[CHANGED] = before + len(self._marks.changed(held))
-                self._take_gradients(held if self._updated else [*held, *self._holdings.orphans()], (name,))
+                self._orphans = [] if self._updated else self._holdings.orphans()
+                self._take_gradients([*held, *self._orphans], (name,))
                 earlier = self._shared & self._settled
-                self._gauges.ledger.before([each for each in held if each not in earlier] if earlier else held)
+                mine = [each for each in held if each not in earlier] if earlier else held
+                self._gauges.ledger.before([*mine, *self._orphans])
                 self._tracer.update_began()
 
     def _after_update(self, name: str) -> None:
@@ -443,7 +446,7 @@ class Monitor:
                 self._settled.update(held)
                 if self._draft.norms_taken:
                     later = self._holdings.waiting_beside(name, self._updated, self._shared)
-                    now = [each for each in held if each not in later]
+                    now = [each for each in (*held, *self._orphans) if each not in later]
                     self._gauges.ledger.after(now, self._draft.sampled, self._holdings.intention(name))
         self._updated.add(name)
         if len(self._updated) == len(self._optimizers):

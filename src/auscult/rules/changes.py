@@ -16,7 +16,7 @@ Numbers = NDArray[np.float64]
 
 FEWEST = 3  # bins that a line goes through
 PIECES = 12  # at most, from the end backwards
-GRADUAL = 0.5  # share of the rise that the line after the onset must account for; else it was a jump
+GRADUAL = 0.5  # share of the rise that may be made at once; else it was a jump
 SURE = 3.0  # standard deviations of a slope that is not 0
 STRAIGHT = 2.0  # standard deviations of the mean square residual that a straight line may lie above the noise
 SLIGHT = 0.1  # of the steepest slope: a piece that rises less does not belong to the rise
@@ -179,6 +179,7 @@ class Kinks:
         self._noise = _noise(at, logs, weights)[:, None]
         self._every = np.broadcast_to(np.arange(at.shape[1]), at.shape)
         self._count, self._high, self._rise = count[:, None], (low + GRADUAL * rise)[:, None], rise[:, None]
+        self._low = (weights > 0) & (logs < self._high)
 
     def changes(self) -> Changes:
         """The onset of each."""
@@ -187,7 +188,17 @@ class Kinks:
         begin, end = self._before(kink), self._after(kink)
         kink = self._between(begin, end, kink)
         before, after = self._sums.line(begin, kink), self._sums.line(np.minimum(kink + 1, end), end)
-        return _crossing(before, after, self._at, kink, self._origin, self._noise, self._rise)
+        met = _crossing(before, after, self._at, kink, self._origin, self._noise, self._rise)
+        jump, width = self._jump()
+        step, deviation = np.where(met.gradual, (met.step, met.deviation), (jump, width / 4))
+        return Changes(step, deviation, met.rise, met.gradual)
+
+    def _jump(self) -> tuple[Numbers, Numbers]:
+        """Between which middles each rose past half of its height: where, and how far they lie apart, `(P,)`."""
+        last = np.maximum(self._every.shape[1] - 1 - self._low[:, ::-1].argmax(1), 0)
+        sides = np.stack([last, np.minimum(last + 1, self._count[:, 0] - 1)], axis=1)
+        here, following = np.take_along_axis(self._at, sides, 1).T
+        return (here + following) / 2 + self._origin[:, 0], following - here
 
     def _pieces(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
         """From the end backwards, straight pieces as long as the noise allows, until one is low and does not rise.
@@ -214,20 +225,16 @@ class Kinks:
     def _before(self, kink: NDArray[np.intp]) -> NDArray[np.intp]:
         """From which bin on those before a kink lie on a line, `(P, 1)`."""
         line = self._sums.line(np.minimum(self._every, kink), np.broadcast_to(kink, self._every.shape))
-        fits = self._straight(line) & (self._every <= kink - FEWEST)
+        fits = _is_straight(line, self._noise) & (self._every <= kink - FEWEST)
         return np.where(fits.any(1), fits.argmax(1), np.maximum(kink[:, 0] - FEWEST, 0))[:, None]
 
     def _after(self, kink: NDArray[np.intp]) -> NDArray[np.intp]:
         """Up to before which bin those after a kink lie on a line, `(P, 1)`."""
         first = np.minimum(kink + 1, self._count)
         line = self._sums.line(np.broadcast_to(first, self._every.shape), np.maximum(self._every + 1, first))
-        fits = self._straight(line) & (self._every + 1 >= first + FEWEST) & (self._every < self._count)
+        fits = _is_straight(line, self._noise) & (self._every + 1 >= first + FEWEST) & (self._every < self._count)
         last = self._every.shape[1] - fits[:, ::-1].argmax(1)
         return np.where(fits.any(1), last, np.minimum(kink[:, 0] + 1 + FEWEST, self._count[:, 0]))[:, None]
-
-    def _straight(self, line: Lines) -> NDArray[np.bool_]:
-        freedom = np.maximum(line.freedom, 1)
-        return line.residual / freedom <= self._noise * (1 + STRAIGHT * np.sqrt(2 / freedom))
 
     def _between(self, begin: NDArray[np.intp], end: NDArray[np.intp], kink: NDArray[np.intp]) -> NDArray[np.intp]:
         """The bin between the two lines that fit best within the bins from `begin` to before `end`, `(P, 1)`."""
@@ -241,6 +248,12 @@ class Kinks:
         )
 
 
+def _is_straight(line: Lines, noise: Numbers) -> NDArray[np.bool_]:
+    """Whether bins lie on their line as the noise allows."""
+    freedom = np.maximum(line.freedom, 1)
+    return line.residual / freedom <= noise * (1 + STRAIGHT * np.sqrt(2 / freedom))
+
+
 def _crossing(
     before: Lines, after: Lines, at: Numbers, kink: NDArray[np.intp], origin: Numbers, noise: Numbers, rise: Numbers
 ) -> Changes:
@@ -251,7 +264,7 @@ def _crossing(
         x = (before.level - before.slope * before.at - after.level + after.slope * after.at) / bend
         spread = sum(1 / each.weight + (x - each.at) ** 2 / np.maximum(each.spread, 1e-9) for each in (before, after))
         deviation = np.sqrt(noise * spread) / np.abs(bend)
-        gradual = (bend > 0) & (-after.slope * here >= GRADUAL * rise)
-    met = np.where(gradual, np.clip(x, previous, following), (previous + here) / 2)
-    deviation = np.where(gradual, deviation, (following - previous) / 4)
-    return Changes((met + origin)[:, 0], np.maximum(deviation, 0.5)[:, 0], rise[:, 0], gradual[:, 0])
+    first, last = (each.level + each.slope * (here - each.at) for each in (after, before))
+    gradual = (bend > 0) & (after.slope > 0) & (first - last <= GRADUAL * rise) & _is_straight(after, noise)
+    step = np.clip(x, previous, following) + origin
+    return Changes(step[:, 0], np.maximum(deviation, 0.5)[:, 0], rise[:, 0], gradual[:, 0])

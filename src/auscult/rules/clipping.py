@@ -11,7 +11,7 @@ import numpy as np
 from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence, Finding
 from auscult.rules.channels import Logs, finite_tail, norm_of_all, recent_start, state_of, trainable
-from auscult.rules.course import Course, course, is_over, travel
+from auscult.rules.course import Course, course, travel
 from auscult.rules.rule import Rule
 
 BLOCKS, HEAVY = 4, 1.0  # number, decades
@@ -53,7 +53,7 @@ def clipped_throughout(digest: Digest) -> Clipped | None:
     if state is None or ratio is None:
         return None
     blocks = BLOCKS
-    if is_over(digest) and state["rows"] >= BLOCK_STEPS:
+    if digest.finished and state["rows"] >= BLOCK_STEPS:
         blocks = min(BLOCKS, int(state["blocks"]))
     ratios = finite_tail(ratio["recent"], blocks)
     if not (state["recent_maximum"][-blocks:] < 1).all() or len(ratios) < blocks:

@@ -127,11 +127,6 @@ def _uninformed(digest: Digest) -> float | None:
     return level * count / (count - 1) if count > 1 else max(level, audit.expected or 0.0)
 
 
-def is_over(digest: Digest) -> bool:
-    """Whether the run has surely ended: closed blocks end inside one of 64 steps only where no row will follow."""
-    return (digest.step + 1) % BLOCK_STEPS != 0
-
-
 def is_adversarial(digest: Digest) -> bool:
     """Whether several optimizers take part: their losses may rise against each other and mean nothing by that."""
     return len({each.group.rpartition(".")[0] for each in roster(digest).held if each.group is not None}) > 1

@@ -27,7 +27,7 @@ from auscult.rules.channels import (
     update_ratios,
 )
 from auscult.rules.clipping import clipped_throughout
-from auscult.rules.course import Course, course, is_adversarial, is_over, travel
+from auscult.rules.course import Course, course, is_adversarial, travel
 from auscult.rules.rule import Rule
 
 HIGH, BOLD, RISKY, HEALTHY, LOW = -1.0, -1.7, -2.0, -3.0, -6.0  # log10 of the update ratio
@@ -301,7 +301,7 @@ class LrTooLow(Rule):
             return None  # over-clipping says why
         ratio, lr = moved / steps, lr_of(digest, parameters)
         needed = None if lr is None else lr * 10**HEALTHY / ratio
-        if not (is_over(digest) or steps >= LONG_RUN) or (needed is not None and needed > ABSURD):
+        if not (digest.finished or steps >= LONG_RUN) or (needed is not None and needed > ABSURD):
             return None
         to = "" if needed is None else f": lr {lr:.3g} -> up to about {needed:.1g}, in steps of 10"
         return Finding(

@@ -141,8 +141,9 @@ class LiveDiagnosis:
 
     def finish(self) -> list[Finding]:
         """The run has ended: its last block counts although it is short. Returns what changed by that."""
-        blocks = self._close(self._step + 1)
-        return self._judge(True) if blocks else []
+        self._close(self._step + 1)
+        self._closed = replace(self._closed, finished=True)
+        return self._judge(True) if self._step >= 0 else []
 
     def _watch_marks(self, rows: Sequence[Rows]) -> bool:
         """Whether exact rules may find something else in the rows of a step than in those before."""

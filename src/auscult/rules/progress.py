@@ -13,7 +13,7 @@ from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Module
 from auscult.rules.channels import Logs, finite_tail, is_broken, leaves, recent_start, roster, state_of, update_ratios
-from auscult.rules.course import Course, course, evaluations, is_adversarial, is_over, travel
+from auscult.rules.course import Course, course, evaluations, is_adversarial, travel
 from auscult.rules.rule import Rule
 
 EVALUATED, LASTING, MANY = 4, 3, 8  # evaluations
@@ -164,7 +164,7 @@ class Undertrained(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
         way = course(digest)
-        if way is None or not is_over(digest) or is_adversarial(digest) or is_broken(digest):
+        if way is None or not digest.finished or is_adversarial(digest) or is_broken(digest):
             return
         slopes = _slopes(way)
         if slopes is None:
@@ -440,7 +440,7 @@ def _is_young(digest: Digest) -> bool:
     )
     if len(digest.select("lr")[0]) and rising:
         return True
-    return not (moved >= ENOUGH_WAY and (is_over(digest) or digest.step + 1 >= LONG_RUN))
+    return not (moved >= ENOUGH_WAY and (digest.finished or digest.step + 1 >= LONG_RUN))
 
 
 def _is_sound(digest: Digest, way: Course) -> bool:

@@ -133,8 +133,8 @@ class ParameterInNoOptimizer(Rule):
         built.
 
     How it is decided:
-        Exactly: requires a gradient, belongs to no group, its gradient was not 0 at least once, and it did not move
-        for 8 rows. A warning; critical when no parameter at all is held. Info when it looks deliberate: all
+        Exactly: requires a gradient, belongs to no group, its gradient was not 0 at least once, and in 8 rows neither
+        did an update move it nor did its norm change. A warning; critical when no parameter at all is held. Info when it looks deliberate: all
         parameters left out come before all those held, have at least half of the elements, and at most a third of the
         parameters are held (a head trained on a network that was not frozen).
 
@@ -204,9 +204,10 @@ def _had_gradient(digest: Digest, path: str, rows: int) -> bool:
 
 
 def _stands_still(digest: Digest, path: str) -> bool:
-    """Whether its update has been exactly 0 from its first row on, for long enough to count."""
-    state = state_of(digest, "update_norm", path)
-    return state is not None and bool(state["zeros"] == state["rows"] >= ZERO_ROWS)
+    """Whether its update has been exactly 0 from its first row on, for long enough to count, and its norm the same."""
+    update, norm = (state_of(digest, name, path) for name in ("update_norm", "param_norm"))
+    still = update is not None and bool(update["zeros"] == update["rows"] >= ZERO_ROWS)
+    return still and (norm is None or bool(norm["minimum"] == norm["maximum"]))
 
 
 def _never_moved(digest: Digest, parameter: Parameter) -> bool:

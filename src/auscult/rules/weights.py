@@ -159,7 +159,11 @@ class SymmetricInit(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding."""
-        twins = [each for each in roster(digest).weights if each.shape[0] >= 2 and _stays_equal(digest, each.path)]
+        weights = roster(digest).weights
+        equal = digest.take("minimum", "twin_fraction", weights.paths) == 1
+        equal &= digest.take("rows", "twin_fraction", weights.paths) >= 2
+        equal &= digest.take("maximum", "update_norm", weights.paths) > 0
+        twins = [weights[number] for number in np.flatnonzero(equal).tolist() if weights[number].shape[0] >= 2]
         if not twins:
             return
         first = twins[0]
@@ -190,13 +194,6 @@ class SymmetricInit(Rule):
             ),
             confidence=1.0,
         )
-
-
-def _stays_equal(digest: Digest, path: str) -> bool:
-    state, moved = (state_of(digest, name, path) for name in ("twin_fraction", "update_norm"))
-    if state is None or moved is None or state["rows"] < 2:
-        return False
-    return bool(state["minimum"] == 1 and moved["maximum"] > 0)
 
 
 def _scales(digest: Digest) -> list[Scale]:
