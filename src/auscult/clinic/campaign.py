@@ -165,7 +165,10 @@ def _work(pipe: Connection) -> None:
             trial = failed_trial((name, variant, seed), path, f"{type(error).__name__}: {error}")
         if not keep:
             shutil.rmtree(path, ignore_errors=True)
-        pipe.send(trial.to_dict())
+        try:
+            pipe.send(trial.to_dict())
+        except OSError:  # nobody waits any more
+            return
 
 
 def _place(directory: Path, key: Key) -> Path:

@@ -152,7 +152,7 @@ CONTROLS = {
         Control("half-precision", "a loss scale that skips the first steps", 0.9, HalfPrecision(scale=2.0**24)),
         Control("clipped", "clipping at every second step or so", 0.9, replace(_DIGITS, max_norm=1.0)),
         Control("batch-8", "noisy small batches", 0.9, replace(_DIGITS, batch=8, epochs=4, lr=1e-3)),
-        Control("adversaries", "a generator and its critic", 0.5, Script(habits.against_each_other)),
+        Control("adversaries", "a generator and its critic", 0.8, Script(habits.against_each_other)),
         Control("reward", "a policy and a value", 0.7, Script(habits.for_a_reward)),
         Control("memory", "an LSTM whose gates saturate", 0.9, Script(sequences.remember)),
         Control("numbers-as-names", "inputs up to 50,000 of an embedding", 0.8, Script(sequences.look_up)),

@@ -107,11 +107,11 @@ def against_each_other(path: Path, seed: int) -> Outcome:
     """A generator of points and a critic of them, with an optimizer each."""
     torch.manual_seed(seed)
     generator = Generator().manual_seed(seed)
-    maker, critic = build_network(4, 2, (32, 32)), build_network(2, 1, (32, 32))
+    maker, critic = build_network(4, 2, (32,)), build_network(2, 1, (32, 32))
     model = nn.ModuleDict({"maker": maker, "critic": critic})
     optimizers = {
-        "maker": torch.optim.Adam(maker.parameters(), lr=2e-3, betas=(0.5, 0.999)),
-        "critic": torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.5, 0.999)),
+        "maker": torch.optim.Adam(maker.parameters(), lr=1e-3, betas=(0.5, 0.999)),
+        "critic": torch.optim.Adam(critic.parameters(), lr=5e-3, betas=(0.5, 0.999)),
     }
     centre = torch.tensor([1.0, -0.5])
 

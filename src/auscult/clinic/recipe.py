@@ -222,7 +222,7 @@ class Lesson:
 def load_rows(recipe: Recipe, seed: int) -> tuple[Table, Table]:
     """The rows that a recipe learns from, in the state in which it is given them, and those held out."""
     train, held = load_table(recipe.data, seed)
-    mirrors = train.inputs is train.targets or torch.equal(train.inputs, train.targets)
+    mirrors = torch.equal(train.inputs, train.targets)
     train, held = scale_inputs(train, held, recipe.norm)
     if mirrors:
         train, held = replace(train, targets=train.inputs), replace(held, targets=held.inputs)

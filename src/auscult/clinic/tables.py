@@ -85,7 +85,7 @@ def scale_targets(train: Table, held: Table) -> tuple[Table, Table]:
     """Both parts with targets of mean 0 and standard deviation 1 by the rows to learn from; classes as they are."""
     if train.classes or train.labels:
         return train, held
-    mean, std = train.targets.mean(0), train.targets.std(0)
+    mean, std = train.targets.mean(0), train.targets.std(0).clamp_min(1e-8)
     first, second = (replace(each, targets=(each.targets - mean) / std) for each in (train, held))
     return first, second
 

@@ -39,7 +39,7 @@ class Trial:
         steps: Number of updates.
         findings: What the doctor says, as `diagnose` gives it.
         path: Directory of the run.
-        seconds: What training and diagnosis took.
+        seconds: Processor time of training and diagnosis.
         first_alarm: Step after which the first warning or worse was reported, while it trained; None where none was.
         rivals: By name of a rival, the classes that it names, the likeliest first; empty where it is silent.
         features: The numbers of `TRAITS`.
@@ -64,8 +64,9 @@ class Trial:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        if self.score != self.score:  # one NaN object for all, so that equal trials compare equal
-            object.__setattr__(self, "score", math.nan)
+        # One NaN object for all, so that equal trials compare equal.
+        object.__setattr__(self, "score", self.score if self.score == self.score else math.nan)
+        object.__setattr__(self, "features", tuple(each if each == each else math.nan for each in self.features))
 
     @property
     def key(self) -> tuple[str, Variant, int]:
@@ -101,11 +102,11 @@ def run_trial(name: str, variant: Variant, seed: int, path: str | PathLike[str])
         SetupError: if there is no such training.
     """
     chosen = training(name, variant)
-    began = time.perf_counter()
+    began = time.process_time()
     outcome = chosen.train(path, seed)
     run = load(path)
     findings = tuple(diagnose(run))
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     traits = traits_of(run)
     return Trial(
         name,
