@@ -17,6 +17,7 @@ from auscult.core.metric import Stream
 from auscult.core.origin import Origin
 from auscult.core.run import Parameter, Run, Segment
 from auscult.core.sink import Channel, Values, observed
+from auscult.core.standstill import Standstill
 from auscult.core.state import NEVER, STATE, UNSEEN, Course, Places, add_blocks, course_of
 
 BLOCK_STEPS = 64
@@ -267,6 +268,7 @@ class Digest:
         audit: What the first loss call looked like, where it was observed.
         origins: Where non-finite numbers arose, as far as that was searched for.
         anatomy: What the first training pass showed of the model, where it was observed.
+        standstill: The last time that training went on for long without an update.
         finished: Whether the run has ended and no row will follow.
         step: The last step seen; -1 before the first.
         state: Structured array `(C,)` of dtype `STATE`.
@@ -277,6 +279,7 @@ class Digest:
     audit: Audit | None = None
     origins: tuple[Origin, ...] = ()
     anatomy: Anatomy | None = None
+    standstill: Standstill | None = None
     finished: bool = False
     step: int = -1
     state: NDArray[np.void] = field(default_factory=lambda: np.empty(0, STATE))
@@ -374,7 +377,7 @@ def digest_run(run: Run) -> tuple[Digest, Digest]:
     tip = end if run.finished else block_start(end)
     blocks = [block for stream in run.streams for block in complete_blocks(run, stream, run.source.blocks(stream), end)]
     blocks.sort(key=lambda block: block.start)  # streams keep their order
-    closed = Digest(run.segments, run.audit, run.origins, run.anatomy, run.finished).fold_all(
+    closed = Digest(run.segments, run.audit, run.origins, run.anatomy, run.standstill, run.finished).fold_all(
         block for block in blocks if block.stop <= tip
     )
     return closed, closed.fold(*(block for block in blocks if block.stop > tip))

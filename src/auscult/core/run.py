@@ -21,6 +21,7 @@ from auscult.core.metric import Metric, Stream
 from auscult.core.origin import Origin
 from auscult.core.series import Series
 from auscult.core.sink import Channel, Values, observed
+from auscult.core.standstill import Standstill
 
 if TYPE_CHECKING:
     from auscult.core.detail import Detail
@@ -177,8 +178,8 @@ class Run:
         info: Identity, configuration and environment.
         segments: The beginning and every resume, in order.
         source: Where rows come from.
-        events: What happened at a step, as stored: `segment`, `order`, `audit`, `anatomy`, `schedule`, `origin`,
-            `finding`, `failure`, `lost`, `end`.
+        events: What happened at a step, as stored: `segment`, `order`, `audit`, `anatomy`, `standstill`,
+            `schedule`, `origin`, `finding`, `failure`, `lost`, `end`.
         damage: What is missing, as in the copy of a run that went on or after a full disk, and with
             `load(path, skip_damage=True)` what was left out because it is damaged.
         stop: Steps from here on are not part of this run: those after `until`, or after loading one that goes on.
@@ -238,6 +239,14 @@ class Run:
         for event in self.events:
             if event["kind"] == "anatomy" and event["step"] < self.stop:
                 return Anatomy.from_dict(event["anatomy"])
+        return None
+
+    @property
+    def standstill(self) -> Standstill | None:
+        """The last time that training went on for long without an update."""
+        for event in reversed(self.events):
+            if event["kind"] == "standstill" and event["step"] <= self.stop:
+                return Standstill.from_dict(event)
         return None
 
     @property

@@ -91,3 +91,11 @@ def is_compiled(model: nn.Module) -> bool:
         type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
         for module in model.modules()
     )
+
+
+def text_of(error: BaseException | None) -> str:
+    """The message of an exception, whatever its class."""
+    try:
+        return str(error)
+    except Exception:  # its own __str__ is broken; the user's exception matters more
+        return "(its message cannot be shown)"

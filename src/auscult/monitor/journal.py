@@ -21,6 +21,7 @@ from auscult.core.finding import SEVERITIES, Finding, Severity
 from auscult.core.origin import Origin
 from auscult.core.run import Run, Segment
 from auscult.core.sink import Record, Rows, Sink
+from auscult.core.standstill import Standstill
 from auscult.pages.wording import finding_line
 from auscult.rules.live import LiveDiagnosis
 from auscult.store.sealer import SealingError
@@ -97,6 +98,17 @@ class Journal:
         """The first training pass was seen."""
         self._live.observe_anatomy(anatomy)
         self.event("anatomy", anatomy.step, anatomy=anatomy.to_dict())
+
+    def observe_standstill(self, standstill: Standstill | None) -> None:
+        """No update is made although training goes on; None where nothing is to be told."""
+        if standstill is None:
+            return
+        self.event("standstill", standstill.step, passes=standstill.passes, skipped=standstill.skipped)
+        found: list[Finding] = []
+        if self._judging:
+            self._judging = self._try("rules", lambda: found.extend(self._live.observe_standstill(standstill)))
+        self._announce(standstill.step, found)
+        self._stop_at_worst([(standstill.step, found)])
 
     def observe_origin(self, origin: Origin) -> None:
         """The origin of non-finite numbers was searched for; their rows are still to come."""

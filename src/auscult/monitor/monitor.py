@@ -35,12 +35,13 @@ from auscult.metrics.parameters import module_table, parameter_table, unwrap
 from auscult.metrics.replay import LossOf
 from auscult.metrics.scaling import ScalerStep, ScaleTap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
-from auscult.monitor.arguments import Number, as_number, batch_size, step_number
+from auscult.monitor.arguments import Number, as_number, batch_size, step_number, text_of
 from auscult.monitor.backlog import Backlog
 from auscult.monitor.draft import Draft
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
 from auscult.monitor.holdings import Holdings, ends, held_by
+from auscult.monitor.idling import Idling
 from auscult.monitor.journal import Journal
 from auscult.monitor.lookback import LookBack
 from auscult.monitor.tracer import Tracer
@@ -116,6 +117,7 @@ class Monitor:
         self._examine_next = False
         self._guard = Guard(self._failed)
         self._last_update: float | None = None
+        self._idling = Idling()
         self._order_known = False
         self._handles = [model.register_forward_pre_hook(ModuleHook(model, self._on_forward), with_kwargs=True)]
         self._marks = Marks(tensors)
@@ -267,6 +269,8 @@ class Monitor:
         with self._guard("closing"):
             self._flush()
             self._write_backlog()
+            if self._backward_began:
+                self._journal.observe_standstill(self._idling.ended(self.step))
         with self._guard("recording"):
             if self._draft.told:  # a step that was begun and never made
                 self._journal.record([self._draft.step], self._gauges.user_rows(self._draft))
@@ -284,7 +288,7 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close("closed" if kind is None else f"exception: {kind.__name__}: {_text_of(error)}")
+        self.close("closed" if kind is None else f"exception: {kind.__name__}: {text_of(error)}")
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
@@ -330,6 +334,8 @@ class Monitor:
                 self._gauges.leave_alone(True)
                 if torch.is_grad_enabled():  # a backward pass may follow all the same
                     self._witness.forward_began(False, args, kwargs)
+                else:
+                    self._witness.evaluation_began()
             return
         if not torch.is_grad_enabled():
             self._witness.evaluations += 1
@@ -346,6 +352,7 @@ class Monitor:
                     return
                 self._witness.evaluations -= 1  # its first pass was made without gradients
             self._forward_began = not recomputed
+            self._idling.passed()
             self._flush()
             if self._clipped and not self._settled and not self._reevaluating():
                 self._forget_clipping()
@@ -412,6 +419,8 @@ class Monitor:
             draft = self._draft if told.skipped is True or self._done is None else self._done
             draft.steps[SCALE] = told.scale
             draft.steps[SKIPPED] = draft.steps.get(SKIPPED, 0.0) + told.skipped
+            if told.skipped is True:
+                self._journal.observe_standstill(self._idling.skipped(self.step))
 
     def _before_update(self, name: str) -> None:
         """Gradients are in place, parameters not yet changed."""
@@ -459,6 +468,7 @@ class Monitor:
             with self._guard("measuring"):  # those that waited for an optimizer that made no update
                 self._gauges.ledger.after(list(self._shared & self._settled), draft.sampled)
         self._done = draft
+        self._idling.updated()
         self._rootless |= not self._forward_began
         self._updated.clear()
         self._settled.clear()
@@ -587,10 +597,3 @@ _OPEN: "WeakSet[Monitor]" = WeakSet()
 def _close_all() -> None:
     for monitor in list(_OPEN):
         monitor.close("exit")
-
-
-def _text_of(error: BaseException | None) -> str:
-    try:
-        return str(error)
-    except Exception:  # its own __str__ is broken; the user's exception matters more
-        return "(its message cannot be shown)"

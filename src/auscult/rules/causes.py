@@ -22,6 +22,7 @@ MECHANISMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     # What goes in.
     ("D001", ("I001", "U001", *HARM, "P003")),
     ("D002", ("I001", "U001", "U002", *HARM, "H006")),
+    ("D003", ("P001",)),
     # How the loss is put together.
     ("H005", ("I001", "D003", "H004", "M001", "P003", *STANDSTILL)),
     ("H003", ("I001", "H001", "G001", "G003", "L001", *STANDSTILL)),

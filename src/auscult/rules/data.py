@@ -24,15 +24,16 @@ from auscult.rules.channels import (
     training_loss,
     update_ratios,
 )
-from auscult.rules.fit import REGRESSIONS, fit_of, is_poor, median_of_means, of_late
+from auscult.rules.course import evaluations
+from auscult.rules.fit import POOR, REGRESSIONS, at_chance, fit_of, is_poor, median_of_means, of_late
 from auscult.rules.output import wrong_head
 from auscult.rules.rule import Rule
 
-LARGE, UNEVEN, UNEVEN_SIZE, TINY = 10.0, 100.0, 3.0, 0.1
+LARGE, UNEVEN, UNEVEN_SIZE, TINY, EXTREME = 10.0, 100.0, 3.0, 0.1, 1000.0
 RESCALED = 0.1
 LOUD_START, LEARNED = 4.0, 0.5
 FAR_TARGETS, UNFITTED = 10.0, 0.2
-MAJORITY, BEYOND_MAJORITY = 0.7, 0.3
+MAJORITY, BEYOND_MAJORITY, ELSEWHERE = 0.7, 0.3, 0.3
 FEW_ROWS = 3
 UNMOVED = 0.03
 UNMOVED_STEPS = 4 * BLOCK_STEPS
@@ -56,9 +57,10 @@ class InputNotNormalised(Rule):
     How it is decided:
         From the first input as the model was called with it. *Large*: a root mean square above 10. *Uneven*: one above
         3, and standard deviations of features that differ by more than a factor of 100. *Tiny*: one below 0.1. Info by
-        itself, since raw inputs often do no harm. A warning when they do: the first loss was more than 4 times that of
-        an uninformed model and not even half of what that gets wrong is explained by now, or after 64 steps less than a
-        tenth is, or the run broke. Critical when most gradients are exactly 0.
+        itself, since raw inputs often do no harm. A warning when they do: not even half of what an uninformed model
+        gets wrong is explained by now although the first loss was more than 4 times its own or the inputs are extreme
+        (a root mean square above 1,000, or features that differ by more than 1,000); or after 64 steps less than a
+        tenth is, or no evaluation was better than chance, or the run broke. Critical when most gradients are exactly 0.
 
     What to try:
         Standardise each feature with the mean and standard deviation of the training data; divide pixels by 255. Where
@@ -91,7 +93,7 @@ class InputNotNormalised(Rule):
         first = _first_layer(digest)
         if first is None or _scaled_inside(digest, first, size):
             return
-        harm = self._harm(digest)
+        harm = self._harm(digest, size > EXTREME or (uneven and (anatomy.feature_scale or 0.0) > EXTREME))
         how = "tiny" if tiny else "uneven" if uneven and size <= LARGE else "large"
         scales = "" if not uneven else f"; features differ in scale by a factor of {anatomy.feature_scale:.3g}"
         yield Finding(
@@ -121,7 +123,7 @@ class InputNotNormalised(Rule):
             confidence=0.5 if harm is None else 0.8,
         )
 
-    def _harm(self, digest: Digest) -> tuple[str, Evidence] | None:
+    def _harm(self, digest: Digest, extreme: bool) -> tuple[str, Evidence] | None:
         """In what the run suffers, in words and as a figure; None where it does not."""
         audit, fit, loss = digest.audit, fit_of(digest), training_loss(digest)
         dead = death(digest)
@@ -134,11 +136,14 @@ class InputNotNormalised(Rule):
             if times > LOUD_START:
                 text = f"The first loss was {times:.1f} times that of an uninformed model."
                 return text, Evidence("loss", "", audit.step, audit.value, audit.expected)
-        if not is_poor(digest):
+        if not is_poor(digest, LEARNED if extreme and fit is not None else POOR):
             return None
-        text = "Hardly anything has been learned."
+        text = "Little has been learned."
         if fit is not None:
             return text, Evidence(fit.metric, "", fit.step, fit.value, fit.bound)
+        guesses = at_chance(digest)
+        if guesses is not None:
+            return text, guesses
         if loss is None:
             return None
         step, late, first = (loss.state[name] for name in ("last_step", "recent_mean", "first"))
@@ -227,7 +232,8 @@ class ClassImbalance(Rule):
     How it is decided:
         From the class counts of the batches: the most frequent class holds at least 0.7 on average, and of what it
         leaves the model gets less than three tenths right (accuracy beyond its share), of late and in the last batch
-        seen: a warning. Info where the model does better.
+        seen; or an evaluation, which may be balanced, gets three tenths less right than training does: a warning. Info
+        where the model does better.
 
     What to try:
         Weights of 1 / frequency in the loss, or a sampler that draws classes alike; judge by balanced accuracy.
@@ -251,7 +257,9 @@ class ClassImbalance(Rule):
         if not share >= MAJORITY or share >= 1:
             return
         now = float(accuracy["last"]) - float(largest["last"]) < BEYOND_MAJORITY * (1 - float(largest["last"])) + SAME
-        alarm = now and right - share < BEYOND_MAJORITY * (1 - share) and not _is_weighted(digest)
+        only = now and right - share < BEYOND_MAJORITY * (1 - share)
+        elsewhere = _evaluated_worse(digest, right)
+        alarm = (only or elsewhere is not None) and not _is_weighted(digest)
         entropy = state_of(digest, "target_entropy")
         classes = digest.audit.classes if digest.audit is not None else None
         even = None if not classes or classes < 2 else log(classes)
@@ -263,13 +271,15 @@ class ClassImbalance(Rule):
             "",
             step,
             summary=f"{share:.0%} of the targets are of one class, and {right:.0%} of the predictions are right"
-            + (": the model names that class and no other." if alarm else "."),
+            + (": the model names that class and no other." if only else ".")
+            + ("" if elsewhere is None else f" In {elsewhere.metric} it is {elsewhere.value:.0%}."),
             evidence=(
                 Evidence("largest_class", "", int(largest["last_step"]), share, MAJORITY),
                 Evidence(
                     "batch_accuracy", "", int(accuracy["last_step"]), right, share + BEYOND_MAJORITY * (1 - share)
                 ),
                 *(() if entropy is None else (Evidence("target_entropy", "", step, of_late(entropy), even),)),
+                *(() if elsewhere is None else (elsewhere,)),
             ),
             advice=(
                 f"Weigh classes by 1 / frequency: the most frequent one counts {share * (classes or 2):.1f} times its "
@@ -277,9 +287,21 @@ class ClassImbalance(Rule):
                 "Or draw batches with torch.utils.data.WeightedRandomSampler; report balanced accuracy.",
             ),
             phase="data",
-            ruled_out=(f"Not a healthy accuracy: {right:.0%} is what naming one class gives.",) if alarm else (),
+            ruled_out=(f"Not a healthy accuracy: {right:.0%} is what naming one class gives.",) if only else (),
             confidence=0.8 if alarm else 0.5,
         )
+
+
+def _evaluated_worse(digest: Digest, right: float) -> Evidence | None:
+    """The accuracy of an evaluation that was never nearly as good as in training."""
+    evaluated = evaluations(digest, "accuracy") or evaluations(digest, "acc")
+    if not evaluated:
+        return None
+    name, state = evaluated[0]
+    bound = right - ELSEWHERE
+    if state["rows"] < FEW_ROWS or not state["maximum"] < bound:
+        return None
+    return Evidence(name, "", int(state["last_step"]), float(state["maximum"]), bound)
 
 
 class LabelsCorrupt(Rule):

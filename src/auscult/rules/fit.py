@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from auscult.core.digest import BLOCK_STEPS, Digest
+from auscult.core.finding import Evidence
 from auscult.core.state import RECENT_BLOCKS
 from auscult.rules.channels import is_broken, loss_has_fallen, state_of, training_loss
+from auscult.rules.course import evaluations
 
 FIT_BLOCKS = 3
 REGRESSIONS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
 POOR = 0.1
+EVALUATED, FEW_CLASSES, BY_CHANCE = 3, 4, 1.5
 
 
 class Fit(NamedTuple):
@@ -75,5 +78,21 @@ def is_poor(digest: Digest, share: float = POOR) -> bool:
     fit = fit_of(digest)
     if fit is not None:
         return fit.share < share
+    if at_chance(digest) is not None:
+        return True
     loss = training_loss(digest)
     return loss is not None and not loss_has_fallen(loss, share)
+
+
+def at_chance(digest: Digest) -> Evidence | None:
+    """The accuracy of an evaluation that was never better than 1.5 / C, by C >= 4 outputs; None where it was."""
+    shape = digest.anatomy.output_shape if digest.anatomy is not None else None
+    classes = shape[1] if shape is not None and len(shape) == 2 else 0
+    evaluated = evaluations(digest, "accuracy") or evaluations(digest, "acc")
+    if classes < FEW_CLASSES or not evaluated:
+        return None
+    name, state = evaluated[0]
+    bound = BY_CHANCE / classes
+    if state["rows"] < EVALUATED or state["maximum"] > bound:
+        return None
+    return Evidence(name, "", int(state["last_step"]), float(state["maximum"]), bound)

@@ -19,6 +19,7 @@ from auscult.core.metric import Stream
 from auscult.core.origin import Origin
 from auscult.core.run import Run, Segment
 from auscult.core.sink import Channel, Record, Rows, Values, empty_rows, observed
+from auscult.core.standstill import Standstill
 from auscult.rules.channels import names_loss
 from auscult.rules.registry import RULES, judgement
 from auscult.rules.rule import EXACT_METRICS, ZERO_ROWS
@@ -56,7 +57,9 @@ class LiveDiagnosis:
         tip = block_start(stood.last_step + 1)
         if tip:
             live._closed = replace(digest_run(stood.until(tip - 1))[0], segments=live._closed.segments)
-        live._closed = replace(live._closed, audit=stood.audit, origins=stood.origins, anatomy=stood.anatomy)
+        live._closed = replace(
+            live._closed, audit=stood.audit, origins=stood.origins, anatomy=stood.anatomy, standstill=stood.standstill
+        )
         for stream in stood.streams:
             channels = stood.source.channels(stream)
             steps, rows = stood.source.rows(stream, tip, stood.last_step + 1)
@@ -79,6 +82,11 @@ class LiveDiagnosis:
         """What the first training pass showed of the model."""
         self._closed = replace(self._closed, anatomy=anatomy)
         self._settling = ZERO_ROWS
+
+    def observe_standstill(self, standstill: Standstill) -> list[Finding]:
+        """No update is made although training goes on. Returns what changed by that."""
+        self._closed = replace(self._closed, standstill=standstill)
+        return self._judge(True)
 
     def observe_origin(self, origin: Origin) -> None:
         """Where the non-finite numbers of the step that comes next arose."""

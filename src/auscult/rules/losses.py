@@ -12,6 +12,7 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Phase, Severity, Status
 from auscult.core.origin import Origin
+from auscult.core.standstill import Standstill
 from auscult.core.state import RECENT_BLOCKS
 from auscult.rules.changes import Changes, rises
 from auscult.rules.channels import (
@@ -276,8 +277,9 @@ class AmpOverflow(Rule):
         The run goes on and costs what it costs, but nothing is learned.
 
     How it is decided:
-        No gradient norm of some parameter was finite in the last block, at least 32 rows of it were not finite, and the
-        norm of its update has been exactly 0 for at least 32 rows.
+        The scaler has left out 32 updates in a row, and none has been made since. Or, of an optimizer that is called
+        all the same: no gradient norm of some parameter was finite in the last block, at least 32 rows of it were not
+        finite, and the norm of its update has been exactly 0 for at least 32 rows.
 
     What to try:
         Look for an operation whose derivative is infinite (see L001), or use bfloat16, which needs no scaler.
@@ -294,6 +296,10 @@ class AmpOverflow(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, at the parameter closest to the loss."""
+        still = digest.standstill
+        if still is not None and still.skipped >= SKIPPED_ROWS and digest.step < still.step:
+            yield self._standstill(still)
+            return
         paths = trainable(digest).paths
         rows, finite = (digest.take(name, "grad_norm", paths) for name in ("rows", "finite"))
         if not (rows - finite >= SKIPPED_ROWS).any():
@@ -319,6 +325,25 @@ class AmpOverflow(Rule):
                     phase="backward",
                 )
                 return
+
+    def _standstill(self, still: Standstill) -> Finding:
+        return Finding(
+            self.code,
+            self.name,
+            "critical",
+            "",
+            still.step,
+            summary=f"The gradient scaler has left out {still.skipped} updates in a row before step {still.step}: the "
+            "gradients overflow whatever the scale.",
+            evidence=(Evidence("skipped_updates", "", still.step, float(still.skipped), float(SKIPPED_ROWS)),),
+            advice=(
+                "Train in bfloat16, which needs no loss scaler.",
+                "Begin with a lower scale, torch.amp.GradScaler(init_scale=2.0**10), and leave backoff_factor at 0.5.",
+                *ADVICE["backward"],
+            ),
+            phase="backward",
+            ruled_out=("Not a search for the scale: that takes a handful of updates.",),
+        )
 
 
 class LossSpike(Rule):

@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from auscult.core.digest import BLOCK_STEPS, Digest
-from auscult.core.finding import Evidence, Finding, Severity
+from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Module
 from auscult.rules.channels import Logs, finite_tail, is_broken, leaves, recent_start, roster, state_of, update_ratios
 from auscult.rules.course import Course, course, evaluations, is_adversarial, travel
+from auscult.rules.fit import BY_CHANCE, at_chance
 from auscult.rules.rule import Rule
 
 EVALUATED, LASTING, MANY = 4, 3, 8  # evaluations
+BY_HEART, WIDE_GAP = 0.9, 0.25  # accuracies
 RISEN, RISEN_OF_MANY, CLEARLY, APART, GAP = 1.2, 1.1, 1.5, 2.0, 0.1  # ratios of losses, difference of accuracies
 STILL_FALLING, LOWEST, FAR_FROM_DONE = 0.5, 1.02, 0.5  # shares of the mean slope, the best level, the uninformed loss
 SHRINKING, HALVED = 0.9, 0.5  # cosine, share of a norm
@@ -24,7 +26,7 @@ GUESSING, HARDLY = 0.97, 0.8  # shares of the uninformed loss
 HEAVY, KEPT = 0.7, 0.1  # dropout rate, share that all dropout layers together keep
 WIDER = 1.3  # training loss / evaluation loss
 LONG_RUN, ENOUGH_WAY, RELAPSE = 256, 0.1, 2.0  # steps, multiple of a norm, ratio of losses
-CONSTANT = 0.01  # spread of the outputs / that at the beginning
+CONSTANT, COLLAPSED = 0.01, 1e-3  # spread of the outputs / that at the beginning
 SOUND = (-4.5, -1.0)  # log10 of the update ratio
 
 
@@ -43,7 +45,8 @@ class Overfitting(Rule):
         more), and the training loss is below half of the evaluation loss. A warning when the evaluation accuracy, where
         both are known, is at least 0.1 below the training accuracy, or, where not, when the evaluation loss is 1.5
         times its lowest value and above 0.4 of the uninformed loss; info otherwise: a loss may rise because right
-        answers become no surer and wrong ones do.
+        answers become no surer and wrong ones do. Without such a rise, a warning when the batches of late are at least
+        nine tenths right and the best accuracy of all four evaluations or more lies a quarter below that.
 
     What to try:
         Stop at the lowest evaluation loss; more data or augmentation; weight decay, dropout; a smaller model.
@@ -69,6 +72,34 @@ class Overfitting(Rule):
             if state["rows"] >= EVALUATED and state["last"] > bound and state["last"] >= APART * way.now:
                 yield self._finding(digest, way, name, state, bound)
                 return
+        yield from self._gap(digest)
+
+    def _gap(self, digest: Digest) -> Iterator[Finding]:
+        """The training data are known by heart, and evaluations have been far worse all along."""
+        accuracies = _accuracies(digest)
+        if accuracies is None or accuracies[0].value < BY_HEART:
+            return
+        (train, last), state = accuracies, state_of(digest, accuracies[1].metric)
+        if state is None or state["rows"] < EVALUATED or state["maximum"] > train.value - WIDE_GAP:
+            return
+        yield Finding(
+            self.code,
+            self.name,
+            "warning",
+            "",
+            int(state["first_step"]),
+            summary=f"{train.value:.0%} of the training batches are right, and never more than "
+            f"{float(state['maximum']):.0%} of an evaluation ({last.metric}).",
+            evidence=(train, last),
+            advice=(
+                "Get more data or augment them; check that every batch is another one and that evaluation data are "
+                "prepared as training data are.",
+                "Raise weight decay or dropout; use a smaller model.",
+            ),
+            phase="data",
+            ruled_out=(f"Not a single bad evaluation: there were {int(state['rows'])}.",),
+            confidence=0.7,
+        )
 
     def _finding(self, digest: Digest, way: Course, name: str, state: Any, bound: float) -> Finding:
         lowest, last = float(state["minimum"]), float(state["last"])
@@ -354,11 +385,13 @@ class NoProgress(Rule):
     How it is decided:
         Of a run that has ended, or has made 256 steps with weights that moved by a tenth of their norm in all.
         *Guessing*: the loss is at least 0.97 of the uninformed loss and no more than 3 % below its level at the
-        beginning or above guessing. A warning; info when the training itself is in order (update ratios between
-        3e-5 and 0.1, outputs that differ between samples, a loss that never rose): then the labels or the inputs say
-        nothing about each other, which cannot be told from a task that has nothing to learn. *Relapse*: the loss of
-        the last two blocks is at least twice the level at the beginning or twice the best level and at least the
-        uninformed loss; a warning.
+        beginning or above guessing. It says so when the training itself is in order (update ratios between 3e-5 and
+        0.1, outputs that differ between samples, a loss that never rose): then the labels or the inputs say nothing
+        about each other, or there is nothing to learn. Where the uninformed loss is not known, an evaluation accuracy
+        that never was above 1.5 / C, for C >= 4 outputs, says the same. *Collapse*: the same after 64 steps, however
+        little the weights moved, where outputs differ between samples a thousand times less than at first. *Relapse*:
+        the loss of the last two blocks is at least twice the level at the beginning or twice the best level and at
+        least the uninformed loss.
 
     What to try:
         Overfit one batch: a network that cannot do that has a fault in the model, the loss or the optimizer; one that
@@ -380,10 +413,22 @@ class NoProgress(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
         way = course(digest)
-        if way is None or not way.standing >= GUESSING or is_adversarial(digest) or is_broken(digest):
+        if way is None or is_adversarial(digest) or is_broken(digest):
             return
-        if not _is_young(digest):
+        if isnan(way.standing):
+            yield from self._chance(digest, way)
+        elif way.standing >= GUESSING and (_is_collapsed(digest) or not _is_young(digest)):
             yield self._relapse(digest, way) or self._guessing(digest, way)
+
+    def _chance(self, digest: Digest, way: Course) -> Iterator[Finding]:
+        """No evaluation was better than chance."""
+        figure = None if _is_young(digest) else at_chance(digest)
+        if figure is not None and figure.bound is not None:
+            summary = (
+                f"After {digest.step + 1} steps {figure.metric} has never been above {figure.value:.3g}; guessing "
+                f"gives about {figure.bound / BY_CHANCE:.2g}."
+            )
+            yield self._finding(digest, way, summary, figure)
 
     def _relapse(self, digest: Digest, way: Course) -> Finding | None:
         means = way.means(2)
@@ -392,13 +437,8 @@ class NoProgress(Rule):
         bound = max(RELAPSE * min(way.best, way.early), way.uninformed)
         if means.min() < bound:
             return None
-        return self._finding(
-            digest,
-            way,
-            "warning",
-            f"The loss is {way.now:.3g} after {way.best:.3g} at its best, and no better than guessing.",
-            bound,
-        )
+        summary = f"The loss is {way.now:.3g} after {way.best:.3g} at its best, and no better than guessing."
+        return self._finding(digest, way, summary, way.evidence(bound))
 
     def _guessing(self, digest: Digest, way: Course) -> Finding:
         sound = way.standing < RELAPSE and _is_sound(digest, way)
@@ -407,17 +447,17 @@ class NoProgress(Rule):
             f"After {digest.step + 1} steps the loss is {way.now:.3g}; a model that knows nothing has "
             f"{way.uninformed:.3g}{why}."
         )
-        return self._finding(digest, way, "info" if sound else "warning", summary, GUESSING * (way.uninformed or 0.0))
+        return self._finding(digest, way, summary, way.evidence(GUESSING * (way.uninformed or 0.0)))
 
-    def _finding(self, digest: Digest, way: Course, severity: Severity, summary: str, bound: float) -> Finding:
+    def _finding(self, digest: Digest, way: Course, summary: str, figure: Evidence) -> Finding:
         return Finding(
             self.code,
             self.name,
-            severity,
+            "warning",
             "",
             way.step,
             summary,
-            evidence=(way.evidence(bound), *_at_chance(digest)),
+            evidence=(figure, *_at_chance(digest)),
             advice=(
                 "Train on one batch only: if the loss does not go to 0, look at the model, the loss and the optimizer; "
                 "if it does, look at the data.",
@@ -429,6 +469,14 @@ class NoProgress(Rule):
             ),
             confidence=0.5,
         )
+
+
+def _is_collapsed(digest: Digest) -> bool:
+    """Whether outputs hardly differ between samples any more, against how they did at first."""
+    spread = state_of(digest, "output_spread")
+    if spread is None or digest.step + 1 < BLOCK_STEPS:
+        return False
+    return bool(spread["recent_mean"][-1] < COLLAPSED * spread["first"])
 
 
 def _is_young(digest: Digest) -> bool:

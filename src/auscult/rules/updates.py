@@ -11,6 +11,7 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Parameter
+from auscult.core.standstill import Standstill
 from auscult.rules.channels import Group, common_module, listing, roster, state_of, trainable
 from auscult.rules.rule import ZERO_ROWS, Rule
 
@@ -40,6 +41,7 @@ class ParametersNotUpdated(Rule):
         when such parameters hold half of the trainable elements or more. A vector whose first step (lr x gradient) is
         below a millionth of its norm gives info: rounding alone explains it, as for a normalisation weight of 1 in a
         slow start. Parameters that never received a gradient at all (None) while others did are listed as one info.
+        Critical, too, when the run has ended after eight training passes or more and no update was ever made.
 
     What to try:
         Step the optimizer that holds the parameter you train (not one built from a copy of the model); look for code
@@ -58,6 +60,9 @@ class ParametersNotUpdated(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, at the parameter or at the module that holds all of them."""
+        if digest.standstill is not None and digest.step < 0 and digest.standstill.skipped < digest.standstill.passes:
+            yield self._no_update(digest.standstill)
+            return
         held = roster(digest).held
         rows, zeros = (digest.take(name, "update_norm", held.paths) for name in ("rows", "zeros"))
         still = np.flatnonzero(rows == zeros).tolist()
@@ -99,6 +104,20 @@ class ParametersNotUpdated(Rule):
             confidence=0.5 if severity == "info" else 1.0,
         )
 
+    def _no_update(self, still: Standstill) -> Finding:
+        return Finding(
+            self.code,
+            self.name,
+            "critical",
+            "",
+            still.step,
+            summary=f"No update was ever made: {still.passes} training passes, and no step of an optimizer that is "
+            "watched.",
+            evidence=(Evidence("update_norm", "", still.step, 0.0),),
+            advice=("Call optimizer.step() after loss.backward(), on the optimizer given to watch.", *STUCK_ADVICE),
+            phase="update",
+        )
+
     def _without_gradient(self, digest: Digest, held: Group) -> Iterator[Finding]:
         rows = digest.take("rows", "grad_norm", held.paths)
         if rows.all() or not (rows >= ZERO_ROWS).any():
@@ -134,9 +153,9 @@ class ParameterInNoOptimizer(Rule):
 
     How it is decided:
         Exactly: requires a gradient, belongs to no group, its gradient was not 0 at least once, and in 8 rows neither
-        did an update move it nor did its norm change. A warning; critical when no parameter at all is held. Info when it looks deliberate: all
-        parameters left out come before all those held, have at least half of the elements, and at most a third of the
-        parameters are held (a head trained on a network that was not frozen).
+        did an update move it nor did its norm change. A warning; critical when no parameter at all is held. Info when
+        it looks deliberate: all parameters left out come before all those held, have at least half of the elements,
+        and at most a third of the parameters are held (a head trained on a network that was not frozen).
 
     What to try:
         Build the optimizer after the last change to the model, or add the parameter with add_param_group. If it is
