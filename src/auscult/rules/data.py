@@ -20,6 +20,7 @@ from auscult.rules.channels import (
     leaves,
     loss_has_risen,
     median_over_parameters,
+    of_whole_run,
     state_of,
     training_loss,
     update_ratios,
@@ -504,20 +505,20 @@ class DataLeak(Rule):
 
 def _same_evaluation(digest: Digest) -> tuple[str, tuple[Evidence, ...]] | None:
     seen: dict[str, tuple[str, Any]] = {}
-    for channel in digest.channels:
-        owner, _, metric = channel.metric.rpartition("/")
-        state = state_of(digest, channel.metric) if owner and not channel.path else None
+    for name in of_whole_run(digest.index):
+        owner, _, metric = name.rpartition("/")
+        state = state_of(digest, name) if owner else None
         if state is None or state["rows"] < 2 or state["minimum"] == state["maximum"]:
             continue
         if metric not in seen:
-            seen[metric] = channel.metric, state
+            seen[metric] = name, state
             continue
         other, before = seen[metric]
         fields = ("first", "last", "minimum", "maximum")
         if state["rows"] == before["rows"] and all(np.isclose(state[at], before[at], SAME, 0) for at in fields):
             step = int(state["last_step"])
-            return f"{channel.metric} and {other} are the same at every evaluation.", (
-                Evidence(channel.metric, "", step, float(state["last"]), float(before["last"])),
+            return f"{name} and {other} are the same at every evaluation.", (
+                Evidence(name, "", step, float(state["last"]), float(before["last"])),
             )
     return None
 
