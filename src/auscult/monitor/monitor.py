@@ -334,6 +334,8 @@ class Monitor:
                 self._gauges.leave_alone(True)
                 if torch.is_grad_enabled():  # a backward pass may follow all the same
                     self._witness.forward_began(False, args, kwargs)
+                else:
+                    self._witness.evaluation_began()
             return
         if not torch.is_grad_enabled():
             self._witness.evaluations += 1

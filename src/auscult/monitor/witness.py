@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from auscult.core.anatomy import Feed
 from auscult.metrics.batch import Fingerprints
 from auscult.metrics.carried import CarriedGradients
+from auscult.metrics.dropping import Dropping
 from auscult.metrics.hooks import ModuleHook, PausableHook
 from auscult.metrics.losscall import LossCall
 from auscult.metrics.losses import LossTap
@@ -34,7 +35,7 @@ PART = "loss and batch"
 METRICS = (
     "observed_loss", "uninformed_loss", "loss_gradient", "batch_accuracy", "batch_r2", "target_mean", "target_std",
     "target_entropy", "largest_class", "output_spread", "input_mean", "input_std", "input_largest", "repeated_batch",
-    "evaluation_mode", "carried_gradient", "training_evaluations",
+    "evaluation_mode", "carried_gradient", "training_evaluations", "evaluation_dropout",
 )  # fmt: skip
 """What it measures of a sampled step."""
 _MAY_BE_NAN = {"observed_loss", "loss_gradient", "input_mean", "input_std", "input_largest"}
@@ -74,6 +75,7 @@ class Witness:
         self._guard = guard
         self._scales = scales
         self._modes = Modes(model)
+        self._dropping = None if is_compiled(model) else Dropping(model)
         self._seen: Sighting | None = None
         self._backward = False  # a backward pass has come since the pass began
         self._sampled = False
@@ -131,6 +133,12 @@ class Witness:
             elif self._tap.active:  # since a pass that was an evaluation
                 self._tap.end()
 
+    def evaluation_began(self) -> None:
+        """The model is about to be called in evaluation mode, without gradients."""
+        if self._dropping is not None and not self._given_up:
+            with self._guard(PART):
+                self._dropping.evaluation_began()
+
     def backward_began(self) -> None:
         """A backward pass has reached a parameter."""
         seen, model = self._seen, self._model()
@@ -180,6 +188,8 @@ class Witness:
             self._handle.remove()
         self._rest()
         self._carried.close()
+        if self._dropping is not None:
+            self._dropping.close()
         self._output.close()
 
     def _rest(self) -> None:
@@ -230,6 +240,8 @@ class Witness:
             figures["carried_gradient"] = carried
         if self._modes.matter():
             figures["training_evaluations"] = float(self.evaluations)
+        if self._dropping is not None and (drops := self._dropping.told()) is not None:
+            figures["evaluation_dropout"] = drops
         self.evaluations = 0
         return partial(self._tell, figures, None if seen is None else seen.fingerprint)
 

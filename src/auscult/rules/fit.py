@@ -3,6 +3,7 @@
 Knows no cause, only whether training gets anywhere.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,13 +96,22 @@ def is_poor(digest: Digest, share: float = POOR) -> bool:
 
 def at_chance(digest: Digest) -> Evidence | None:
     """The accuracy of an evaluation that was never better than 1.5 / C, by C >= 4 outputs; None where it was."""
+    return _never_above(digest, lambda classes: BY_CHANCE / classes)
+
+
+def often_wrong(digest: Digest) -> Evidence | None:
+    """The accuracy of an evaluation that was never better than 1/2, by C >= 4 outputs; None where it was."""
+    return _never_above(digest, lambda classes: 0.5)
+
+
+def _never_above(digest: Digest, bound_of: Callable[[int], float]) -> Evidence | None:
     shape = digest.anatomy.output_shape if digest.anatomy is not None else None
     classes = shape[1] if shape is not None and len(shape) == 2 else 0
     evaluated = evaluations(digest, "accuracy") or evaluations(digest, "acc")
     if classes < FEW_CLASSES or not evaluated:
         return None
     name, state = evaluated[0]
-    bound = BY_CHANCE / classes
+    bound = bound_of(classes)
     if state["rows"] < EVALUATED or state["maximum"] > bound:
         return None
     return Evidence(name, "", int(state["last_step"]), float(state["maximum"]), bound)
