@@ -20,6 +20,7 @@ from auscult.rules.rule import Rule
 EVALUATED, LASTING, MANY = 4, 3, 8  # evaluations
 BY_HEART, WIDE_GAP = 0.9, 0.2  # accuracies
 RISEN, RISEN_OF_MANY, CLEARLY, APART, GAP = 1.2, 1.1, 1.5, 2.0, 0.1  # ratios of losses, difference of accuracies
+LEFT = 0.9  # share of the first loss
 STILL_FALLING, LOWEST, FAR_FROM_DONE = 0.5, 1.02, 0.5  # shares of the mean slope, the best level, the uninformed loss
 SHRINKING, HALVED = 0.9, 0.5  # cosine, share of a norm
 GUESSING, ABOVE, HARDLY = 0.97, 1.05, 0.8  # shares of the uninformed loss
@@ -506,7 +507,7 @@ def _is_young(digest: Digest) -> bool:
 
 def _is_on_its_way(way: Course) -> bool:
     """Whether the loss, still above guessing, has left its beginning and comes down as fast as it ever did."""
-    return way.standing >= ABOVE and way.now <= GUESSING * way.first and _is_falling(way)
+    return way.standing >= ABOVE and way.now <= LEFT * way.first and _is_falling(way)
 
 
 def _is_sound(digest: Digest, way: Course) -> bool:
