@@ -27,6 +27,7 @@ from auscult.core.run import Segment
 from auscult.core.sink import Channel, Sink
 from auscult.metrics.clipping import Clip, ClipTap
 from auscult.metrics.environment import run_info, versions
+from auscult.metrics.feeds import FirstPass
 from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inner_optimizer
 from auscult.metrics.losses import by_category
 from auscult.metrics.marks import Marks, at_end_of_backward, running_backward
@@ -427,8 +428,8 @@ class Monitor:
                 self._finish_step()
             self._flush()
             if self._witness.watching:
-                feeds, sums_to_one = ((), ()) if self._order_known else self._gauges.first_pass()
-                self._draft.witnessed = self._witness.finish(self.step, self._journal, feeds, sums_to_one)
+                showed = FirstPass() if self._order_known else self._gauges.first_pass()
+                self._draft.witnessed = self._witness.finish(self.step, self._journal, showed)
             if not self._order_known:
                 self._note_order()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails

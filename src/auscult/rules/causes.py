@@ -35,6 +35,7 @@ MECHANISMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("I004", ("A001", "G001", "G003", *STANDSTILL)),
     ("I003", ("I001", "U001", *HARM, *STANDSTILL)),
     ("I002", ("I001", "U001", *HARM, *STANDSTILL)),
+    ("I001", ("U001", *HARM)),
     ("M001", ("P003", "P004")),
     ("M004", ("P001", "L001", "P004")),
     # What the training loop leaves out or does wrong.
@@ -43,7 +44,7 @@ MECHANISMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("U004", ("U003", "P003", "P004")),
     ("N001", ("N002", "A001", "P001", "P003", "U003", "P004")),
     # How large the steps are.
-    ("U001", HARM),
+    ("U001", (*HARM, "M003")),
     ("M003", ("G003", "G001", "G002", "U002", "P004")),
     ("G002", ("L004", "L003", "L001", "L002", "G004", "A001", "A002", "G001", "N002", "P004")),
     ("L004", ("L003", "L001", "L002", "G004", "P004")),

@@ -383,15 +383,16 @@ class NoProgress(Rule):
         The run goes on for nothing.
 
     How it is decided:
-        Of a run that has ended, or has made 256 steps with weights that moved by a tenth of their norm in all.
-        *Guessing*: the loss is at least 0.97 of the uninformed loss and no more than 3 % below its level at the
-        beginning or above guessing. It says so when the training itself is in order (update ratios between 3e-5 and
-        0.1, outputs that differ between samples, a loss that never rose): then the labels or the inputs say nothing
-        about each other, or there is nothing to learn. Where the uninformed loss is not known, an evaluation accuracy
-        that never was above 1.5 / C, for C >= 4 outputs, says the same. *Collapse*: the same after 64 steps, however
-        little the weights moved, where outputs differ between samples a thousand times less than at first. *Relapse*:
-        the loss of the last two blocks is at least twice the level at the beginning or twice the best level and at
-        least the uninformed loss.
+        Of a run whose weights have moved by a tenth of their norm in all and that has ended or made 256 steps,
+        and of any that has ended after 256 steps. *Guessing*: the loss is at least 0.97 of the uninformed loss
+        and no more than 3 % below its level at the beginning or above guessing. It says so when the training
+        itself is in order (update ratios between 3e-5 and 0.1, outputs that differ between samples, a loss that
+        never rose): then the labels or the inputs say nothing about each other, or there is nothing to learn.
+        An evaluation accuracy that never was above 1.5 / C, for C >= 4 outputs, says the same, also where the
+        training loss falls: what is learned by heart holds for nothing else. *Collapse*: the same after 64
+        steps, however little the weights moved, where outputs differ between samples a thousand times less than
+        at first. *Relapse*: the loss of the last two blocks is at least twice the level at the beginning or
+        twice the best level and at least the uninformed loss.
 
     What to try:
         Overfit one batch: a network that cannot do that has a fault in the model, the loss or the optimizer; one that
@@ -415,10 +416,10 @@ class NoProgress(Rule):
         way = course(digest)
         if way is None or is_adversarial(digest) or is_broken(digest):
             return
-        if isnan(way.standing):
-            yield from self._chance(digest, way)
-        elif way.standing >= GUESSING and (_is_collapsed(digest) or not _is_young(digest)):
+        if way.standing >= GUESSING and (_is_collapsed(digest) or not _is_young(digest)):
             yield self._relapse(digest, way) or self._guessing(digest, way)
+        else:
+            yield from self._chance(digest, way)
 
     def _chance(self, digest: Digest, way: Course) -> Iterator[Finding]:
         """No evaluation was better than chance."""
@@ -488,7 +489,8 @@ def _is_young(digest: Digest) -> bool:
     )
     if len(digest.select("lr")[0]) and rising:
         return True
-    return not (moved >= ENOUGH_WAY and (digest.finished or digest.step + 1 >= LONG_RUN))
+    long = digest.step + 1 >= LONG_RUN
+    return not ((moved >= ENOUGH_WAY and (digest.finished or long)) or (digest.finished and long))
 
 
 def _is_sound(digest: Digest, way: Course) -> bool:
