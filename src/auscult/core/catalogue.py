@@ -100,6 +100,9 @@ _ENTRIES = (
            "that have one", "backward", "rank0", guide="0"),
     Metric("training_evaluations", "1", "run", "sampled", "passes without gradient but in training mode since the "
            "last sampled step, of a model that acts differently there", "forward", "sum", guide="0"),
+    Metric("evaluation_dropout", "1", "run", "sampled", "calls of dropout that dropped while the model was in "
+           "evaluation mode, in the first four such passes of a run without gradient, since the last sampled step",
+           "forward", "sum", guide="0", reference="huggingface/transformers#33844"),
     # Norms, every step or every N-th.
     Metric("grad_norm", "1", "parameter", "norms", "||g||_2", _AT_STEP, "root_sum_square", adds_up=True,
            guide="compare with itself over time and with its neighbours in depth; it has no healthy absolute value",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -12,16 +12,19 @@ class FunctionTap(TorchFunctionMode):
     """Calls `hear` after each call of some functions between `begin` and `end`.
 
     It is put on the stack of torch function modes only where that holds no others than taps, so that it never comes
-    between a mode of the user's and its exit; where that is not so, nothing is heard. Calls without autograd, and
-    inside a graph that is compiled, are not heard either.
+    between a mode of the user's and its exit; where that is not so, nothing is heard. Calls inside a graph that is
+    compiled are not heard either.
 
     Attributes:
+        autograd_alone: Whether calls without autograd are not heard.
         wanted: Whether it listens.
         active: Whether it is on the stack.
 
     Args:
         heard: The functions.
     """
+
+    autograd_alone: ClassVar[bool] = True
 
     def __init__(self, heard: Collection[Callable[..., Any]]) -> None:
         super().__init__()
@@ -58,7 +61,8 @@ class FunctionTap(TorchFunctionMode):
     ) -> Any:
         given = dict(kwargs or {})
         result = func(*args, **given)
-        if self.wanted and func in self._heard and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        listens = self.wanted and func in self._heard and (torch.is_grad_enabled() or not self.autograd_alone)
+        if listens and not torch.compiler.is_compiling():
             with suppress(Exception):  # it is no failure of the user's
                 self.hear(func, args, given, result)
         return result

@@ -27,7 +27,6 @@ from auscult.core.run import Segment
 from auscult.core.sink import Channel, Sink
 from auscult.metrics.clipping import Clip, ClipTap
 from auscult.metrics.environment import run_info, versions
-from auscult.metrics.feeds import FirstPass
 from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inner_optimizer
 from auscult.metrics.losses import by_category
 from auscult.metrics.marks import Marks, at_end_of_backward, running_backward
@@ -335,6 +334,8 @@ class Monitor:
                 self._gauges.leave_alone(True)
                 if torch.is_grad_enabled():  # a backward pass may follow all the same
                     self._witness.forward_began(False, args, kwargs)
+                else:
+                    self._witness.evaluation_began()
             return
         if not torch.is_grad_enabled():
             self._witness.evaluations += 1
@@ -428,7 +429,7 @@ class Monitor:
                 self._finish_step()
             self._flush()
             if self._witness.watching:
-                showed = FirstPass() if self._order_known else self._gauges.first_pass()
+                showed = None if self._order_known else self._gauges.first_pass()
                 self._draft.witnessed = self._witness.finish(self.step, self._journal, showed)
             if not self._order_known:
                 self._note_order()

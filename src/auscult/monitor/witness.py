@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from auscult.metrics.batch import Fingerprints
 from auscult.metrics.carried import CarriedGradients
+from auscult.metrics.dropping import Dropping
 from auscult.metrics.feeds import FirstPass
 from auscult.metrics.hooks import ModuleHook, PausableHook
 from auscult.metrics.losscall import LossCall
@@ -35,7 +36,7 @@ PART = "loss and batch"
 METRICS = (
     "observed_loss", "uninformed_loss", "loss_gradient", "batch_accuracy", "batch_r2", "target_mean", "target_std",
     "target_entropy", "largest_class", "output_spread", "input_mean", "input_std", "input_largest", "repeated_batch",
-    "evaluation_mode", "carried_gradient", "training_evaluations",
+    "evaluation_mode", "carried_gradient", "training_evaluations", "evaluation_dropout",
 )  # fmt: skip
 """What it measures of a sampled step."""
 _MAY_BE_NAN = {"observed_loss", "loss_gradient", "input_mean", "input_std", "input_largest"}
@@ -75,6 +76,7 @@ class Witness:
         self._guard = guard
         self._scales = scales
         self._modes = Modes(model)
+        self._dropping = None if is_compiled(model) else Dropping(model)
         self._seen: Sighting | None = None
         self._backward = False  # a backward pass has come since the pass began
         self._sampled = False
@@ -132,6 +134,12 @@ class Witness:
             elif self._tap.active:  # since a pass that was an evaluation
                 self._tap.end()
 
+    def evaluation_began(self) -> None:
+        """The model is about to be called in evaluation mode, without gradients."""
+        if self._dropping is not None and not self._given_up:
+            with self._guard(PART):
+                self._dropping.evaluation_began()
+
     def backward_began(self) -> None:
         """A backward pass has reached a parameter."""
         seen, model = self._seen, self._model()
@@ -141,13 +149,13 @@ class Witness:
         if not seen.training and model is not None and model.training:
             self._seen = None  # that pass was an evaluation; this one comes from parts of the model called one by one
 
-    def finish(self, step: int, journal: Journal, showed: FirstPass) -> Told | None:
+    def finish(self, step: int, journal: Journal, showed: FirstPass | None) -> Told | None:
         """The first update of a step is about to be made.
 
         Args:
             step: The step.
             journal: Takes what the run's first step showed.
-            showed: What the run's first pass showed of the leaf modules; of no use later.
+            showed: What the run's first pass showed of the leaf modules; None where that was told before.
 
         Returns:
             What brings the figures of a sampled step to the host.
@@ -163,7 +171,7 @@ class Witness:
                 self._within = seen.within
             if self._first:
                 self._first = False
-                _introduce(seen, step, journal, showed)
+                _introduce(seen, step, journal, showed or FirstPass())
             return self._testify(seen) if self._sampled else None
         return None
 
@@ -178,6 +186,8 @@ class Witness:
             self._handle.remove()
         self._rest()
         self._carried.close()
+        if self._dropping is not None:
+            self._dropping.close()
         self._output.close()
 
     def _rest(self) -> None:
@@ -234,6 +244,8 @@ class Witness:
             figures["carried_gradient"] = carried
         if self._modes.matter():
             figures["training_evaluations"] = float(self.evaluations)
+        if self._dropping is not None and (drops := self._dropping.told()) is not None:
+            figures["evaluation_dropout"] = drops
         self.evaluations = 0
         return partial(self._tell, figures, None if seen is None else seen.fingerprint)
 

@@ -40,7 +40,9 @@ class TrainEvalMode(Rule):
         info where the affine parameters of the normalisations do not train or the run began below half of the
         uninformed loss. *Evaluations*: `training_evaluations` is above 0 in a model with dropout or running
         statistics. A warning where evaluations are logged and such passes are fewer than steps; info where there is
-        one at every step or more, which is rather part of the method (targets, a teacher). *Frozen*: normalisations
+        one at every step or more, which is rather part of the method (targets, a teacher). *Dropout*:
+        `evaluation_dropout` is above 0: a dropout was told to drop although the model was in evaluation mode; a
+        warning. *Frozen*: normalisations
         whose own parameters do not train, while others do, are in training mode at every sampled step; info: their
         statistics follow the new data.
 
@@ -61,7 +63,8 @@ class TrainEvalMode(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, for the whole run."""
         moded = [each for each in leaves(digest).values() if _acts_differently(digest, each)]
-        finding = self._updates(digest, moded) or self._evaluations(digest, moded) or self._follows(digest, moded)
+        finding = self._updates(digest, moded) or self._evaluations(digest, moded) or self._dropout(digest)
+        finding = finding or self._follows(digest, moded)
         if finding is not None:
             yield finding
 
@@ -125,6 +128,31 @@ class TrainEvalMode(Rule):
             phase="forward",
             ruled_out=("Not the steps of training: these passes had no gradient.",),
             confidence=0.8 if severity == "warning" else 0.4,
+        )
+
+    def _dropout(self, digest: Digest) -> Finding | None:
+        state = state_of(digest, "evaluation_dropout")
+        if state is None or not state["maximum"] > 0:
+            return None
+        step, drops = int(state["maximum_at"]), float(state["maximum"])
+        return Finding(
+            self.code,
+            self.name,
+            "warning",
+            "",
+            step,
+            summary=f"Dropout went on in evaluation mode: {drops:.0f} calls dropped in the evaluations before step "
+            f"{step}.",
+            evidence=(Evidence("evaluation_dropout", "", step, drops, 0.0),),
+            advice=(
+                "Write F.dropout(x, p, training=self.training), or use nn.Dropout; without the last argument "
+                "F.dropout always drops.",
+                "For attention: dropout_p=self.p if self.training else 0.0.",
+                "Nothing to do if several random passes are averaged on purpose (Monte Carlo dropout): ignore N001.",
+            ),
+            phase="forward",
+            ruled_out=("Not a forgotten model.eval(): the model was in evaluation mode.",),
+            confidence=0.9,
         )
 
     def _follows(self, digest: Digest, moded: list[Module]) -> Finding | None:
