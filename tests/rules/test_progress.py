@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from auscult.core.anatomy import Anatomy
 from auscult.core.run import Module
 from auscult.rules.progress import NoProgress, Overfitting, OverRegularised, Undertrained
 
@@ -55,6 +56,17 @@ class TestOverfitting:
     def test_a_training_metric_of_that_kind_is_no_evaluation(self, memorising):
         memorising.columns["train/loss", ""] = memorising.columns.pop(("val/loss", ""))
         assert not list(Overfitting().check(memorising.digest()))
+
+    def test_numbers_known_by_heart(self, training):
+        training.columns["loss", ""] = 1.0 * np.exp(-np.arange(training.rows) / 30)
+        training.sample_losses()
+        training.sample("batch_r2", 0.99)
+        evaluate(training, "val/loss", 0.5)
+        evaluate(training, "val/r2", 0.5)
+        (finding,) = Overfitting().check(training.digest())
+        assert (finding.severity, [each.metric for each in finding.evidence]) == ("warning", ["batch_r2", "val/r2"])
+        training.sample("batch_r2", 0.6)  # as noisy as the data
+        assert not list(Overfitting().check(training.digest()))
 
 
 class TestUndertrained:
@@ -123,6 +135,23 @@ class TestOverRegularised:
         if found and len(rates) == 1:
             assert findings[0].path == "drop.0"
 
+    @staticmethod
+    def shrink(training, to, cosine, level):
+        for path in [each.path for each in training.parameters if len(each.shape) == 2]:
+            training.columns["param_norm", path] = np.where(np.arange(training.rows) < 64, 4.0, 4.0 * to)
+            training.sample("decay_cosine", np.where(np.arange(training.rows) < 64, cosine, -0.3), path)
+        training.column("loss")[:] = level
+        training.sample_losses()
+        return training.digest()
+
+    def test_weights_that_a_penalty_has_wiped_out(self, training):
+        (finding,) = OverRegularised().check(self.shrink(training, 0.02, 0.85, 2.2))
+        assert (finding.severity, finding.step, finding.evidence[0].metric) == ("warning", 0, "decay_cosine")
+
+    @pytest.mark.parametrize(("to", "cosine", "level"), [(0.5, 0.85, 2.2), (0.02, 0.2, 2.2), (0.02, 0.85, 0.5)])
+    def test_weights_that_shrink_less_otherwise_or_to_good_purpose(self, training, to, cosine, level):
+        assert not list(OverRegularised().check(self.shrink(training, to, cosine, level)))
+
 
 class TestNoProgress:
     def test_silent_on_healthy(self, training):
@@ -166,4 +195,14 @@ class TestNoProgress:
         training.column("loss")[160:] = 9.0
         training.regroup(layers__0__weight="a.0", layers__1__weight="b.0")
         training.columns["lr", "a.0"] = training.columns["lr", "b.0"] = training.columns["lr", "main"]
+        assert not list(NoProgress().check(training.digest()))
+
+    def test_labels_learned_by_heart(self, training):
+        """The training loss falls, and no evaluation is better than chance."""
+        training.anatomy = Anatomy(0, output_shape=(32, 10))
+        training.sample_losses()
+        evaluate(training, "val/accuracy", 0.11)
+        (finding,) = NoProgress().check(training.digest())
+        assert (finding.severity, finding.evidence[0].metric) == ("warning", "val/accuracy")
+        evaluate(training, "val/accuracy", (0.11, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3))
         assert not list(NoProgress().check(training.digest()))

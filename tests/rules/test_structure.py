@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.rules.conftest import parameter
@@ -109,4 +111,14 @@ def test_attention_gates_and_the_last_softmax_are_silent(training):
     chain(training, "affine", "other", "affine", cut=(2,), sums_to_one=("1",))
     assert not list(HiddenSoftmax().check(training.digest()))
     chain(training, "affine", "activation", "affine", "activation", sums_to_one=("3",))
+    assert not list(HiddenSoftmax().check(training.digest()))
+
+
+def test_a_softmax_that_is_no_module(training):
+    chain(training, "affine", "affine", "affine", cut=(1,))
+    training.anatomy = replace(training.anatomy, given_shares=("0", "1"))  # the data are shares too
+    training.column("loss")[:] = 2.3
+    (finding,) = HiddenSoftmax().check(training.digest())
+    assert (finding.severity, finding.path, finding.evidence[0].metric) == ("warning", "1", "row_sum")
+    training.anatomy = replace(training.anatomy, given_shares=("0",))
     assert not list(HiddenSoftmax().check(training.digest()))

@@ -135,7 +135,7 @@ class ParametersNotUpdated(Rule):
             self.code,
             self.name,
             "warning" if harm else "info",
-            common_module(missing) if harm else "",
+            missing[0].rpartition(".")[0] if harm else "",
             step,
             summary=f"{listing(missing)} never received a gradient (None), while {len(paths)} other parameters did"
             f"{cut}.",
