@@ -82,6 +82,16 @@ class TestLrTooHigh:
         training.sample_losses()
         assert not list(LrTooHigh().check(training.digest()))
 
+    def test_weights_that_outgrow_their_beginning_step_by_step(self, training):
+        self.replace_weights(training, 0.02)
+        training.column("loss")[:] = 2.2
+        training.sample_losses()
+        assert not list(LrTooHigh().check(training.digest()))
+        for each in training.parameters:
+            training.columns["param_norm", each.path] = np.linspace(4.0, 20.0, training.rows)
+            training.columns["update_norm", each.path] = 0.02 * training.columns["param_norm", each.path]
+        assert [each.severity for each in LrTooHigh().check(training.digest())] == ["warning"]
+
     def test_a_run_that_broke_after_its_first_update_is_blamed_on_it(self, training):
         self.replace_weights(training, 0.9)
         for each in training.parameters:

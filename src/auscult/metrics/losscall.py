@@ -203,7 +203,7 @@ class LossFacts:
             self._shares = [
                 sums_to_one(call.prediction, call.axis),
                 sums_to_one(call.prediction, call.axis, logarithms=True),
-                sums_to_one(call.prediction, 0, logarithms=call.name == "nll_loss"),
+                _columns(call),
             ]
         self._one_hot = _is_one_hot(call.target, call.axis)
         self._whole = _is_whole(call.target)
@@ -240,6 +240,12 @@ def _expected(call: LossCall) -> Tensor | float | None:
     if call.kind == "squared" and call.target.numel() > 1:
         return sample(call.target).var(correction=0)
     return None
+
+
+def _columns(call: LossCall) -> Tensor | None:
+    """Share of the columns that are distributions over the batch, as they are or, for nll_loss, as logarithms."""
+    plain, logarithms = (sums_to_one(call.prediction, 0, logarithms=each) for each in (False, True))
+    return plain if call.name != "nll_loss" or plain is None or logarithms is None else plain.maximum(logarithms)
 
 
 def _is_one_hot(target: Tensor, axis: int) -> Tensor | None:

@@ -35,7 +35,6 @@ MECHANISMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("I004", ("A001", "G001", "G003", *STANDSTILL)),
     ("I003", ("I001", "U001", *HARM, *STANDSTILL)),
     ("I002", ("I001", "U001", *HARM, *STANDSTILL)),
-    ("I001", ("U001", *HARM)),
     ("M001", ("P003", "P004")),
     ("M004", ("P001", "L001", "P004")),
     # What the training loop leaves out or does wrong.
