@@ -253,12 +253,13 @@ class WrongGradientSign(Rule):
         means = way.means(max(FALLING_BLOCKS, int(way.state["blocks"])))
         if digest.audit is not None or not way.state["maximum"] < 0 or len(means) < FALLING_BLOCKS:
             return None
-        entropy = log(shape[-1]) if shape is not None and len(shape) > 1 and shape[-1] > 1 else 0.0
+        classes = 1 if shape is None or len(shape) < 2 else max(1, [*shape][-1])
+        entropy = log(classes)
         mirrored = abs(way.first + entropy) <= MIRRORED * entropy
         bound = way.first * (TWICE if mirrored else ENDLESS)
         if not (np.diff(means) < 0).all() or not means[-1] <= bound:
             return None
-        what = f", about -log({shape[-1]})," if mirrored and shape is not None else ""
+        what = f", about -log({classes})," if mirrored else ""
         return Finding(
             self.code,
             self.name,
