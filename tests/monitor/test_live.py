@@ -1,6 +1,7 @@
 """What is reported while a run trains against `diagnose` of the run cut at that step."""
 
 import random
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 import auscult
 from auscult.core.errors import StopTraining
+from auscult.monitor import allowance
 
 
 def random_run(seed: int, path, resume: bool) -> tuple[auscult.Monitor, dict[int, list]]:
@@ -101,3 +103,61 @@ def test_stop_on_raises_only_when_asked(tmp_path) -> None:
     run = auscult.load(tmp_path / "run")
     assert run.finished and run.last_step == 2
     assert "StopTraining" in run.events[-1]["reason"]
+
+
+def diverging(path, steps: int, **options) -> Iterator[tuple[int, auscult.Monitor]]:
+    """A run that diverges slowly from step 300 on, measured at every step; yields after every step."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    with auscult.watch(model, optimizer, path, activations=False, budget=0.99, **options) as monitor:
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = 1e-2 if step < 300 else 1.1
+            inputs = torch.randn(64, 3)
+            loss = (model(inputs).squeeze() - inputs.sum(1) - torch.randn(64)).square().mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.log(loss=loss)
+            yield step, monitor
+
+
+def test_judging_that_was_put_off_finds_the_same_when_asked_and_at_the_end(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(allowance, "SHARE", 1.0)  # always time
+    told = []
+    assert list(diverging(tmp_path / "at once", 470, on_finding=told.append))
+    expected = {each.key for each in auscult.diagnose(auscult.load(tmp_path / "at once"))}
+    assert any(each.step >= 300 for each in told)
+    monkeypatch.setattr(allowance, "SHARE", -1.0)  # never
+    told.clear()
+    for _ in diverging(tmp_path / "put off", 470, on_finding=told.append):
+        assert told == [], "told although there was no time"
+    run = auscult.load(tmp_path / "put off")
+    assert {each.key for each in told} == expected
+    assert {each.key: each.step for each in told} == {each.key: each.step for each in auscult.diagnose(run)}
+    assert {each.key for _, each in run.findings} == expected
+
+
+def test_asking_for_findings_judges_what_was_put_off(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(allowance, "SHARE", -1.0)
+    told = []
+    for step, monitor in diverging(tmp_path / "run", 470, on_finding=told.append):
+        if step == 460:
+            assert told == []
+            found = monitor.findings
+            assert found == auscult.diagnose(auscult.load(monitor.path).until(step))
+            assert any(each.step >= 300 for each in told) and {each.key for each in told} >= {
+                each.key for each in found
+            }
+
+
+def test_put_off_judging_still_stops_where_it_is_asked_to(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(allowance, "SHARE", 1.0)
+    with pytest.raises(StopTraining, match="stop_on"):
+        list(diverging(tmp_path / "loop", 1000, stop_on="warning"))
+    monkeypatch.setattr(allowance, "SHARE", -1.0)
+    with pytest.raises(StopTraining, match="stop_on"):
+        for step, monitor in diverging(tmp_path / "asked", 1000, stop_on="warning"):
+            if step == 480:
+                monitor.findings  # noqa: B018
+    assert step == 480

@@ -8,7 +8,7 @@ import pytest
 from auscult.core.digest import BLOCK_STEPS, Digest, block_start, digest_rows
 from auscult.core.run import Parameter, Segment
 from auscult.core.sink import NOT_OBSERVED_32, Channel, Record, Rows, Values
-from auscult.rules.live import LiveDiagnosis
+from auscult.rules.live import LiveDiagnosis, Watched
 from auscult.rules.registry import RULES, judge
 from auscult.rules.rule import EXACT_METRICS
 
@@ -135,3 +135,82 @@ def test_rows_handed_over_together_are_judged_as_one_by_one(seed) -> None:
         assert told == [(step, found) for step, found in changes[begin:end] if found]
         assert live.findings == expected[end - 1][1], end
         begin = end
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_was_put_off_finds_in_the_end_what_would_have_been_found_at_once(seed) -> None:
+    """Settled now and then, and always at the end; exact rules do not wait."""
+    random = np.random.default_rng(seed)
+    steps = 400
+    tables = healthy(steps, seed)
+    tables["user"][1][150:] *= random.choice([1.0, 5.0, 1e3])
+    if seed % 2:
+        tables["norms"][1][200 + seed :, random.integers(9)] = random.choice([0.0, np.nan, 1e6])
+    at_once, put_off = LiveDiagnosis((SEGMENT,)), LiveDiagnosis((SEGMENT,))
+    exact = {rule.code for rule in RULES if rule.exact}
+    begin = 0
+    while begin < steps:
+        end = min(begin + int(random.integers(1, 100)), steps)
+        at = np.arange(begin, end)
+        batch = [Rows(name, at, columns, rows[begin:end]) for name, (columns, rows) in tables.items()]
+        now = [(step, each) for step, _, found in at_once.extend(at.tolist(), batch) for each in found]
+        later = [(step, each) for step, _, found in put_off.extend(at.tolist(), batch, True) for each in found]
+        assert {(step, each.key) for step, each in now if each.code in exact} <= {(n, each.key) for n, each in later}
+        if random.random() < 0.2:
+            put_off.settle()
+            assert not put_off.waiting and put_off.findings == at_once.findings
+        begin = end
+    assert put_off.settle() == [] or put_off.findings == at_once.findings
+    at_once.finish(), put_off.finish()
+    assert put_off.findings == at_once.findings
+    assert [each.step for each in put_off.findings] == [each.step for each in at_once.findings]
+
+
+def test_while_put_off_only_what_is_exact_is_asked(monkeypatch) -> None:
+    tables = healthy(256)
+    live = LiveDiagnosis((SEGMENT,))
+    asked = []
+    for rule in RULES:
+        if not rule.exact:
+            monkeypatch.setattr(type(rule), "check", lambda _, __, code=rule.code: iter(asked.append(code) or ()))
+    at = np.arange(256)
+    list(live.extend(range(256), [Rows(name, at, columns, rows) for name, (columns, rows) in tables.items()], True))
+    assert not asked and live.waiting
+    live.settle()
+    live.settle()
+    assert sorted(asked) == sorted(rule.code for rule in RULES if not rule.exact)
+
+
+def test_an_exact_finding_has_the_others_asked_that_may_explain_it() -> None:
+    """A loss that explodes until it is NaN: what is told at the NaN is what would have been told at once."""
+    tables = healthy(200)
+    tables["user"][1][20:, 0] = 2.0 * np.exp(np.linspace(0, 20, 180))
+    tables["norms"][1][20:, :3] *= np.exp(np.linspace(0, 20, 180))[:, None].astype(np.float32)
+    tables["norms"][1][:, 6:] = 3.0
+    tables["user"][1][150:] = np.nan
+    at_once = {step: list(live.findings) for step, live in watched(tables, 200)}
+    live = LiveDiagnosis((SEGMENT,))
+    for step in range(200):
+        rows = [Rows.of(record) for record in records(tables, step)]
+        for _, _, found in live.extend([step], rows, True):
+            if any(each.code == "L001" for each in found):
+                assert live.findings == at_once[step] and len(at_once[step]) > 1
+                return
+    pytest.fail("the NaN was not told")
+
+
+def test_rows_without_norms_and_constant_zeros_are_taken_by_the_block(monkeypatch) -> None:
+    """A cadence so rare that streaks stay open, and a parameter that never had a gradient, cost no more than others."""
+    tables = healthy(320)
+    tables["norms"][1][:, 0] = 0.0
+    live, sparse = LiveDiagnosis((SEGMENT,)), LiveDiagnosis((SEGMENT,))
+    for step in range(128):
+        live.add(step, records(tables, step))
+    sparse.add(127, records(tables, 127))
+    monkeypatch.setattr(Watched, "marks", lambda *_: pytest.fail("looked at row by row"))
+    at = np.arange(128, 320)
+    batch = [Rows(name, at, columns, rows[128:]) for name, (columns, rows) in tables.items()]
+    told = list(live.extend(at.tolist(), batch))
+    assert [step for step, blocks, _ in told if blocks] == [191, 255, 319]
+    assert live.findings == judged(tables, 319)
+    assert list(sparse.extend(at.tolist(), [each for each in batch if each.stream != "norms"]))

@@ -27,7 +27,7 @@ class TestOverfitting:
         training.columns["loss", ""] = 2.3 * np.exp(-np.arange(training.rows) / 60)
         training.sample_losses()
         training.sample("batch_accuracy", 1.0)
-        evaluate(training, "val/accuracy", 0.7)
+        evaluate(training, "val/accuracy", 0.85)
         evaluate(training, "val/loss", self.RISING)
         return training
 
@@ -56,6 +56,17 @@ class TestOverfitting:
     def test_a_training_metric_of_that_kind_is_no_evaluation(self, memorising):
         memorising.columns["train/loss", ""] = memorising.columns.pop(("val/loss", ""))
         assert not list(Overfitting().check(memorising.digest()))
+
+    def test_known_by_heart_without_a_rise(self, memorising):
+        evaluate(memorising, "val/loss", 1.0)
+        assert not list(Overfitting().check(memorising.digest()))  # 85 % are right
+        evaluate(memorising, "val/accuracy", (0.3, 0.5, 0.6, 0.7, 0.7, 0.69, 0.7, 0.7))
+        (finding,) = Overfitting().check(memorising.digest())
+        assert (finding.severity, finding.path, finding.step) == ("warning", "", 39)
+        assert [each.metric for each in finding.evidence] == ["batch_accuracy", "val/accuracy"]
+        assert [each.value for each in finding.evidence] == pytest.approx([1.0, 0.7])
+        memorising.sample("batch_accuracy", 0.8)
+        assert not list(Overfitting().check(memorising.digest()))  # still learning
 
     def test_numbers_known_by_heart(self, training):
         training.columns["loss", ""] = 1.0 * np.exp(-np.arange(training.rows) / 30)
@@ -168,9 +179,30 @@ class TestNoProgress:
         assert finding.evidence[0].metric == "loss" and finding.evidence[1].metric == "batch_accuracy"
         assert NoProgress.unexplained
 
-    def test_sound_training_on_labels_that_say_nothing_is_info(self, training):
+    def test_outputs_that_have_collapsed_are_told_however_little_weights_moved(self, training):
         guess(training)
-        assert [each.severity for each in NoProgress().check(training.digest())] == ["info"]
+        for each in training.parameters:
+            training.columns["update_norm", each.path] *= 0.1
+        assert not list(NoProgress().check(training.digest(200, finished=True)))
+        training.sample("output_spread", np.where(np.arange(training.rows) < 20, 0.5, 1e-6))
+        (finding,) = NoProgress().check(training.digest(200, finished=True))
+        assert (finding.severity, finding.step) == ("warning", 199)
+        assert not list(NoProgress().check(training.digest(128)))
+
+    @pytest.mark.parametrize(("accuracy", "outputs", "found"), [(0.12, 10, 1), (0.3, 10, 0), (0.3, 2, 0)])
+    def test_an_accuracy_at_chance_where_the_loss_call_was_not_seen(self, training, accuracy, outputs, found):
+        training.anatomy = Anatomy(0, output_shape=(32, outputs))
+        evaluate(training, "val/accuracy", accuracy)
+        findings = list(NoProgress().check(training.digest()))
+        assert len(findings) == found
+        if found:
+            assert (findings[0].evidence[0].metric, findings[0].severity) == ("val/accuracy", "warning")
+
+    def test_sound_training_on_labels_that_say_nothing_is_said_to_be_sound(self, training):
+        guess(training)
+        (finding,) = NoProgress().check(training.digest())
+        assert finding.severity == "warning"
+        assert "updates and outputs are in order" in finding.summary
 
     def test_what_was_learned_and_lost(self, training):
         training.column("loss")[160:] = 4.0

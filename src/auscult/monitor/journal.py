@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from auscult.core.origin import Origin
 from auscult.core.run import Run, Segment
 from auscult.core.sink import Record, Rows, Sink
 from auscult.core.standstill import Standstill
+from auscult.monitor.allowance import Allowance
 from auscult.pages.wording import finding_line
 from auscult.rules.live import LiveDiagnosis
 from auscult.store.sealer import SealingError
@@ -37,6 +39,14 @@ class Journal:
     Attributes:
         saved_step: The last step up to which every row is on disk; -1 before the first.
         failures: What failed first in each part, as (part, message), in order.
+
+    Args:
+        writer: The store.
+        sinks: Where else rows and findings go.
+        on_finding: Called with every finding that is new or changed.
+        stop_on: Severity from which on a finding raises `StopTraining`.
+        at_once: Whether every closed block is judged as soon as it closes; otherwise when there is time for it, and
+            when findings are asked for. Exact rules never wait.
     """
 
     def __init__(
@@ -45,17 +55,21 @@ class Journal:
         sinks: Sequence[Sink],
         on_finding: Callable[[Finding], object] | None,
         stop_on: Severity | None,
+        at_once: bool,
     ) -> None:
         self.saved_step = -1
         self.failures: list[tuple[str, str]] = []  # the first of each part
         self._writer = writer
         self._live = LiveDiagnosis(())
+        self._at_once = at_once
+        self._allowance = Allowance(0)
         self._sinks = list(sinks)
         self._on_finding = on_finding
         self._stop_at = len(SEVERITIES) if stop_on is None else SEVERITIES.index(stop_on)
         self._warned: set[str] = set()
         self._segment: Segment | None = None  # begun, but not written yet
         self._complete = True  # no row has been lost so far
+        self._step = -1  # of the last rows
         self._judging = True
         self._closed = False
         self._process = os.getpid()
@@ -73,7 +87,8 @@ class Journal:
             past: The run so far, where there is one.
         """
         self._live = LiveDiagnosis.resume(past, segment) if past is not None else LiveDiagnosis((segment,))
-        self.saved_step = segment.step - 1
+        self.saved_step = self._step = segment.step - 1
+        self._allowance = Allowance(segment.step)
         self._segment = segment
         if past is None:
             self._write_segment()
@@ -107,8 +122,7 @@ class Journal:
         found: list[Finding] = []
         if self._judging:
             self._judging = self._try("rules", lambda: found.extend(self._live.observe_standstill(standstill)))
-        self._announce(standstill.step, found)
-        self._stop_at_worst([(standstill.step, found)])
+        self._tell([(standstill.step, found)])
 
     def observe_origin(self, origin: Origin) -> None:
         """The origin of non-finite numbers was searched for; their rows are still to come."""
@@ -140,12 +154,23 @@ class Journal:
             every = sorted((record for each in rows for record in each.records()), key=_step)
             if not all(self._try(f"sink {type(sink).__name__}", sink.write, record) for record in every):
                 self._sinks.remove(sink)
+        self._step = steps[-1]
         found: list[tuple[int, list[Finding]]] = []
         if self._judging:
             self._judging = self._try("rules", self._judge, steps, rows, found)
-        for step, findings in found:
-            self._announce(step, findings)
-        self._stop_at_worst(found)
+        if self._allowance.permits(self._step):
+            found += self._settled(self._step)
+        self._tell(found)
+
+    def settle(self) -> None:
+        """Judge what was put off.
+
+        Raises:
+            StopTraining: if a new finding is as severe as `stop_on`.
+        """
+        if not self._foreign():
+            with np.errstate(all="ignore"):
+                self._tell(self._settled(self._step))
 
     def keep(self, detail: Detail) -> None:
         """Take everything about a finished step."""
@@ -203,10 +228,24 @@ class Journal:
             self._try(f"sink {type(sink).__name__}", sink.close)
 
     def _judge(self, steps: Sequence[int], rows: Sequence[Rows], found: list[tuple[int, list[Finding]]]) -> None:
-        for step, blocks, findings in self._live.extend(steps, rows):
+        for step, blocks, findings in self._live.extend(steps, rows, not self._at_once):
             found.append((step, findings))
             for block in blocks:
                 self._try("store", self._writer.write_block, block)
+
+    def _settled(self, step: int) -> list[tuple[int, list[Finding]]]:
+        """What comes of judging what was put off."""
+        found: list[Finding] = []
+        if self._judging and self._live.waiting and not (self._at_once or self._closed):
+            begin = perf_counter()
+            self._judging = self._try("rules", lambda: found.extend(self._live.settle()))
+            self._allowance.spent += perf_counter() - begin
+        return [(step, found)] if found else []
+
+    def _tell(self, found: Sequence[tuple[int, Sequence[Finding]]]) -> None:
+        for step, findings in found:
+            self._announce(step, findings)
+        self._stop_at_worst(found)
 
     def _announce(self, step: int, found: Sequence[Finding]) -> None:
         for finding in found:

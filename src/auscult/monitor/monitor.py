@@ -90,7 +90,7 @@ class Monitor:
         past = load(writer.path) if writer.resumed else None
         self.path: Path = writer.path
         self.step = step if step is not None else (past.last_step + 1 if past is not None else 0)
-        self._journal = Journal(writer, sinks, self._on_found, stop_on)
+        self._journal = Journal(writer, sinks, self._on_found, stop_on, schedule.fixed)
         self._on_finding = on_finding
         self._tracer = Tracer(model, [each.path for each in table], replay, snapshot)
         self._gauges = Gauges(model, tensors, table, past, activations, snapshot, self._failed)
@@ -145,8 +145,10 @@ class Monitor:
 
     @property
     def findings(self) -> list[Finding]:
-        """The findings as they stand, worst first."""
+        """The findings as they stand, worst first; asking writes what waits, and judges it."""
         self._write_backlog()
+        with self._guard("recording"):
+            self._journal.settle()
         return list(self._journal.findings)
 
     @property

@@ -6,6 +6,7 @@ Knows no bounds and passes no judgement.
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import takewhile
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,9 +69,14 @@ def training_loss(digest: Digest) -> Loss | None:
 
 
 @lru_cache(maxsize=8)
+def of_whole_run(index: ChannelIndex) -> tuple[str, ...]:
+    """The metrics that have no path, in the order in which they were first seen."""
+    return tuple(channel.metric for channel in index.channels if not channel.path)
+
+
+@lru_cache(maxsize=8)
 def _loss_names(index: ChannelIndex) -> list[str]:
-    names = [channel.metric for channel in index.channels if not channel.path and names_loss(channel.metric)]
-    return sorted(names, key=lambda name: name != "loss")
+    return sorted(filter(names_loss, of_whole_run(index)), key=lambda name: name != "loss")
 
 
 def names_loss(metric: str) -> bool:
@@ -99,16 +105,19 @@ class Group(tuple[Parameter, ...]):
     Attributes:
         paths: Their paths.
         sizes: Their numbers of elements, float64 `(P,)`.
+        fan_ins: Their numbers of inputs of a unit, float64 `(P,)`.
     """
 
     paths: tuple[str, ...]
     sizes: NDArray[np.float64]
+    fan_ins: NDArray[np.float64]
 
     def __new__(cls, parameters: Iterable[Parameter]) -> "Group":
         """A group of these parameters."""
         group = super().__new__(cls, parameters)
         group.paths = tuple(each.path for each in group)
         group.sizes = np.array([each.size for each in group], np.float64)
+        group.fan_ins = np.array([prod(each.shape[1:]) for each in group], np.float64)
         return group
 
 
@@ -120,15 +129,17 @@ class Roster:
         trainable: Those that require a gradient.
         held: Those of the trainable that an optimizer holds.
         weights: The matrices and kernels among the held.
+        optimizers: How many optimizers hold them.
     """
 
-    __slots__ = ("all", "held", "trainable", "weights")
+    __slots__ = ("all", "held", "optimizers", "trainable", "weights")
 
     def __init__(self, parameters: tuple[Parameter, ...]) -> None:
         self.all = Group(parameters)
         self.trainable = Group(each for each in parameters if each.trainable)
         self.held = Group(each for each in self.trainable if each.group is not None)
         self.weights = Group(each for each in self.held if len(each.shape) >= 2)
+        self.optimizers = len({each.group.rpartition(".")[0] for each in self.held if each.group is not None})
 
 
 class _Same:
@@ -156,6 +167,13 @@ def _leaves(modules: _Same) -> dict[str, Module]:
     return {each.path: each for each in modules.thing if each.leaf}
 
 
+@lru_cache(maxsize=8)
+def _kernels(parameters: _Same, modules: _Same) -> Group:
+    kinds = {path: module.kind for path, module in _leaves(modules).items()}
+    matrices = (each for each in parameters.thing if len(each.shape) >= 2)
+    return Group(each for each in matrices if kinds.get(each.path.rpartition(".")[0]) in ("affine", "recurrent"))
+
+
 def roster(digest: Digest) -> Roster:
     """The parameters, sorted out once for all digests that have the same."""
     return _roster(_Same(digest.parameters))
@@ -164,6 +182,11 @@ def roster(digest: Digest) -> Roster:
 def leaves(digest: Digest) -> dict[str, Module]:
     """The leaf modules by path, in forward order; found once for all digests that have the same."""
     return _leaves(_Same(digest.segments[-1].modules))
+
+
+def kernels(digest: Digest) -> Group:
+    """The matrices and kernels of affine and recurrent modules; found once for all digests that have the same."""
+    return _kernels(_Same(digest.parameters), _Same(digest.segments[-1].modules))
 
 
 def trainable(digest: Digest) -> Group:

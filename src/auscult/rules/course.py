@@ -10,10 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from auscult.core.digest import BLOCK_STEPS, Digest
+from auscult.core.digest import BLOCK_STEPS, ChannelIndex, Digest
 from auscult.core.finding import Evidence
 from auscult.core.state import RECENT_BLOCKS
-from auscult.rules.channels import EVALUATIONS, Logs, finite_tail, roster, state_of, training_loss, update_ratios
+from auscult.rules.channels import (
+    EVALUATIONS,
+    Logs,
+    finite_tail,
+    of_whole_run,
+    roster,
+    state_of,
+    training_loss,
+    update_ratios,
+)
 
 SAME, LIKE = 1e-3, 0.25  # relative differences of first values
 ENOUGH_ROWS, SAMPLED_BLOCKS = 32, 4
@@ -90,9 +99,10 @@ def course(digest: Digest) -> Course | None:
 def _course(name: str, state: Any, uninformed: float | None) -> Course:
     sampled = name == "observed_loss"
     short = int(state["last_step"]) % BLOCK_STEPS + 1 < ENOUGH_ROWS
-    means = finite_tail(state["recent_mean"], SAMPLED_BLOCKS if sampled else 2 if short else 1)
-    weights = [BLOCK_STEPS] * (len(means) - 1) + [int(state["last_step"]) % BLOCK_STEPS + 1]
-    now = float(np.average(means, weights=weights)) if len(means) else nan
+    means = finite_tail(state["recent_mean"], SAMPLED_BLOCKS if sampled else 2 if short else 1).tolist()
+    *whole, last = means or [nan]
+    rows = int(state["last_step"]) % BLOCK_STEPS + 1
+    now = (BLOCK_STEPS * sum(whole) + rows * last) / (BLOCK_STEPS * len(whole) + rows)
     first = float(state["first"])
     early = 10 ** float(state["early"][0]) if state["minimum"] > 0 and isfinite(state["early"][0]) else first
     best = float(np.fmin.reduce([early, *state["recent_mean"]]))
@@ -129,7 +139,7 @@ def _uninformed(digest: Digest) -> float | None:
 
 def is_adversarial(digest: Digest) -> bool:
     """Whether several optimizers take part: their losses may rise against each other and mean nothing by that."""
-    return len({each.group.rpartition(".")[0] for each in roster(digest).held if each.group is not None}) > 1
+    return roster(digest).optimizers > 1
 
 
 @lru_cache(maxsize=1)
@@ -155,13 +165,11 @@ def travel(digest: Digest) -> float:
 
 def evaluations(digest: Digest, metric: str) -> list[tuple[str, Any]]:
     """Names such as `val/loss` and states of an evaluation's metric, most often evaluated first."""
-    found = [
-        (channel.metric, state)
-        for channel in digest.channels
-        if not channel.path
-        and "/" in channel.metric
-        and channel.metric.split("/")[-1].lower() == metric
-        and not EVALUATIONS.isdisjoint(channel.metric.lower().split("/")[:-1])
-        and (state := state_of(digest, channel.metric)) is not None
-    ]
-    return sorted(found, key=lambda each: -int(each[1]["rows"]))
+    states = ((name, state_of(digest, name)) for name in _evaluated(digest.index, metric))
+    return sorted((each for each in states if each[1] is not None), key=lambda each: -int(each[1]["rows"]))
+
+
+@lru_cache(maxsize=32)
+def _evaluated(index: ChannelIndex, metric: str) -> tuple[str, ...]:
+    parts = ((name, name.lower().split("/")) for name in of_whole_run(index))
+    return tuple(name for name, (*owner, last) in parts if last == metric and not EVALUATIONS.isdisjoint(owner))

@@ -3,9 +3,10 @@
 Knows no cause, only whether training gets anywhere.
 """
 
+from collections.abc import Callable
+from math import isfinite, nan
+from statistics import median
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence
@@ -49,9 +50,8 @@ def of_late(state: Any, blocks: int = FIT_BLOCKS) -> float:
 
 def median_of_means(state: Any, blocks: int = RECENT_BLOCKS) -> float:
     """Median of the means of the last blocks; NaN if nothing was finite."""
-    recent = state["recent_mean"][-blocks:]
-    finite = recent[np.isfinite(recent)]
-    return float(np.median(finite)) if len(finite) else float("nan")
+    finite = [mean for mean in state["recent_mean"][-blocks:].tolist() if isfinite(mean)]
+    return median(finite) if finite else nan
 
 
 def fit_of(digest: Digest) -> Fit | None:
@@ -59,12 +59,12 @@ def fit_of(digest: Digest) -> Fit | None:
     r2 = state_of(digest, "batch_r2")
     if r2 is not None and (digest.audit is None or digest.audit.loss in REGRESSIONS):
         value = of_late(r2)
-        return Fit(value, "batch_r2", int(r2["last_step"]), value, 0.0) if np.isfinite(value) else None
+        return Fit(value, "batch_r2", int(r2["last_step"]), value, 0.0) if isfinite(value) else None
     observed, uninformed = state_of(digest, "observed_loss"), state_of(digest, "uninformed_loss")
     if observed is None or uninformed is None:
         return None
     value, bound = of_late(observed), of_late(uninformed)
-    if not (np.isfinite(value) and np.isfinite(bound) and bound > 0):
+    if not (isfinite(value) and isfinite(bound) and bound > 0):
         return None
     return Fit(1 - value / bound, "observed_loss", int(observed["last_step"]), value, bound)
 
@@ -86,13 +86,22 @@ def is_poor(digest: Digest, share: float = POOR) -> bool:
 
 def at_chance(digest: Digest) -> Evidence | None:
     """The accuracy of an evaluation that was never better than 1.5 / C, by C >= 4 outputs; None where it was."""
+    return _never_above(digest, lambda classes: BY_CHANCE / classes)
+
+
+def often_wrong(digest: Digest) -> Evidence | None:
+    """The accuracy of an evaluation that was never better than 1/2, by C >= 4 outputs; None where it was."""
+    return _never_above(digest, lambda classes: 0.5)
+
+
+def _never_above(digest: Digest, bound_of: Callable[[int], float]) -> Evidence | None:
     shape = digest.anatomy.output_shape if digest.anatomy is not None else None
     classes = shape[1] if shape is not None and len(shape) == 2 else 0
     evaluated = evaluations(digest, "accuracy") or evaluations(digest, "acc")
     if classes < FEW_CLASSES or not evaluated:
         return None
     name, state = evaluated[0]
-    bound = BY_CHANCE / classes
+    bound = bound_of(classes)
     if state["rows"] < EVALUATED or state["maximum"] > bound:
         return None
     return Evidence(name, "", int(state["last_step"]), float(state["maximum"]), bound)

@@ -1,8 +1,8 @@
 """LiveDiagnosis: the same digest and the same rules as `diagnose`, fed row by row.
 
 Exact rules are asked again only when the set of non-finite, zero or unobserved numbers changes, and for the rows after
-it that a streak needs; all others when a block of 64 steps closes. At every step the findings equal `diagnose` of the
-run cut there.
+it that a streak needs; all others when a block of 64 steps closes, or later where they are put off. Where none is, the
+findings equal `diagnose` of the run cut there at every step.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,6 +25,8 @@ from auscult.rules.registry import RULES, judgement
 from auscult.rules.rule import EXACT_METRICS, ZERO_ROWS
 
 FEW = 8  # columns that are faster looked at one by one
+_EXACT = [(number, rule) for number, rule in enumerate(RULES) if rule.exact]
+_OTHERS = [(number, rule) for number, rule in enumerate(RULES) if not rule.exact]
 
 
 class LiveDiagnosis:
@@ -47,6 +49,11 @@ class LiveDiagnosis:
         self._settling = ZERO_ROWS
         self._found: list[list[Finding]] = [[] for _ in RULES]
         self._judged: Digest | None = None  # what all rules but the exact ones were asked about
+
+    @property
+    def waiting(self) -> bool:
+        """Whether rules have not been asked yet about something that they look at."""
+        return self._judged is not self._closed
 
     @classmethod
     def resume(cls, past: Run, segment: Segment) -> "LiveDiagnosis":
@@ -93,12 +100,15 @@ class LiveDiagnosis:
         self._closed = replace(self._closed, origins=(*self._closed.origins, origin))
         self._settling = ZERO_ROWS
 
-    def extend(self, steps: Sequence[int], rows: Sequence[Rows]) -> Iterator[tuple[int, list[Block], list[Finding]]]:
+    def extend(
+        self, steps: Sequence[int], rows: Sequence[Rows], put_off: bool = False
+    ) -> Iterator[tuple[int, list[Block], list[Finding]]]:
         """Take the rows of several steps; where exact rules will find nothing new in them, a block at a time.
 
         Args:
             steps: The steps, later than those before, in order.
             rows: Their rows; those of one stream in order, at most one a step.
+            put_off: Whether all rules but the exact ones wait until `settle`, or until an exact one finds something.
 
         Yields:
             Where something came of it: the step, the blocks that closed there, and the findings that are new or changed
@@ -110,7 +120,7 @@ class LiveDiagnosis:
         begin = steps[0]
         for step in ends:
             some = [part for each in rows if (part := _between(each, begin, step + 1)) is not None]
-            blocks, found = self._add(step, some, len(ends) < len(steps))
+            blocks, found = self._add(step, some, len(ends) < len(steps), put_off)
             if blocks or found:
                 yield step, blocks, found
             begin = step + 1
@@ -125,9 +135,13 @@ class LiveDiagnosis:
         Returns:
             The blocks that closed, and the findings that are new or changed their severity or status.
         """
-        return self._add(step, [Rows.of(record) for record in records], False)
+        return self._add(step, [Rows.of(record) for record in records], False, False)
 
-    def _add(self, step: int, rows: Sequence[Rows], steady: bool) -> tuple[list[Block], list[Finding]]:
+    def settle(self) -> list[Finding]:
+        """Ask the rules that were put off. Returns the findings that are new or changed their severity or status."""
+        return self._judge(False) if self.waiting and self._step >= 0 else []
+
+    def _add(self, step: int, rows: Sequence[Rows], steady: bool, put_off: bool) -> tuple[list[Block], list[Finding]]:
         """Take rows of one block, the last of which may be of a step; steady ones bring nothing new to exact rules."""
         blocks = self._close(block_start(step)) if block_start(step) > block_start(max(self._step, 0)) else []
         self._step = step
@@ -138,12 +152,13 @@ class LiveDiagnosis:
             blocks += self._close(step + 1)
         if not blocks and not ask:
             return blocks, []
-        return blocks, self._judge(ask or self._settling > 0)
+        return blocks, self._judge(ask or self._settling > 0, put_off)
 
     def _is_steady(self, rows: Sequence[Rows]) -> bool:
         """Whether exact rules will find nothing new in these rows."""
-        return self._settling == 0 and all(
-            self._watch(each.stream, each.channels).are_sound(each.values, self._marks.get(each.stream, b""))
+        settled = self._settling == 0 or all(each.stream != "norms" for each in rows)
+        return settled and all(
+            self._watch(each.stream, each.channels).are_alike(each.values, self._marks.get(each.stream))
             for each in rows
         )
 
@@ -188,22 +203,31 @@ class LiveDiagnosis:
         self._closed = self._closed.fold(*blocks)
         return blocks
 
-    def _judge(self, exact: bool) -> list[Finding]:
-        """Ask again the rules whose answer may have changed; exact ones if told so, or where they found something.
+    def _judge(self, exact: bool, put_off: bool = False) -> list[Finding]:
+        """Ask again the rules whose answer may have changed.
+
+        Args:
+            exact: Whether exact ones are asked; those that found something are in any case.
+            put_off: Whether the others wait; not where an exact one finds something new, which they may explain.
 
         Returns:
             The findings that are new or changed their severity or status.
         """
         now: Digest | None = None
-        for number, rule in enumerate(RULES):
-            if not rule.exact:
-                if self._judged is not self._closed:
-                    self._found[number] = list(rule.check(self._closed))
-            elif exact or self._found[number]:
+        news = False
+        before = {finding.key: (finding.severity, finding.status) for finding in self.findings}
+        for number, rule in _EXACT:
+            if exact or self._found[number]:
+                known = {finding.key for finding in self._found[number]}
                 now = now or self._closed.fold(*self._open_blocks())
                 self._found[number] = list(rule.check(now))
-        self._judged = self._closed
-        before = {finding.key: (finding.severity, finding.status) for finding in self.findings}
+                news = news or any(finding.key not in known for finding in self._found[number])
+        if self.waiting and self._closed.told and (news or not put_off):
+            for number, rule in _OTHERS:
+                self._found[number] = list(rule.check(self._closed))
+            self._judged = self._closed
+        elif now is None:
+            return []
         found = (finding for some in self._found for finding in some)
         self.findings = judgement(found, self._closed.segments[-1].ignore)[0] if self._closed.segments else []
         return [each for each in self.findings if before.get(each.key) != (each.severity, each.status)]
@@ -231,10 +255,15 @@ class Watched:
         self._few = few if len(few) <= FEW else None
         self._positions: NDArray[np.intp] | slice = np.array(few, np.intp) if len(few) < len(channels) else slice(None)
 
-    def are_sound(self, values: Values, marks: bytes) -> bool:
-        """Whether rows `(R, C)` hold nothing but finite numbers other than 0, as the row with these marks did."""
+    def are_alike(self, values: Values, marks: bytes | None) -> bool:
+        """Whether rows `(R, C)` are finite throughout, and 0 where the row with these marks was, which was finite."""
         seen = values[:, self._positions]
-        return len(marks) > 0 and not marks.strip(b"\1") and bool((np.isfinite(seen) & (seen != 0)).all())
+        width = seen.shape[1]
+        if not marks or not width:
+            return marks is not None
+        if b"\0" in marks[:width] or not np.isfinite(seen).all():
+            return False
+        return bool(((seen != 0) == np.frombuffer(marks[-width:], np.bool_)).all())
 
     def marks(self, values: Values) -> bytes:
         """Which of them are non-finite, zero or unobserved; equal bytes mean that this is as it was.

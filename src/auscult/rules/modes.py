@@ -241,7 +241,7 @@ class BatchNormStatistics(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding, at the first module concerned."""
         mode = state_of(digest, "evaluation_mode")
-        if mode is not None and mode["maximum"] > 0:
+        if (mode is not None and mode["maximum"] > 0) or not len(digest.index.rows("statistics_shift", None)[0]):
             return
         kept = [path for path in leaves(digest) if state_of(digest, "statistics_shift", path) is not None]
         far = [(path, found) for path in kept if (found := _far_off(digest, path)) is not None]

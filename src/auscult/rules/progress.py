@@ -18,7 +18,7 @@ from auscult.rules.fit import BY_CHANCE, at_chance
 from auscult.rules.rule import Rule
 
 EVALUATED, LASTING, MANY = 4, 3, 8  # evaluations
-BY_HEART, WIDE_GAP = 0.9, 0.25  # accuracies
+BY_HEART, WIDE_GAP = 0.9, 0.2  # accuracies
 RISEN, RISEN_OF_MANY, CLEARLY, APART, GAP = 1.2, 1.1, 1.5, 2.0, 0.1  # ratios of losses, difference of accuracies
 STILL_FALLING, LOWEST, FAR_FROM_DONE = 0.5, 1.02, 0.5  # shares of the mean slope, the best level, the uninformed loss
 SHRINKING, HALVED = 0.9, 0.5  # cosine, share of a norm
@@ -48,7 +48,7 @@ class Overfitting(Rule):
         when the evaluation loss is 1.5 times its lowest value and above 0.4 of the uninformed loss; info
         otherwise: a loss may rise because right answers become no surer and wrong ones do. Without such a rise,
         a warning when the batches of late are at least nine tenths right (or R2 is 0.9) and the best accuracy
-        of all four evaluations or more lies a quarter below that.
+        of all four evaluations or more lies a fifth below that.
 
     What to try:
         Stop at the lowest evaluation loss; more data or augmentation; weight decay, dropout; a smaller model.
@@ -432,10 +432,10 @@ class NoProgress(Rule):
         itself is in order (update ratios between 3e-5 and 0.1, outputs that differ between samples, a loss that
         never rose): then the labels or the inputs say nothing about each other, or there is nothing to learn.
         An evaluation accuracy that never was above 1.5 / C, for C >= 4 outputs, says the same, also where the
-        training loss falls: what is learned by heart holds for nothing else. *Collapse*: the same after 64
-        steps, however little the weights moved, where outputs differ between samples a thousand times less than
-        at first. *Relapse*: the loss of the last two blocks is at least twice the level at the beginning or
-        twice the best level and at least the uninformed loss.
+        training loss falls: what is learned by heart holds for nothing else. *Collapse*: the same, however
+        little the weights moved in 64 steps or more, where outputs differ between samples a thousand times less
+        than at first. *Relapse*: the loss of the last two blocks is at least twice the level at the beginning
+        or twice the best level and at least the uninformed loss.
 
     What to try:
         Overfit one batch: a network that cannot do that has a fault in the model, the loss or the optimizer; one that
@@ -518,7 +518,7 @@ class NoProgress(Rule):
 def _is_collapsed(digest: Digest) -> bool:
     """Whether outputs hardly differ between samples any more, against how they did at first."""
     spread = state_of(digest, "output_spread")
-    if spread is None or digest.step + 1 < BLOCK_STEPS:
+    if spread is None or not (digest.finished or digest.step + 1 >= LONG_RUN) or digest.step + 1 < BLOCK_STEPS:
         return False
     return bool(spread["recent_mean"][-1] < COLLAPSED * spread["first"])
 

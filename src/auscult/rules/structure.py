@@ -133,10 +133,11 @@ class HiddenSoftmax(Rule):
         if anatomy is None or not (anatomy.sums_to_one or anatomy.given_shares):
             return
         modules = leaves(digest)
+        sources = _sources(anatomy)
         hidden = {
             source: target
             for target in _affine(modules)
-            if (source := _source(anatomy, modules, target, PASSIVE)) in anatomy.sums_to_one
+            if (source := _source(sources, modules, target, PASSIVE)) in anatomy.sums_to_one
         }
         behind = _affine(modules)[1:]  # what the first is given are the data
         given = [each for each in behind if each in anatomy.given_shares and each not in hidden.values()]
@@ -167,9 +168,15 @@ def _affine(modules: dict[str, Module]) -> list[str]:
     return [path for path, module in modules.items() if module.kind == "affine"]
 
 
-def _source(anatomy: Anatomy, modules: dict[str, Module], path: str, through: frozenset[ModuleKind]) -> str | None:
+def _sources(anatomy: Anatomy) -> dict[str, str]:
+    """By module, the first one whose output it was called with."""
+    return {feed.target: feed.source for feed in reversed(anatomy.feeds)}
+
+
+def _source(
+    sources: dict[str, str], modules: dict[str, Module], path: str, through: frozenset[ModuleKind]
+) -> str | None:
     """The module whose output reached this one, looked for through modules of these kinds; None where unknown."""
-    sources = {feed.target: feed.source for feed in reversed(anatomy.feeds)}
     seen: set[str] = set()
     while (path := sources.get(path, "")) and path in modules and path not in seen:
         if modules[path].kind not in through:
@@ -180,7 +187,8 @@ def _source(anatomy: Anatomy, modules: dict[str, Module], path: str, through: fr
 
 def _affine_pairs(anatomy: Anatomy, modules: dict[str, Module]) -> list[tuple[str, str]]:
     """Affine modules that follow each other with nothing but linear ones between: (first, second), in order."""
-    found = ((_source(anatomy, modules, path, LINEAR), path) for path in _affine(modules))
+    sources = _sources(anatomy)
+    found = ((_source(sources, modules, path, LINEAR), path) for path in _affine(modules))
     return [(source, path) for source, path in found if source is not None and modules[source].kind == "affine"]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Module, Parameter
-from auscult.rules.channels import common_module, death, is_broken, leaves, listing, roster, state_of
+from auscult.rules.channels import death, is_broken, kernels, leaves, listing, roster, state_of
 from auscult.rules.fit import is_poor
 from auscult.rules.rule import Rule
 
@@ -84,7 +84,7 @@ class BadInitScale(Rule):
     name: ClassVar[str] = "bad-init-scale"
 
     def check(self, digest: Digest) -> Iterator[Finding]:
-        """At most one finding: at the layer, or at the module that holds all of them."""
+        """At most one finding, at the layer that is farthest off."""
         scales = _scales(digest)
         large = [each for each in scales if each.ratio > LOUD]
         small = [each for each in scales if each.ratio < QUIET]
@@ -109,7 +109,7 @@ class BadInitScale(Rule):
             self.code,
             self.name,
             "info" if harm is None else "warning",
-            common_module(paths),
+            worst.parameter.path,
             worst.step,
             summary=f"{listing(paths)} began {'large' if bound == LOUD else 'small'}: the standard deviation of "
             f"{worst.parameter.path} is {std:.3g}, {how} He's for {fan_in} inputs."
@@ -231,28 +231,28 @@ class SymmetricInit(Rule):
 
 
 def _scales(digest: Digest) -> list[Scale]:
-    """The initial scales of the weights whose module says what they do, but for those that are normalised."""
-    modules, found = leaves(digest), list[Scale]()
-    normalised = _normalised(digest, modules)
-    every = roster(digest).all
+    """The initial scales of the weights whose module says what they do, but for those that are normalised.
+
+    None at all where none of them is large or small.
+    """
+    every = kernels(digest)
     stds = digest.take("first", "param_std", every.paths)
+    ratios = stds * np.sqrt(every.fan_ins)
+    if not ((ratios > LOUD) | (ratios < QUIET)).any():
+        return []
     steps = digest.take("first_step", "param_std", every.paths)
-    for number in np.flatnonzero(stds > 0).tolist():
-        each = every[number]
-        module = modules.get(each.path.rpartition(".")[0])
-        if len(each.shape) < 2 or module is None or module.kind not in ("affine", "recurrent"):
-            continue
-        moved = state_of(digest, "update_std", each.path)
-        step, std = int(steps[number]), float(stds[number])
-        update = 0.0 if moved is None or int(moved["first_step"]) != step else float(moved["first"])
-        if update > NOTHING * std:
-            continue  # began at about zero
-        scale = Scale(each, step, std, prod(each.shape[1:]))
-        # The standard deviation before the update differs from that after it by no more than that of the update.
-        certain = scale.ratio - update * sqrt(scale.fan_in) > LOUD or scale.ratio + update * sqrt(scale.fan_in) < QUIET
-        if module.path not in normalised and (certain or QUIET <= scale.ratio <= LOUD):
-            found.append(scale)
-    return found
+    at_once = digest.take("first_step", "update_std", every.paths) == steps
+    updates = np.where(at_once, digest.take("first", "update_std", every.paths), 0.0)
+    begun = (stds > 0) & ~(updates > NOTHING * stds)  # others began at about zero
+    # The standard deviation before the update differs from that after it by no more than that of the update.
+    moved = updates * np.sqrt(every.fan_ins)
+    certain = (ratios - moved > LOUD) | (ratios + moved < QUIET) | ((ratios >= QUIET) & (ratios <= LOUD))
+    normalised = _normalised(digest, leaves(digest))
+    scales = (
+        Scale(every[number], int(steps[number]), float(stds[number]), int(every.fan_ins[number]))
+        for number in np.flatnonzero(begun & certain).tolist()
+    )
+    return [each for each in scales if each.parameter.path.rpartition(".")[0] not in normalised]
 
 
 def _normalised(digest: Digest, modules: dict[str, Module]) -> set[str]:
