@@ -254,10 +254,17 @@ class TestLrTooHighByWhatCameOfIt:
 
     def test_units_that_die_after_bold_updates_are_a_warning(self, training):
         self.die(training, 0.9)
+        training.column("loss")[50:55] *= 3  # the updates that killed them show in the loss
         (finding,) = LrTooHigh().check(training.digest())
         assert (finding.severity, finding.path, finding.step) == ("warning", "", 0)
         assert finding.evidence[0].value == pytest.approx(0.03, rel=0.3)
         assert "3 of 3 modules" in finding.summary
+
+    def test_units_that_die_without_harm_to_the_loss_are_info(self, training):
+        self.die(training, 0.9)
+        assert [each.severity for each in LrTooHigh().check(training.digest())] == ["info"]
+        training.column("loss")[:] = 2.3
+        assert [each.severity for each in LrTooHigh().check(training.digest())] == ["warning"]
 
     @pytest.mark.parametrize("why", ["few die", "one module", "small updates"])
     def test_some_dead_units_are_no_death(self, training, why):

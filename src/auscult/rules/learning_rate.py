@@ -38,6 +38,7 @@ GREW, OUTGROWN = 10.0, 3.0  # ratios of norms
 FAR, GUESSING, STUCK, LOST = 2.0, 0.95, 0.9, 0.8  # shares of the uninformed loss
 RELAPSE = 1.15  # share of the best level
 LOW_BLOCKS = 4
+LEARNED, ROSE = 0.5, 1.5  # multiples of the first loss
 ALIVE, DEAD, SEVERAL = 0.5, 0.6, 8  # shares of units, units
 DEADLY = -1.82  # log10 of the update ratio: 0.015
 ANNEALED, GONE = 0.1, 1e-3  # shares of the highest learning rate
@@ -65,25 +66,24 @@ class LrTooHigh(Rule):
 
     How it is decided:
         By the size of updates together with what came of them; size alone is no fault. Ratios are update_norm /
-        param_norm, median over all matrices and kernels that an optimizer holds, from block medians.
-        *Lasting*: at least 0.1 in both of the last two blocks. A warning; critical when the loss is above its first
-        value; info when the run learns all the same: the loss has fallen by a tenth of its first value, or, with a
-        ratio of 0.3 and more, by half of it.
-        *Restless*: at least 0.02 in both of the last two blocks while the loss of both is at least twice that of a
-        model that knows nothing; critical.
-        *Leap*: the largest update of the median weight was at least 0.1 of its largest norm, the loss rose to
-        at least twice its first and twice the uninformed level, and is now no better than guessing (0.95 of
-        that level); critical. *Broken*: parameters became non-finite or most gradients exactly 0, and the
-        largest update was as large as that, or the first one was at least 0.3 of the weights that it left;
-        critical. *Replaced*: the first update was as large as that, or the median norm has tripled with a ratio
-        of 0.01 in a block; weights have moved by twice their norm or more in all, and after 256 steps the loss
-        lies between 0.9 and twice the uninformed loss; a warning. *Relapse*: after its best block the loss rose
-        by 15 % or more, both of the last two blocks lie above 0.8 of the uninformed loss, and in a block since
-        the best one the ratio was at least 0.01; a warning. *Death*: the ratio was at least 0.015 in one of the
-        first four blocks, the median weight has eight units or more, and in half of the modules or more, of
-        which fewer than half of the units were dead at first, six tenths are now; a warning. *Late*: over the
-        last sixteen blocks the ratio has risen threefold to above 1e-3 under a learning rate that did not rise,
-        while the loss moved by less than 2 %: info, it may be overshooting a flat basin.
+        param_norm, median over all matrices and kernels that an optimizer holds, from block medians. *Lasting*: at
+        least 0.1 in both of the last two blocks. A warning; critical when the loss is above its first value; info when
+        the run learns all the same: the loss has fallen by a tenth of its first value, or, with a ratio of 0.3 and
+        more, by half of it. *Restless*: at least 0.02 in both of the last two blocks while the loss of both is at least
+        twice that of a model that knows nothing; critical. *Leap*: the largest update of the median weight was at least
+        0.1 of its largest norm, the loss rose to at least twice its first and twice the uninformed level, and is now no
+        better than guessing (0.95 of that level); critical. *Broken*: parameters became non-finite or most gradients
+        exactly 0, and the largest update was as large as that, or the first one was at least 0.3 of the weights that it
+        left; critical. *Replaced*: the first update was as large as that, or the median norm has tripled with a ratio
+        of 0.01 in a block; weights have moved by twice their norm or more in all, and after 256 steps the loss lies
+        between 0.9 and twice the uninformed loss; a warning. *Relapse*: after its best block the loss rose by 15 % or
+        more, both of the last two blocks lie above 0.8 of the uninformed loss, and in a block since the best one the
+        ratio was at least 0.01; a warning. *Death*: the ratio was at least 0.015 in one of the first four blocks, the
+        median weight has eight units or more, and in half of the modules or more, of which fewer than half of the units
+        were dead at first, six tenths are now; a warning, info where the loss has fallen by half and was never 1.5
+        times its first. *Late*: over the last sixteen blocks the ratio has risen threefold to above 1e-3 under a
+        learning rate that did not rise, while the loss moved by less than 2 %: info, it may be overshooting a flat
+        basin.
 
     What to try:
         The learning rate that would bring the median update ratio to 1e-3, which the advice computes.
@@ -205,7 +205,10 @@ class LrTooHigh(Rule):
             f"{int(died.sum())} of {int(known.sum())} modules have died since ({paths[worst]}: {first[worst]:.0%} -> "
             f"{late[worst, -1]:.0%})."
         )
-        return self._finding(digest, parameters, found, "warning", what)
+        loss = training_loss(digest)
+        calm = loss is not None and bool(loss.state["maximum"] < ROSE * loss.state["first"])
+        harmless = calm and loss_has_fallen(loss, LEARNED)
+        return self._finding(digest, parameters, found, "info" if harmless else "warning", what)
 
     def _late(
         self, digest: Digest, parameters: list[Parameter], medians: Logs, state: Any, way: Course
