@@ -71,8 +71,11 @@ class Draft:
     @property
     def sound(self) -> bool:
         """Whether every logged number that is known to the host is finite."""
-        logged = (value for values in self.logged.values() for value in values)
-        return all(isinstance(value, Tensor) or value - value == 0 for value in logged)
+        for values in self.logged.values():
+            for value in values:
+                if not isinstance(value, Tensor) and value - value != 0:
+                    return False
+        return True
 
     @property
     def told(self) -> bool:
@@ -152,4 +155,4 @@ def is_finite(record: Record) -> bool:
 
 
 def _mean(values: "list[float | Tensor]") -> float:
-    return sum(float(value) for value in values) / len(values)
+    return float(values[0]) if len(values) == 1 else sum(map(float, values)) / len(values)

@@ -122,6 +122,7 @@ class Monitor:
         self._handles = [model.register_forward_pre_hook(ModuleHook(model, self._on_forward), with_kwargs=True)]
         self._marks = Marks(tensors)
         self._marked = self._end_awaited = False
+        self._asleep = False  # no instrument measures, and none is to be woken
         self._one_coefficient = True
         self._rootless = False  # a step has been made without a call of the model as a whole
         self._clip_tap = ClipTap(tensors, self._before_clip, self._after_clip)
@@ -303,25 +304,31 @@ class Monitor:
 
     def _begin_step(self) -> None:
         """Decide what is measured of the step that begins."""
-        self._draft = Draft(self.step)
+        draft = self._draft = Draft(self.step)
         self._forward_began = self._backward_began = self._clipped = self._marked = self._end_awaited = False
         self._one_coefficient = True  # one factor tells what clipping did to all gradients
         if self.step % REVIEW_STEPS == 0:
             self._measuring = True  # what failed once may work again
         if self._measuring:
-            self._draft.norms_taken = self._schedule.norms(self.step)
-            self._draft.sampled = self._schedule.samples(self.step)
-        self._shared = self._holdings.shared()
+            draft.norms_taken = self._schedule.norms(self.step)
+            draft.sampled = self._schedule.samples(self.step)
+        if len(self._optimizers) > 1:
+            self._shared = self._holdings.shared()
         if self._examine_next or self._schedule.examines(self.step):
             self._begin_examination()
-        self._gauges.arm(self._draft, self._resting)
-        self._backward_hook.listen(self._draft.norms_taken or not self._resting)
-        self._clip_tap.sharing = self._draft.norms_taken and not self._draft.sampled
-        self._witness.arm(self._draft.sampled, self._last_update is not None)
+        resting = self._resting
+        sleeps = resting and not (draft.norms_taken or draft.sampled)
+        if sleeps and self._asleep:
+            return
+        self._asleep = sleeps
+        self._gauges.arm(draft, resting)
+        self._backward_hook.listen(draft.norms_taken or not resting)
+        self._clip_tap.sharing = draft.norms_taken and not draft.sampled
+        self._witness.arm(draft.sampled, self._last_update is not None)
 
     def _begin_examination(self) -> None:
         """The step that begins is recorded in full detail."""
-        self._examine_next = False
+        self._examine_next = self._asleep = False
         if self._measuring:
             self._draft.norms_taken = self._draft.sampled = True
             self._draft.examination = self._gauges.examine(self.step)
@@ -579,7 +586,7 @@ class Monitor:
     def _failed(self, part: str, error: Exception) -> None:
         """Go on without the part that failed."""
         if part == "measuring":
-            self._measuring = False
+            self._measuring = self._asleep = False
             self._draft.norms_taken = self._draft.sampled = False
             self._draft.examination = None
             with suppress(Exception):  # whatever it is, it failed once already
