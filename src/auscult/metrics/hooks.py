@@ -13,7 +13,6 @@ from torch.utils.hooks import RemovableHandle
 
 from auscult.core.errors import SetupError
 
-
 _OURS = globals()
 
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 
-
 _current: Callable[[], int] | None = getattr(getattr(torch, "_C", None), "_current_graph_task_id", None)
 
 

@@ -19,6 +19,8 @@ from auscult.metrics.activations import Taken
 from auscult.metrics.examination import Examination
 from auscult.metrics.transfer import Transfer
 
+OVERHEAD, STEP_TIME, THROUGHPUT = (Channel(name, "") for name in ("overhead_time", "step_time", "throughput"))
+
 # Names that auscult records or derives for the whole run; a user's number under one of them would hide ours.
 _TAKEN = {
     each.name for each in METRICS.values() if each.stream in ("steps", "norms", "sampled") and each.scope != "group"
@@ -67,6 +69,14 @@ class Draft:
         there = [each for each in values if isinstance(each, Tensor)]
         host = iter(self.transfer.send(there))
         return [next(host) if isinstance(each, Tensor) else each for each in values]
+
+    def add_times(self, inside: float, whole: float | None) -> None:
+        """Take what the step took: seconds inside auscult, and from the update before; None for the first."""
+        self.steps[OVERHEAD] = inside
+        if whole is not None:
+            self.steps[STEP_TIME] = whole
+            if self.samples:
+                self.steps[THROUGHPUT] = self.samples / whole
 
     @property
     def sound(self) -> bool:

@@ -101,7 +101,7 @@ class Rates:
 
     def of(self, groups: Sequence[Mapping[str, Any]]) -> Mapping[Channel, float]:
         """Learning rates, and weight decays where they are not 0."""
-        settings = [group.get(setting) for group in groups for setting in ("lr", "weight_decay")]
+        settings: list[object] = [group.get(setting) for group in groups for setting in ("lr", "weight_decay")]
         if len(settings) != len(self._settings) or not all(map(_is_same, settings, self._settings)):
             self._settings, self._told = settings, self._read(settings)
         return self._told
