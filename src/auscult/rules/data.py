@@ -178,10 +178,10 @@ class TargetScale(Rule):
         too small for what comes later.
 
     How it is decided:
-        From the first loss call and the fit. The loss is one of numbers (squared, absolute, Huber), the mean or the
-        standard deviation of the targets is above 10 in size, and predictions began at less than a tenth of that. Info;
-        a warning when after 64 steps R2 within the batches is still below 0.2 while the loss has not risen (above its first value and by a fifth
-        above its level over the first block).
+        From the first loss call and the fit. The loss is one of numbers (squared, absolute, Huber), the mean or
+        the standard deviation of the targets is above 10 in size, and predictions began at less than a tenth of
+        that. Info; a warning when after 64 steps R2 within the batches is still below 0.2 while the loss has
+        not risen (above its first value and by a fifth above its level over the first block).
 
     What to try:
         Standardise the targets and undo it for the predictions; or set the last layer's bias to their mean.
