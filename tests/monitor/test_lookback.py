@@ -85,6 +85,8 @@ def train(
         optimizer.step()
         if looking:
             for name, each in model.named_parameters():
+                if name not in gradients:
+                    continue
                 truth["grad", name], truth["param", name] = [gradients[name]], [each.detach().clone()]
                 truth["update", name] = [each.detach() - before[name]]
             truth["running", "norm"] = [model.norm.running_mean.clone(), model.norm.running_var.clone()]

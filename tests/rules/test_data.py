@@ -269,3 +269,23 @@ def test_a_small_last_batch_of_one_class_is_no_imbalance(training):
     accuracy = np.where(share == 1.0, 1.0, 0.53)
     classes(training, share, accuracy)
     assert not list(ClassImbalance().check(training.digest()))
+
+
+def test_sparse_inputs_are_not_tiny(training):
+    training.column("loss")[:] = 2.3
+    words = np.eye(1000)[NOISE.integers(0, 1000, 32)]
+    assert not list(InputNotNormalised().check(given(training, words).digest()))
+    (finding,) = InputNotNormalised().check(given(training, NOISE.normal(0, 0.01, (32, 784))).digest())
+    assert "tiny" in finding.summary
+
+
+def test_old_figures_of_batches_do_not_speak_of_now(long_training):
+    training = given(long_training, NOISE.normal(0, 0.01, (32, 784)))
+    training.sample_losses()
+    steps = np.arange(training.rows)
+    training.column("loss")[:400] = 2.3
+    for name in ("observed_loss", "uninformed_loss"):
+        training.columns[name, ""] = np.ma.masked_array(np.full(training.rows, 2.3), (steps % 16 != 0) | (steps >= 400))
+    training.audit = audit_of("cross_entropy", LOGITS, LABELS, 2.3)
+    assert [each.severity for each in InputNotNormalised().check(training.digest(400))] == ["warning"]
+    assert [each.severity for each in InputNotNormalised().check(training.digest())] == ["info"]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -228,6 +230,42 @@ class TestNoProgress:
         training.regroup(layers__0__weight="a.0", layers__1__weight="b.0")
         training.columns["lr", "a.0"] = training.columns["lr", "b.0"] = training.columns["lr", "main"]
         assert not list(NoProgress().check(training.digest()))
+
+    def test_a_run_of_a_few_steps_is_silent(self, training):
+        guess(training)
+        for each in training.parameters:
+            training.column("update_norm", each.path)[:] *= 100
+        assert not list(NoProgress().check(training.digest(20, finished=True)))
+        assert list(NoProgress().check(training.digest(60, finished=True)))
+
+    def test_a_loss_that_still_comes_down_from_above_guessing_is_silent(self, training):
+        """A language model begins at log(78) = 4.4, its tokens have an entropy of 3.0."""
+        training.columns["loss", ""] = np.linspace(4.4, 3.5, training.rows)
+        training.sample_losses(classes=78, batch=4096)
+        training.sample("uninformed_loss", 3.0)
+        assert not list(NoProgress().check(training.digest(finished=True)))
+        training.columns["loss", ""][160:] = training.columns["loss", ""][160]  # it stands still
+        training.sample("observed_loss", training.columns["loss", ""])
+        assert [each.code for each in NoProgress().check(training.digest(finished=True))] == ["P004"]
+
+    def test_a_logged_loss_is_believed_where_the_observed_one_is_old(self, long_training):
+        """The logged loss is the mean of two terms, of which the observed call is the first."""
+        guess(long_training)
+        observed = long_training.columns["observed_loss", ""]
+        long_training.columns["loss", ""] = 1.1 * np.where(np.arange(long_training.rows) < 300, 2.3, 0.2)
+        assert list(NoProgress().check(long_training.digest()))
+        observed[400:] = np.ma.masked
+        assert not list(NoProgress().check(long_training.digest()))
+
+    def test_targets_that_are_ignored_do_not_count(self, training):
+        """Of few targets the entropy is too low: by (C - 1) / 2n, 0.45 of 10 of 10 classes (Miller, 1955)."""
+        guess(training, 2.1)
+        training.sample("uninformed_loss", 2.303 - 0.45 + np.random.default_rng(0).normal(0, 0.05, training.rows))
+        training.columns["loss", ""][:] = 2.1
+        assert training.audit is not None
+        assert [each.code for each in NoProgress().check(training.digest(finished=True))] == ["P004"]
+        training.audit = replace(training.audit, counted=10)
+        assert not list(NoProgress().check(training.digest(finished=True)))
 
     def test_labels_learned_by_heart(self, training):
         """The training loss falls, and no evaluation is better than chance."""

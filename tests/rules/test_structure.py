@@ -114,6 +114,13 @@ def test_attention_gates_and_the_last_softmax_are_silent(training):
     assert not list(HiddenSoftmax().check(training.digest()))
 
 
+@pytest.mark.parametrize(("inner", "outer", "severity"), [(8, 200, "info"), (64, 200, "warning"), (32, 10, "warning")])
+def test_shares_of_a_few_topics_between_wider_layers_are_info(training, inner, outer, severity):
+    chain(training, "affine", "other", "affine", widths=(64, inner, inner, outer), sums_to_one=("1",))
+    training.column("loss")[:] = 2.3
+    assert [each.severity for each in HiddenSoftmax().check(training.digest())] == [severity]
+
+
 def test_a_softmax_that_is_no_module(training):
     chain(training, "affine", "affine", "affine", cut=(1,))
     training.anatomy = replace(training.anatomy, given_shares=("0", "1"))  # the data are shares too

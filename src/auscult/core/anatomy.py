@@ -45,7 +45,8 @@ class Anatomy:
             dimension, of two or more.
         given_shares: Leaf modules whose every floating-point input, in all calls, is such a distribution.
         next_token: Share of the targets of the first loss call that equal the model's input one position later (along
-            the last dimension of whole-number inputs); None where they cannot be compared.
+            the last dimension of whole-number inputs); None where they cannot be compared, or where several inputs hold
+            the next tokens, as a source and a target do.
     """
 
     step: int

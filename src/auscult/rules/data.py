@@ -31,6 +31,7 @@ from auscult.rules.output import wrong_head
 from auscult.rules.rule import Rule
 
 LARGE, UNEVEN, UNEVEN_SIZE, TINY, EXTREME = 10.0, 100.0, 3.0, 0.1, 1000.0
+SPARSE = 10.0  # largest value / root mean square
 RESCALED = 0.1
 LOUD_START, LEARNED, SQUASHED = 4.0, 0.5, 0.6
 FAR_TARGETS, UNFITTED, RISEN = 10.0, 0.2, 1.2
@@ -71,7 +72,8 @@ class InputNotNormalised(Rule):
     Not reported when:
         The inputs are integers (ids), the first module that weighs them is an embedding or a normalisation, the first
         layer's outputs are normalised right away, or are ten times smaller than such inputs would make them, because
-        they are scaled inside the model. Standardised inputs in [-4, 4] and pixels of 0 to 16 are in range.
+        they are scaled inside the model. Standardised inputs in [-4, 4] and pixels of 0 to 16 are in range. Inputs are
+        not tiny but sparse where the largest is 10 times the root mean square: one of many, word counts, tf-idf.
 
     References:
         LeCun et al., Efficient BackProp (1998), section 4.3; UMLAUT (CHI 2021) and DeepDiagnosis (ICSE 2022) alarm
@@ -89,7 +91,7 @@ class InputNotNormalised(Rule):
         spread = anatomy.input
         size = sqrt(spread.mean**2 + (0.0 if np.isnan(spread.std) else spread.std) ** 2)
         uneven = anatomy.feature_scale is not None and anatomy.feature_scale > UNEVEN and size > UNEVEN_SIZE
-        tiny = 0 < size < TINY
+        tiny = 0 < size < TINY and max(abs(spread.minimum), abs(spread.maximum)) < SPARSE * size
         if not isfinite(size) or not (size > LARGE or uneven or tiny):
             return
         first = _first_layer(digest)

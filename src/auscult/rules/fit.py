@@ -12,7 +12,7 @@ from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence
 from auscult.core.state import RECENT_BLOCKS
 from auscult.rules.channels import is_broken, loss_has_fallen, state_of, training_loss
-from auscult.rules.course import evaluations
+from auscult.rules.course import course, evaluations, is_stale
 
 FIT_BLOCKS = 3
 REGRESSIONS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
@@ -55,7 +55,16 @@ def median_of_means(state: Any, blocks: int = RECENT_BLOCKS) -> float:
 
 
 def fit_of(digest: Digest) -> Fit | None:
-    """The fit of late; None where no loss call was observed that has an uninformed value, or it was not finite."""
+    """The fit of late; None where no loss call was observed that has an uninformed value, or it was not finite.
+
+    Where the batches' own figures are old, the logged loss says it, if it is that of the loss call.
+    """
+    sampled = state_of(digest, "observed_loss")
+    if sampled is not None and is_stale(digest, sampled):
+        way = course(digest)
+        if way is None or way.uninformed is None or way.name == "observed_loss" or not isfinite(way.standing):
+            return None
+        return Fit(1 - way.standing, way.name, way.step, way.now, way.uninformed)
     r2 = state_of(digest, "batch_r2")
     if r2 is not None and (digest.audit is None or digest.audit.loss in REGRESSIONS):
         value = of_late(r2)

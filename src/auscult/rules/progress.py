@@ -20,13 +20,14 @@ from auscult.rules.rule import Rule
 EVALUATED, LASTING, MANY = 4, 3, 8  # evaluations
 BY_HEART, WIDE_GAP = 0.9, 0.2  # accuracies
 RISEN, RISEN_OF_MANY, CLEARLY, APART, GAP = 1.2, 1.1, 1.5, 2.0, 0.1  # ratios of losses, difference of accuracies
+LEFT = 0.9  # share of the first loss
 STILL_FALLING, LOWEST, FAR_FROM_DONE = 0.5, 1.02, 0.5  # shares of the mean slope, the best level, the uninformed loss
 SHRINKING, HALVED = 0.9, 0.5  # cosine, share of a norm
 INWARDS, VANISHED = 0.6, 0.1  # cosine, share of a norm
-GUESSING, HARDLY = 0.97, 0.8  # shares of the uninformed loss
+GUESSING, ABOVE, HARDLY = 0.97, 1.05, 0.8  # shares of the uninformed loss
 HEAVY, KEPT = 0.7, 0.1  # dropout rate, share that all dropout layers together keep
 WIDER = 1.3  # training loss / evaluation loss
-LONG_RUN, ENOUGH_WAY, RELAPSE = 256, 0.1, 2.0  # steps, multiple of a norm, ratio of losses
+SHORT_RUN, LONG_RUN, ENOUGH_WAY, RELAPSE = 32, 256, 0.1, 2.0  # steps, steps, multiple of a norm, ratio of losses
 CONSTANT, COLLAPSED = 0.01, 1e-3  # spread of the outputs / that at the beginning
 SOUND = (-4.5, -1.0)  # log10 of the update ratio
 
@@ -209,12 +210,11 @@ class Undertrained(Rule):
         if way is None or not digest.finished or is_adversarial(digest) or is_broken(digest):
             return
         slopes = _slopes(way)
-        if slopes is None:
+        if slopes is None or not way.now < (way.uninformed or way.first):
+            return
+        if not (way.standing >= FAR_FROM_DONE and _is_falling(way)):
             return
         end, mean = slopes
-        at_its_best = way.now <= LOWEST * way.best and way.now < min(way.first, way.uninformed or way.first)
-        if not (at_its_best and way.standing >= FAR_FROM_DONE and end >= STILL_FALLING * mean > 0):
-            return
         steps = digest.step + 1
         yield Finding(
             self.code,
@@ -229,6 +229,16 @@ class Undertrained(Rule):
             phase="update",
             confidence=0.5,
         )
+
+
+def _is_falling(way: Course) -> bool:
+    """Whether the loss is at its lowest level and falls at least half as fast as on average since its beginning."""
+    slopes = _slopes(way)
+    level = min([way.now, *way.means(1)])
+    if slopes is None or not (level <= LOWEST * way.best and way.now < way.first):
+        return False
+    end, mean = slopes
+    return end >= STILL_FALLING * mean > 0
 
 
 def _slopes(way: Course) -> tuple[float, float] | None:
@@ -265,8 +275,8 @@ class OverRegularised(Rule):
         *Vanished*: the first `decay_cosine` was at least 0.6 in the median, the median norm is a tenth of that
         of the first block or less, and the loss is at 0.8 of the uninformed loss or above; a warning.
         *Dropout*: a dropout layer drops 0.7 or more, or all together keep no more than a tenth. A warning when
-        the training loss is above 0.8 of the uninformed loss after 64 steps or more; info when it is 1.3 times
-        the evaluation loss.
+        the training loss is above 0.8 of the uninformed loss after 256 steps, or after 64 at the end of a run;
+        info when it is 1.3 times the evaluation loss.
 
     What to try:
         A weight decay that is 100 times weaker; dropout of 0.1 to 0.5.
@@ -370,7 +380,7 @@ class OverRegularised(Rule):
         if rate < HEAVY and kept > KEPT:
             return None
         evaluated = [state for _, state in evaluations(digest, "loss") if way.now >= WIDER * state["last"] > 0]
-        hardly = way.standing >= HARDLY
+        hardly = way.standing >= HARDLY and (digest.finished or digest.step + 1 >= LONG_RUN)
         if not hardly and not evaluated:
             return None
         return Finding(
@@ -426,16 +436,16 @@ class NoProgress(Rule):
         The run goes on for nothing.
 
     How it is decided:
-        Of a run whose weights have moved by a tenth of their norm in all and that has ended or made 256 steps,
-        and of any that has ended after 256 steps. *Guessing*: the loss is at least 0.97 of the uninformed loss
-        and no more than 3 % below its level at the beginning or above guessing. It says so when the training
-        itself is in order (update ratios between 3e-5 and 0.1, outputs that differ between samples, a loss that
-        never rose): then the labels or the inputs say nothing about each other, or there is nothing to learn.
-        An evaluation accuracy that never was above 1.5 / C, for C >= 4 outputs, says the same, also where the
-        training loss falls: what is learned by heart holds for nothing else. *Collapse*: the same, however
-        little the weights moved in 64 steps or more, where outputs differ between samples a thousand times less
-        than at first. *Relapse*: the loss of the last two blocks is at least twice the level at the beginning
-        or twice the best level and at least the uninformed loss.
+        Of a run whose weights have moved by a tenth of their norm in all and that has ended after 32 steps or
+        more or made 256, and of any that has ended after 256. *Guessing*: the loss is at least 0.97 of the
+        uninformed loss and no more than 3 % below its level at the beginning or above guessing. It says so when
+        the training itself is in order (update ratios between 3e-5 and 0.1, outputs that differ between samples,
+        a loss that never rose): then the labels or the inputs say nothing about each other, or there is nothing
+        to learn. An evaluation accuracy that never was above 1.5 / C, for C >= 4 outputs, says the same, also
+        where the training loss falls: what is learned by heart holds for nothing else. *Collapse*: the same,
+        however little the weights moved in 64 steps or more, where outputs differ between samples a thousand
+        times less than at first. *Relapse*: the loss of the last two blocks is at least twice the level at the
+        beginning or twice the best level and at least the uninformed loss.
 
     What to try:
         Overfit one batch: a network that cannot do that has a fault in the model, the loss or the optimizer; one that
@@ -443,7 +453,9 @@ class NoProgress(Rule):
 
     Not reported when:
         The loss has no uninformed value and did not rise, several optimizers work against each other, the learning
-        rate is rising, the loss is already near 0, or another alarm stands that explains it.
+        rate is rising, the loss is already near 0, or another alarm stands that explains it. The loss is at its lowest
+        and still comes down from above guessing as fast as on average: a language model begins far above the entropy of
+        its tokens.
 
     References:
         Karpathy, A recipe for training neural networks (2019): overfit one batch; section (e) of our trials: a final
@@ -459,7 +471,7 @@ class NoProgress(Rule):
         way = course(digest)
         if way is None or is_adversarial(digest) or is_broken(digest):
             return
-        if way.standing >= GUESSING and (_is_collapsed(digest) or not _is_young(digest)):
+        if way.standing >= GUESSING and (_is_collapsed(digest) or not (_is_young(digest) or _is_on_its_way(way))):
             yield self._relapse(digest, way) or self._guessing(digest, way)
         else:
             yield from self._chance(digest, way)
@@ -532,8 +544,14 @@ def _is_young(digest: Digest) -> bool:
     )
     if len(digest.select("lr")[0]) and rising:
         return True
-    long = digest.step + 1 >= LONG_RUN
-    return not ((moved >= ENOUGH_WAY and (digest.finished or long)) or (digest.finished and long))
+    steps = digest.step + 1
+    long, ended = steps >= LONG_RUN, digest.finished and steps >= SHORT_RUN
+    return not ((moved >= ENOUGH_WAY and (ended or long)) or (ended and long))
+
+
+def _is_on_its_way(way: Course) -> bool:
+    """Whether the loss, still above guessing, has left its beginning and comes down as fast as it ever did."""
+    return way.standing >= ABOVE and way.now <= LEFT * way.first and _is_falling(way)
 
 
 def _is_sound(digest: Digest, way: Course) -> bool:

@@ -112,7 +112,8 @@ class HiddenSoftmax(Rule):
         Linear or convolution was called with them, with nothing but dropout or reshaping between; or such a module,
         behind the first, was called with numbers that do, whatever computed them. A warning; info when
         the run learns all the same: half of what an uninformed model gets wrong is explained, or the loss has fallen by
-        half.
+        half. Info also where it has fewer units than the layers on both sides have on theirs: shares of a few topics,
+        codes or components.
 
     What to try:
         ReLU, GELU or tanh in its place; softmax belongs to the output, and to attention.
@@ -142,8 +143,11 @@ class HiddenSoftmax(Rule):
         behind = _affine(modules)[1:]  # what the first is given are the data
         given = [each for each in behind if each in anatomy.given_shares and each not in hidden.values()]
         fit, loss = fit_of(digest), training_loss(digest)
-        learns = fit.share >= LEARNS if fit is not None else loss_has_fallen(loss, LEARNS)
+        fitted = fit.share >= LEARNS if fit is not None else loss_has_fallen(loss, LEARNS)
         for path, target in [*hidden.items(), *((None, each) for each in given)]:
+            before = _source(sources, modules, path or "", PASSIVE)
+            meant = before in modules and modules[before].kind == "affine" and _is_narrow(digest, before, target, False)
+            learns = fitted or meant
             what = f"The outputs of {path} sum to 1 over its units" if path else "Numbers that sum to 1 over the units"
             yield Finding(
                 self.code,
