@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import auscult
+from auscult.core.digest import Block
+from auscult.core.finding import Finding
+from auscult.core.sink import Rows
+from auscult.rules.live import LiveDiagnosis
 
 BATCHES = 8
 CPU = torch.device("cpu")
@@ -53,6 +57,32 @@ class HostStopwatch:
     def seconds(self) -> float:
         """The sum so far."""
         return self._sum
+
+
+class TimedRules(LiveDiagnosis):
+    """Live rules, and the digests they are given, that know what they took.
+
+    Attributes:
+        seconds: So far.
+    """
+
+    seconds = 0.0
+
+    def extend(
+        self, steps: Sequence[int], rows: Sequence[Rows], put_off: bool = False
+    ) -> Iterator[tuple[int, list[Block], list[Finding]]]:
+        """Take rows."""
+        begin = time.perf_counter()
+        found = list(super().extend(steps, rows, put_off))
+        self.seconds += time.perf_counter() - begin
+        return iter(found)
+
+    def settle(self) -> list[Finding]:
+        """Judge what was put off."""
+        begin = time.perf_counter()
+        found = super().settle()
+        self.seconds += time.perf_counter() - begin
+        return found
 
 
 class Bare:
@@ -332,14 +362,16 @@ class WatchedFromOutside(Watched):
 
     def __init__(self, workload: Workload, path: Path, device: torch.device = CPU, **options: Any) -> None:
         self.stopwatch = HostStopwatch()
-        self._seconds = 0.0
+        self._seconds = self._judged = 0.0
         self._steps = 0
+        self._rules: list[TimedRules] = []
         super().__init__(workload, path, device, **options)
 
     def watch(self) -> Any:
         """Begin to watch, between hooks of our own."""
         self._put(self.stopwatch.open, opening=True)
-        monitor = super().watch()
+        with patch("auscult.monitor.journal.LiveDiagnosis", self._make_rules):
+            monitor = super().watch()
         self._put(self.stopwatch.shut, opening=False)
         return monitor
 
@@ -360,10 +392,12 @@ class WatchedFromOutside(Watched):
         """What follows is measured."""
         super().begin()
         self._seconds = self.stopwatch.seconds()
+        self._judged = self._rules[-1].seconds
 
     def end(self) -> None:
         """Close the run; what our own hooks see without auscult's between them is no part of its cost."""
         self._seconds = self.stopwatch.seconds() - self._seconds
+        self._judged = self._rules[-1].seconds - self._judged
         self._steps = self.made - self.measured_from
         super().end()
         begin, steps = self.stopwatch.seconds(), min(self._steps, 64)
@@ -379,6 +413,14 @@ class WatchedFromOutside(Watched):
     def outside(self) -> float:
         """Seconds per step as seen from outside."""
         return self._seconds / self._steps
+
+    def judged(self) -> float:
+        """Seconds per step that digests and live rules took."""
+        return self._judged / self._steps
+
+    def _make_rules(self, *segments: Any) -> TimedRules:
+        self._rules.append(TimedRules(*segments))
+        return self._rules[-1]
 
     def _put(self, stamp: Callable[..., None], opening: bool) -> None:
         def on_output(module: nn.Module, args: object, output: Tensor) -> None:

@@ -49,12 +49,13 @@ AUDIT = """
 The default variant once more, with hooks right before and after each of auscult's that take the time between them: they
 see torch's calls of the hooks and what auscult does outside its own clock. What torch takes longer because a module has
 hooks at all is in *pair* alone. Garbage collection is counted wherever it strikes, mostly outside of auscult; of other
-threads, auscult has the one that seals rows.
+threads, auscult has the one that seals rows. *Live rules* are the digests and the rules, with their share of the bare
+step.
 
 Microseconds per step of the measured blocks:
 
-| | `overhead_time` | timed from outside | garbage collection (bare) | other threads, CPU (bare) |
-|---|--:|--:|--:|--:|
+| | `overhead_time` | timed from outside | live rules | garbage collection (bare) | other threads, CPU (bare) |
+|---|--:|--:|--:|--:|--:|
 """
 STORAGE = """
 ## Writing and reading
@@ -155,6 +156,7 @@ def _audit(workload: Workload, results: Results) -> str:
     )
     return (
         f"| {workload.name} | {1e6 * variant.reported():.1f} | {1e6 * variant.outside():.1f} "
+        f"| {1e6 * variant.judged():.1f} ({variant.judged() / _step(workload, results):.2%}) "
         f"| {collecting} ({bare_collecting}) | {beside} ({bare_beside}) |\n"
     )
 

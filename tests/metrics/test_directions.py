@@ -146,3 +146,20 @@ def test_twins_are_told_of_matrices_alone_after_the_update() -> None:
     assert row[TWINS, :2] == pytest.approx([1.0, 1 / 6])
     assert not observed(row)[TWINS, 2:].any()
     assert METRICS[TWINS] == "twin_fraction"
+
+
+def test_units_that_have_differed_twice_are_compared_no_more() -> None:
+    equal, random = nn.Parameter(torch.full((6, 4), 0.5)), nn.Parameter(torch.randn(6, 4))
+    ledger = Ledger([equal, random], True)
+    optimizer = torch.optim.SGD([equal, random], lr=0.1)
+    told = []
+    for _ in range(4):
+        equal.grad, random.grad = torch.ones(6, 4), torch.ones(6, 4)
+        ledger.gradients([0, 1], moments=True)
+        ledger.before([0, 1])
+        optimizer.step()
+        ledger.after([0, 1], moments=True)
+        row = empty_row("sampled", 6).reshape(3, 2)
+        ledger.collect(empty_row("norms", 6).reshape(3, 2), empty_row("sampled", 12).reshape(3, 2, 2), row)
+        told.append(observed(row)[TWINS].tolist())
+    assert told == [[True, True]] * 2 + [[True, False]] * 2

@@ -131,7 +131,8 @@ _ENTRIES = (
            "where one of the two is all zero", "update", "mean",
            guide="near 0; near 1 the update only shrinks the parameter"),
     Metric("twin_fraction", "1", "parameter", "sampled", "share of the units (first dimension, of two or more) of a "
-           "matrix or kernel whose weights equal all those of the first unit, it included", "after the update", "mean",
+           "matrix or kernel whose weights equal all those of the first unit, it included; observed until they have "
+           "differed twice, because training makes none equal again", "after the update", "mean",
            guide="1 / units; 1 if all units are the same"),
     # Moments of activations, on a schedule; estimated from a fixed sample of the elements of large tensors.
     Metric("activation_mean", "1", "module", "sampled", "mean of the module's output", "forward", "mean",

@@ -13,6 +13,8 @@ from torch.utils.hooks import RemovableHandle
 
 from auscult.core.errors import SetupError
 
+_OURS = globals()
+
 
 def is_in_graph() -> bool:
     """Whether torch is making a graph of what runs, in which nothing of ours must appear."""
@@ -181,13 +183,20 @@ class OptimizerHooks:
 def _uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
     """A hook that a compiled update calls between its graphs, and not as a part of them."""
     disable: Any = torch.compiler.disable
-    return disable(hook)
+    apart = disable(hook)
+
+    def call(*args: Any) -> Any:
+        return apart(*args) if torch.compiler.is_compiling() else hook(*args)
+
+    return call
 
 
 def _caller() -> FrameType:
     """The frame that called the hook: torch's wrapper around one call of `step`."""
     frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]  (the only way to a frame without a traceback)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("torch._dynamo"):
+    while frame.f_back is not None and (
+        frame.f_globals is _OURS or frame.f_globals.get("__name__", "").startswith("torch._dynamo")
+    ):
         frame = frame.f_back  # what keeps the compiler away from the hook
     return frame
 

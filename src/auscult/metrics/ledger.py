@@ -4,6 +4,7 @@ One snapshot of the parameters, copied right before the update, gives the update
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
@@ -35,6 +36,9 @@ from auscult.metrics.transfer import Transfer
 GRAD, PARAM, UPDATE = range(3)
 PACKED_ELEMENTS = 2**20
 """Elements of all packed parameters: what the pack needs besides the one copy of the parameters, 4 MB of scratch."""
+
+APART = 2
+"""Observations after which the units of a parameter are known to differ, and are compared no more."""
 
 HALF = (torch.float16, torch.bfloat16)
 Taken = Tensor | NDArray[np.float64]
@@ -76,6 +80,7 @@ class Ledger:
         self._norms: list[tuple[int, list[int], Taken]] = []  # kind, positions, values
         self._moments: list[tuple[int, list[int], Taken]] = []
         self._directions: list[tuple[int, list[int], Taken]] = []
+        self._apart = Counter[int]()  # how often the units of a parameter have been seen to differ
         self._transfer = Transfer()
         self._measured: set[int] = set()  # gradients already taken in this step
 
@@ -289,6 +294,7 @@ class Ledger:
                 host = _to_host(found)
                 if kind == TWINS:
                     direction_row[kind, positions] = host
+                    self._apart.update(each for each, share in zip(positions, host.tolist(), strict=True) if share < 1)
                 else:
                     write_cosines(direction_row[kind], positions, host)
         self.discard()
@@ -355,10 +361,14 @@ class Ledger:
                 self._directions.append((kind, where, torch.stack(some, 1)))
 
     def _take_twins(self, tensors: Mapping[int, Tensor]) -> None:
+        """How many units are the same, as long as that may matter: training makes none equal again that differ."""
         fit = {
             position: twin_fraction(each)
             for position, each in tensors.items()
-            if has_units(each.shape) and each.layout == torch.strided and each.element_size() > 1
+            if has_units(each.shape)
+            and self._apart[position] < APART
+            and each.layout == torch.strided
+            and each.element_size() > 1
         }
         for where, some in _by_device(list(fit), list(fit.values())):
             self._directions.append((TWINS, where, torch.stack(some)))

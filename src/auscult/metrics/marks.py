@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 
+_current: Callable[[], int] | None = getattr(getattr(torch, "_C", None), "_current_graph_task_id", None)
+
 
 class Marks:
     """Remembers identity and version of the gradients of a few parameters; column k is parameter k.
@@ -67,8 +69,7 @@ def at_end_of_backward(call: Callable[[], None]) -> bool:
 
 def running_backward() -> int:
     """Number of the backward pass that runs in this thread; -1 outside, or where this torch does not tell."""
-    current = getattr(getattr(torch, "_C", None), "_current_graph_task_id", None)
-    return -1 if current is None else current()
+    return -1 if _current is None else _current()
 
 
 def _grad(parameter: nn.Parameter) -> Tensor | None:

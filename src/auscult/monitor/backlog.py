@@ -40,11 +40,10 @@ class Backlog:
             draft.send()
         measured = self._gauges.measured(draft)
         self._waiting.append((draft, measured))
-        sound = draft.sound and all(map(is_finite, measured))
+        sound = draft.sound and (not measured or all(map(is_finite, measured)))
         if not sound or draft.examination or len(self._waiting) >= STEPS or now - self._since > SECONDS:
             self.write()
-        detail = self._gauges.detail(draft)
-        if detail is not None:
+        if draft.examination and (detail := self._gauges.detail(draft)) is not None:
             self._journal.keep(detail)
 
     def write(self) -> None:

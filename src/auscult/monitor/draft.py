@@ -19,6 +19,8 @@ from auscult.metrics.activations import Taken
 from auscult.metrics.examination import Examination
 from auscult.metrics.transfer import Transfer
 
+OVERHEAD, STEP_TIME, THROUGHPUT = (Channel(name, "") for name in ("overhead_time", "step_time", "throughput"))
+
 # Names that auscult records or derives for the whole run; a user's number under one of them would hide ours.
 _TAKEN = {
     each.name for each in METRICS.values() if each.stream in ("steps", "norms", "sampled") and each.scope != "group"
@@ -68,11 +70,22 @@ class Draft:
         host = iter(self.transfer.send(there))
         return [next(host) if isinstance(each, Tensor) else each for each in values]
 
+    def add_times(self, inside: float, whole: float | None) -> None:
+        """Take what the step took: seconds inside auscult, and from the update before; None for the first."""
+        self.steps[OVERHEAD] = inside
+        if whole is not None:
+            self.steps[STEP_TIME] = whole
+            if self.samples:
+                self.steps[THROUGHPUT] = self.samples / whole
+
     @property
     def sound(self) -> bool:
         """Whether every logged number that is known to the host is finite."""
-        logged = (value for values in self.logged.values() for value in values)
-        return all(isinstance(value, Tensor) or value - value == 0 for value in logged)
+        for values in self.logged.values():
+            for value in values:
+                if not isinstance(value, Tensor) and value - value != 0:
+                    return False
+        return True
 
     @property
     def told(self) -> bool:
@@ -152,4 +165,4 @@ def is_finite(record: Record) -> bool:
 
 
 def _mean(values: "list[float | Tensor]") -> float:
-    return sum(float(value) for value in values) / len(values)
+    return float(values[0]) if len(values) == 1 else sum(map(float, values)) / len(values)

@@ -4,7 +4,7 @@ Knows neither optimizers nor the order of events in a step; the Monitor says whe
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -61,6 +61,7 @@ class Gauges:
         self.activations = Activations(model, failed) if activations and not is_compiled(model) else None
         known = {stream: past.source.channels(stream) for stream in past.streams} if past is not None else {}
         self._columns = {stream: Columns(stream, known.get(stream, ())) for stream in _STREAMS}
+        self._own: dict[tuple[Stream, tuple[Channel, ...]], list[Channel]] = {}  # by what the user logged together
         self.activations_wanted, self.table = activations, tuple(table)
         self.examined: deque[int] = deque(maxlen=2)
         self._fan_ins = fan_ins_of(model)
@@ -165,9 +166,9 @@ class Gauges:
         for draft, measured in finished:
             draft.transfer.wait()
             steps = {channel: float(value) for channel, value in draft.steps.items()}
-            sound = all(value - value == 0 for value in steps.values()) and all(map(is_finite, measured))
+            sound = _are_finite(steps.values()) and all(map(is_finite, measured))
             for stream, values in self._user_values(draft):
-                sound = sound and all(value - value == 0 for value in values.values())
+                sound = sound and _are_finite(values.values())
                 told[stream].append((draft.step, values))
             steps[FINITE] = float(sound)
             told["steps"].append((draft.step, steps))
@@ -189,9 +190,12 @@ class Gauges:
             yield "evaluation", self._apart("evaluation", draft.evaluation_values())
 
     def _apart(self, stream: Stream, values: dict[Channel, float]) -> dict[Channel, float]:
-        apart = {self._own_channel(stream, channel): value for channel, value in values.items()}
-        self._columns[stream].positions(tuple(apart))
-        return apart
+        key = stream, tuple(values)
+        own = self._own.get(key)
+        if own is None:
+            own = self._own[key] = [self._own_channel(stream, channel) for channel in values]
+            self._columns[stream].positions(own)
+        return dict(zip(own, values.values(), strict=True))
 
     def _own_channel(self, stream: Stream, channel: Channel) -> Channel:
         """The channel, or `stream/name` where the other of the user's two streams has had that name before."""
@@ -252,6 +256,12 @@ def _directed(table: Sequence[Parameter], snapshot: bool) -> tuple[list[int], li
         if (has_units(parameter.shape) if kind == TWINS else snapshot)
     ]
     return [kind for kind, _ in pairs], [number for _, number in pairs]
+
+
+def _are_finite(values: Collection[float]) -> bool:
+    """Whether all numbers are finite; their sum tells it mostly."""
+    total = sum(values)
+    return total - total == 0 or all(value - value == 0 for value in values)
 
 
 def _memory(device: torch.device) -> float:

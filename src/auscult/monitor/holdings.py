@@ -1,7 +1,7 @@
 """Holdings: which parameters each optimizer holds, and at which learning rates and weight decays."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 from weakref import ref
@@ -37,7 +37,7 @@ class Holdings:
         self._ledger = ledger
         self._model = ref(model)
         self._places = Places(model, tensors)
-        self._rates = {name: list[tuple[dict[str, Any], Channel, Channel]]() for name in optimizers}
+        self._rates = {name: Rates(name) for name in optimizers}
 
     def held(self, name: str) -> list[int]:
         """Positions of the parameters that an optimizer holds."""
@@ -79,20 +79,50 @@ class Holdings:
         present = set(self._ledger.positions(model.parameters())) if model is not None else set[int]()
         return [each for each in free if each in present and self._ledger.has_gradient(each)]
 
-    def rates(self, name: str) -> Iterator[tuple[Channel, float]]:
+    def rates(self, name: str) -> Mapping[Channel, float]:
         """The learning rate of each group of an optimizer, and its weight decay where it has one."""
-        groups, known = self._optimizers[name].param_groups, self._rates[name]
-        if len(known) != len(groups) or any(each[0] is not group for each, group in zip(known, groups)):
-            paths = [group_path(name, number) for number in range(len(groups))]
-            known[:] = [
-                (group, Channel("lr", path), Channel("weight_decay", path)) for group, path in zip(groups, paths)
-            ]
-        for group, of_rate, of_decay in known:
-            rate, decay = _number(group.get("lr")), _number(group.get("weight_decay"))
+        return self._rates[name].of(self._optimizers[name].param_groups)
+
+
+class Rates:
+    """The settings of the groups of one optimizer, read anew only where a setting is another object than before.
+
+    Args:
+        name: Of the optimizer.
+    """
+
+    __slots__ = ("_channels", "_name", "_settings", "_told")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._channels: list[tuple[Channel, Channel]] = []
+        self._settings: list[object] = []  # learning rate and weight decay of each group
+        self._told: dict[Channel, float] = {}
+
+    def of(self, groups: Sequence[Mapping[str, Any]]) -> Mapping[Channel, float]:
+        """Learning rates, and weight decays where they are not 0."""
+        settings: list[object] = [group.get(setting) for group in groups for setting in ("lr", "weight_decay")]
+        if len(settings) != len(self._settings) or not all(map(_is_same, settings, self._settings)):
+            self._settings, self._told = settings, self._read(settings)
+        return self._told
+
+    def _read(self, settings: Sequence[object]) -> dict[Channel, float]:
+        numbers = list(map(_number, settings))
+        for number in range(len(self._channels), len(numbers) // 2):
+            path = group_path(self._name, number)
+            self._channels.append((Channel("lr", path), Channel("weight_decay", path)))
+        told: dict[Channel, float] = {}
+        for (of_rate, of_decay), rate, decay in zip(self._channels, numbers[::2], numbers[1::2]):
             if rate is not None:
-                yield of_rate, rate
+                told[of_rate] = rate
             if decay:
-                yield of_decay, decay
+                told[of_decay] = decay
+        return told
+
+
+def _is_same(setting: object, before: object) -> bool:
+    """Whether a setting is what it was; a tensor may have been changed in place."""
+    return setting is before and not isinstance(setting, Tensor)
 
 
 def _number(setting: object) -> float | None:

@@ -49,7 +49,6 @@ from auscult.monitor.witness import PART, Witness
 from auscult.store.reader import load
 from auscult.store.writer import IfExists, StoreWriter
 
-OVERHEAD, STEP_TIME, THROUGHPUT = (Channel(name, "") for name in ("overhead_time", "step_time", "throughput"))
 RATIO, COEFFICIENT, CHANGED = (Channel(name, "") for name in ("clip_ratio", "clip_coefficient", "grad_changed"))
 SCALE, SKIPPED = (Channel(name, "") for name in ("loss_scale", "skipped_updates"))
 
@@ -122,6 +121,7 @@ class Monitor:
         self._handles = [model.register_forward_pre_hook(ModuleHook(model, self._on_forward), with_kwargs=True)]
         self._marks = Marks(tensors)
         self._marked = self._end_awaited = False
+        self._asleep = False  # all instruments, and are to stay so
         self._one_coefficient = True
         self._rootless = False  # a step has been made without a call of the model as a whole
         self._clip_tap = ClipTap(tensors, self._before_clip, self._after_clip)
@@ -303,25 +303,29 @@ class Monitor:
 
     def _begin_step(self) -> None:
         """Decide what is measured of the step that begins."""
-        self._draft = Draft(self.step)
+        draft = self._draft = Draft(self.step)
         self._forward_began = self._backward_began = self._clipped = self._marked = self._end_awaited = False
         self._one_coefficient = True  # one factor tells what clipping did to all gradients
         if self.step % REVIEW_STEPS == 0:
             self._measuring = True  # what failed once may work again
         if self._measuring:
-            self._draft.norms_taken = self._schedule.norms(self.step)
-            self._draft.sampled = self._schedule.samples(self.step)
+            draft.norms_taken = self._schedule.norms(self.step)
+            draft.sampled = self._schedule.samples(self.step)
         self._shared = self._holdings.shared()
         if self._examine_next or self._schedule.examines(self.step):
             self._begin_examination()
-        self._gauges.arm(self._draft, self._resting)
-        self._backward_hook.listen(self._draft.norms_taken or not self._resting)
-        self._clip_tap.sharing = self._draft.norms_taken and not self._draft.sampled
-        self._witness.arm(self._draft.sampled, self._last_update is not None)
+        resting = self._resting
+        before, self._asleep = self._asleep, resting and not (draft.norms_taken or draft.sampled)
+        if before and self._asleep:
+            return
+        self._gauges.arm(draft, resting)
+        self._backward_hook.listen(draft.norms_taken or not resting)
+        self._clip_tap.sharing = draft.norms_taken and not draft.sampled
+        self._witness.arm(draft.sampled, self._last_update is not None)
 
     def _begin_examination(self) -> None:
         """The step that begins is recorded in full detail."""
-        self._examine_next = False
+        self._examine_next = self._asleep = False
         if self._measuring:
             self._draft.norms_taken = self._draft.sampled = True
             self._draft.examination = self._gauges.examine(self.step)
@@ -345,9 +349,8 @@ class Monitor:
         with self._guard("measuring"):
             self._gauges.leave_alone(False)
             given = (*args, *kwargs.values()) if kwargs else args
-            for each in given:
-                if isinstance(each, Tensor) and is_transformed(each):
-                    return  # not a training pass, and no place to read tensors in
+            if any(is_transformed(each) for each in given if isinstance(each, Tensor)):
+                return  # not a training pass, and no place to read tensors in
             recomputed = running_backward() != -1  # by activation checkpointing, around the model as a whole
             if recomputed:
                 if self._forward_began:
@@ -490,26 +493,21 @@ class Monitor:
         inside = self._guard.seconds + self._gauges.spent()
         self._guard.seconds = 0.0
         self._guard.strict = False
-        draft.steps[OVERHEAD] = inside
+        draft.add_times(inside, whole)
         if self._one_coefficient:
             draft.steps.setdefault(COEFFICIENT, 1.0)
         else:
             draft.steps.pop(COEFFICIENT, None)
-        if whole is not None:
-            draft.steps[STEP_TIME] = whole
-            if draft.samples:
-                draft.steps[THROUGHPUT] = draft.samples / whole
         cadence = self._schedule.spent(step, inside, whole, draft.examination is not None)
         if cadence is not None:
             self._journal.event("schedule", step + 1, norms=cadence.norms, samples=cadence.samples)
 
     def _flush(self) -> None:
         """Nothing can be added any more to the step whose update has been made."""
-        if self._done is None:
-            return
-        done, self._done = self._done, None
-        with self._guard("recording"):
-            self._backlog.add(done)
+        if self._done is not None:
+            done, self._done = self._done, None
+            with self._guard("recording"):
+                self._backlog.add(done)
 
     def _write_backlog(self) -> None:
         """Write the rows of the steps to which nothing can be added any more."""
@@ -579,7 +577,7 @@ class Monitor:
     def _failed(self, part: str, error: Exception) -> None:
         """Go on without the part that failed."""
         if part == "measuring":
-            self._measuring = False
+            self._measuring = self._asleep = False
             self._draft.norms_taken = self._draft.sampled = False
             self._draft.examination = None
             with suppress(Exception):  # whatever it is, it failed once already

@@ -25,6 +25,7 @@ from auscult.rules.registry import RULES, judgement
 from auscult.rules.rule import EXACT_METRICS, ZERO_ROWS
 
 FEW = 8  # columns that are faster looked at one by one
+MOST_UNFOLDED = 64  # blocks that wait, of all streams
 _EXACT = [(number, rule) for number, rule in enumerate(RULES) if rule.exact]
 _OTHERS = [(number, rule) for number, rule in enumerate(RULES) if not rule.exact]
 
@@ -42,6 +43,7 @@ class LiveDiagnosis:
     def __init__(self, segments: tuple[Segment, ...]) -> None:
         self.findings: list[Finding] = []
         self._closed = Digest(segments)
+        self._unfolded: list[Block] = []  # closed blocks that are still to be folded, which is cheaper for many at once
         self._rows: dict[Stream, list[Rows]] = {}
         self._step = -1
         self._watched: dict[Stream, Watched] = {}
@@ -53,7 +55,7 @@ class LiveDiagnosis:
     @property
     def waiting(self) -> bool:
         """Whether rules have not been asked yet about something that they look at."""
-        return self._judged is not self._closed
+        return len(self._unfolded) > 0 or self._judged is not self._closed
 
     @classmethod
     def resume(cls, past: Run, segment: Segment) -> "LiveDiagnosis":
@@ -165,6 +167,7 @@ class LiveDiagnosis:
     def finish(self) -> list[Finding]:
         """The run has ended: its last block counts although it is short. Returns what changed by that."""
         self._close(self._step + 1)
+        self._fold()
         self._closed = replace(self._closed, finished=True)
         return self._judge(True) if self._step >= 0 else []
 
@@ -200,8 +203,14 @@ class LiveDiagnosis:
             return []
         blocks = [_digest(rows, min(stop, _block_end(int(rows[0].steps[0])) + 1)) for rows in self._rows.values()]
         self._rows.clear()
-        self._closed = self._closed.fold(*blocks)
+        self._unfolded += blocks
+        if len(self._unfolded) > MOST_UNFOLDED:
+            self._fold()
         return blocks
+
+    def _fold(self) -> None:
+        if self._unfolded:
+            self._closed, self._unfolded = self._closed.fold_all(self._unfolded), []
 
     def _judge(self, exact: bool, put_off: bool = False) -> list[Finding]:
         """Ask again the rules whose answer may have changed.
@@ -219,13 +228,16 @@ class LiveDiagnosis:
         for number, rule in _EXACT:
             if exact or self._found[number]:
                 known = {finding.key for finding in self._found[number]}
+                self._fold()
                 now = now or self._closed.fold(*self._open_blocks())
                 self._found[number] = list(rule.check(now))
                 news = news or any(finding.key not in known for finding in self._found[number])
-        if self.waiting and self._closed.told and (news or not put_off):
-            for number, rule in _OTHERS:
-                self._found[number] = list(rule.check(self._closed))
-            self._judged = self._closed
+        if self.waiting and (news or not put_off):
+            self._fold()
+            if self._closed.told:
+                for number, rule in _OTHERS:
+                    self._found[number] = list(rule.check(self._closed))
+                self._judged = self._closed
         elif now is None:
             return []
         found = (finding for some in self._found for finding in some)
