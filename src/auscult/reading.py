@@ -12,7 +12,7 @@ from auscult.core.run import Run
 from auscult.core.score import Score
 from auscult.pages.report import report_html
 from auscult.rules.ignoring import Ignored, checked_patterns
-from auscult.rules.registry import RULES, judgement
+from auscult.rules.registry import RULES, asked, judgement
 from auscult.sound.mappings import sonify_run
 from auscult.sound.synth import render
 
@@ -39,7 +39,7 @@ def examine(run: Run, ignore: Sequence[str] = ()) -> tuple[list[Finding], list[I
     """As `diagnose`, and the findings that were left out with the pattern that each fits."""
     patterns = (*run.segments[-1].ignore, *checked_patterns(ignore, RULES))
     closed, now = digest_run(run)
-    return judgement((each for rule in RULES for each in rule.check(now if rule.exact else closed)), patterns)
+    return judgement(asked(closed, now), patterns)
 
 
 def sonify(

@@ -1,9 +1,11 @@
 """The table of known faults: complete, buildable, and each fault at the place that the table names."""
 
+import math
+
 import pytest
 import torch
 
-from auscult.clinic.copying import Copier, Copying
+from auscult.clinic.copying import Copier, Copying, foretold, next_symbol_loss, sequences
 from auscult.clinic.faults import FAULTS, NOT_RUN, Fault
 from auscult.clinic.hearing import Hearing
 from auscult.clinic.recipe import Recipe, build_model, load_rows
@@ -65,7 +67,17 @@ def test_a_sick_transformer_is_sick_where_it_is_told_to_be() -> None:
     assert (blind.blocks[0].attention.in_proj_weight[:32] == 0).all()
 
 
-def test_hearing_reaches_the_score_of_its_repair_only_without_the_gain() -> None:
+def test_what_a_causal_transformer_foretells_is_its_loss_against_the_floor() -> None:
+    torch.manual_seed(0)
+    symbols = sequences(64, torch.Generator().manual_seed(0))
+    model = Copier(None, 2).eval()
+    with torch.no_grad():
+        loss = float(next_symbol_loss(model, symbols))
+        share = (math.log(12) - loss) / (math.log(12) - 5 / 11 * math.log(11))
+        assert foretold(model, symbols) == pytest.approx(share, abs=1e-5)
+
+
+def test_hearing_is_at_fault_with_the_gain_alone() -> None:
     fault = FAULTS["ls-melscale"]
     assert isinstance(fault.faulty, Hearing) and isinstance(fault.fixed, Hearing)
     assert fault.faulty.scaled and not fault.fixed.scaled

@@ -160,7 +160,9 @@ def test_the_run_is_the_plain_recipe_measured_before_clipping(setting, sounds, t
 
 def test_the_gain_is_named_at_the_first_step_with_its_figures(sounds, trained) -> None:
     run, live = trained["mel-scale"]
-    assert [(each.code, each.severity, each.path, each.step) for each in live] == [("I002", "warning", "mel_scale", 0)]
+    alarms = [(each.code, each.path, each.step) for each in live if each.severity != "info"]
+    assert alarms == [("I002", "mel_scale", 0)]
+    assert {each.code for each in live} <= {"I002", "D001"}  # decibels are large inputs as well
     assert auscult.diagnose(run)[0] == live[0]
     frames, _ = sounds
     model = twin(True, frames)

@@ -201,12 +201,14 @@ def test_audit_tells_distributions_from_scores() -> None:
 
 def test_audit_tells_what_targets_are_like() -> None:
     indices = audit(functional.cross_entropy, torch.randn(8, 5), classes(8))
-    assert (indices.one_hot_targets, indices.whole_targets) == (None, True)
+    assert (indices.one_hot_targets, indices.whole_targets, indices.counted) == (None, True, 8)
+    ignored = torch.tensor([[1, -100, 3], [-100, -100, 0]])
+    assert audit(functional.cross_entropy, torch.randn(2, 5, 3), ignored).counted == 3
     hot = functional.one_hot(classes(8), 5).float()
     assert (audit(functional.mse_loss, torch.randn(8, 5), hot).one_hot_targets) is True
     assert (audit(functional.mse_loss, torch.randn(8, 5), hot * 2).one_hot_targets) is False
     numbers = audit(functional.mse_loss, torch.randn(6), torch.tensor([0.5, 1.0, 2.0, 3.0, 4.0, 9.5]))
-    assert numbers.whole_targets is False and numbers.target is not None
+    assert numbers.whole_targets is False and numbers.counted is None and numbers.target is not None
     values = np.array([0.5, 1.0, 2.0, 3.0, 4.0, 9.5])
     assert (numbers.target.minimum, numbers.target.maximum) == (0.5, 9.5)
     assert (numbers.target.mean, numbers.target.std) == (

@@ -65,7 +65,8 @@ def train(
     torch.manual_seed(0)
     model, called, truth = Net(wide), list[int](), Truth()
     model.head.register_forward_hook(lambda *_: called.append(1))
-    optimizer = torch.optim.AdamW([each for name, each in model.named_parameters() if name != "first.bias"], lr=0.01)
+    model.first.bias.requires_grad_(False)
+    optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=0.01)
     inputs = targets = torch.empty(0)
     if replay is not None:
         options["replay"] = lambda each: functional.cross_entropy(each(inputs), targets) * replay
@@ -84,6 +85,8 @@ def train(
         optimizer.step()
         if looking:
             for name, each in model.named_parameters():
+                if name not in gradients:
+                    continue
                 truth["grad", name], truth["param", name] = [gradients[name]], [each.detach().clone()]
                 truth["update", name] = [each.detach() - before[name]]
             truth["running", "norm"] = [model.norm.running_mean.clone(), model.norm.running_var.clone()]

@@ -91,6 +91,31 @@ def test_an_ordinary_training(tmp_path) -> None:
     assert run.audit.prediction is not None and run.audit.whole_targets is True
 
 
+def test_the_next_token_of_a_source_and_a_target_is_not_told(tmp_path) -> None:
+    """A denoising autoencoder reads all of what its decoder has yet to say; two inputs hold the next tokens."""
+
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.head = nn.Embedding(9, 6), nn.Linear(6, 9)
+
+        def forward(self, source: Tensor, target: Tensor) -> Tensor:
+            return self.head(self.embed(target) + self.embed(source).mean(1, keepdim=True))
+
+    class Denoising(Script):
+        def loss(self, step: int) -> Tensor:
+            tokens = torch.randint(1, 9, (4, 12))
+            other = tokens[:, :-1] if self.same else torch.ones(4, 11, dtype=torch.long)
+            return functional.cross_entropy(self.model(tokens[:, :-1], other).mT, tokens[:, 1:])
+
+    for same, told in ((True, None), (False, 1.0)):
+        script = Denoising(Reader())
+        script.same = same
+        script.run(tmp_path / str(same))
+        anatomy = auscult.load(tmp_path / str(same)).anatomy
+        assert anatomy is not None and anatomy.next_token == told
+
+
 def test_the_figures_are_those_of_the_batch(tmp_path) -> None:
     class Regression(Script):
         def loss(self, step: int) -> Tensor:

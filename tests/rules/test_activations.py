@@ -97,3 +97,15 @@ def test_a_last_tanh_that_was_saturated_from_the_start_is_seen(observed):
     """As in makemore, where the layers around it are bare tensors, not modules."""
     observed.column("saturated_fraction", "head")[:] = 0.7
     assert [each.path for each in Saturated().check(observed.digest())] == ["head"]
+
+
+def test_a_sparse_code_is_info_where_the_run_learns(observed):
+    alive = 0.05
+    observed.column("dead_fraction", "relu")[:] = 1 - alive
+    for active, severity in ((0.5, "warning"), (0.05, "info")):  # share of samples that a living unit answers to
+        share = alive * active
+        observed.columns["activation_mean", "relu"] = np.full(observed.rows, share)
+        observed.columns["activation_std", "relu"] = np.full(observed.rows, np.sqrt(share - share**2))
+        assert [each.severity for each in DeadUnits().check(observed.digest())] == [severity]
+    observed.column("loss")[:] = 2.3
+    assert [each.severity for each in DeadUnits().check(observed.digest())] == ["warning"]

@@ -24,7 +24,7 @@ class TestAttentionCollapse:
     def test_zeroed_queries_are_exactly_uniform_everywhere(self, training):
         self.spread(training, 1.0, 1.0, 1.0)
         (finding,) = AttentionCollapse().check(training.digest(128))
-        assert (finding.severity, finding.path, finding.step) == ("warning", "", 0)
+        assert (finding.severity, finding.path, finding.step) == ("warning", "blocks.0.attention", 0)
         assert finding.evidence[0].path == "blocks.0.attention" and "exactly" in finding.summary
 
     def test_nearly_uniform_counts_after_four_blocks(self, training):

@@ -112,6 +112,32 @@ def test_uneven_and_tiny_features(training):
     assert finding.severity == "warning" and "tiny" in finding.summary
 
 
+@pytest.mark.parametrize(("fit", "severity"), [(0.3, "warning"), (0.8, "info")])
+def test_extreme_inputs_that_are_hardly_learned_from(training, fit, severity):
+    start(given(training, PIXELS * 40, scale=5e3), 2.5)
+    training.sample("observed_loss", (1 - fit) * log(10))
+    training.sample("uninformed_loss", log(10))
+    (finding,) = InputNotNormalised().check(training.digest())
+    assert (finding.severity, finding.path) == (severity, "layers.0")
+    if severity == "warning":
+        assert (finding.evidence[-1].metric, finding.evidence[-1].value) == (
+            "observed_loss",
+            pytest.approx(0.7 * log(10)),
+        )
+
+
+@pytest.mark.parametrize(("late", "severity"), [(0.9, "warning"), (0.1, "info")])
+def test_large_inputs_that_saturate_the_first_activation(training, late, severity):
+    start(given(training, PIXELS), 2.5)
+    training.sample("observed_loss", 0.7 * log(10))
+    training.sample("uninformed_loss", log(10))
+    training.sample("saturated_fraction", np.where(np.arange(training.rows) < 20, 0.9, late), "layers.1")
+    (finding,) = InputNotNormalised().check(training.digest())
+    assert finding.severity == severity
+    if severity == "warning":
+        assert (finding.evidence[-1].path, finding.evidence[-1].step) == ("layers.1", 0)
+
+
 def far(training, r2, begin=0.0):
     targets = 152 + 77 * NOISE.normal(0, 1, (32, 1))
     training.audit = audit_of("mse_loss", begin + NOISE.normal(0, 0.3, (32, 1)), targets, 28_100.0)
@@ -148,6 +174,15 @@ def test_a_model_that_names_the_majority(training):
     (finding,) = ClassImbalance().check(classes(training, 0.8, 0.81).digest())
     assert (finding.severity, finding.step, finding.evidence[0].value) == ("warning", 0, pytest.approx(0.8))
     assert finding.evidence[2].bound == pytest.approx(log(10))
+
+
+def test_a_balanced_evaluation_tells_that_the_rest_is_not_found(training):
+    classes(training, 0.8, 0.91)
+    assert [each.severity for each in ClassImbalance().check(training.digest())] == ["info"]
+    evaluate(training, "val/accuracy", 0.2)
+    (finding,) = ClassImbalance().check(training.digest())
+    assert finding.severity == "warning"
+    assert (finding.evidence[-1].metric, finding.evidence[-1].value) == ("val/accuracy", pytest.approx(0.2))
 
 
 def test_imbalance_that_is_learned_or_weighted_is_info(training):
@@ -228,3 +263,23 @@ def test_a_small_last_batch_of_one_class_is_no_imbalance(training):
     accuracy = np.where(share == 1.0, 1.0, 0.53)
     classes(training, share, accuracy)
     assert not list(ClassImbalance().check(training.digest()))
+
+
+def test_sparse_inputs_are_not_tiny(training):
+    training.column("loss")[:] = 2.3
+    words = np.eye(1000)[NOISE.integers(0, 1000, 32)]
+    assert not list(InputNotNormalised().check(given(training, words).digest()))
+    (finding,) = InputNotNormalised().check(given(training, NOISE.normal(0, 0.01, (32, 784))).digest())
+    assert "tiny" in finding.summary
+
+
+def test_old_figures_of_batches_do_not_speak_of_now(long_training):
+    training = given(long_training, NOISE.normal(0, 0.01, (32, 784)))
+    training.sample_losses()
+    steps = np.arange(training.rows)
+    training.column("loss")[:400] = 2.3
+    for name in ("observed_loss", "uninformed_loss"):
+        training.columns[name, ""] = np.ma.masked_array(np.full(training.rows, 2.3), (steps % 16 != 0) | (steps >= 400))
+    training.audit = audit_of("cross_entropy", LOGITS, LABELS, 2.3)
+    assert [each.severity for each in InputNotNormalised().check(training.digest(400))] == ["warning"]
+    assert [each.severity for each in InputNotNormalised().check(training.digest())] == ["info"]

@@ -193,3 +193,24 @@ def test_softmax_over_the_batch(training):
 def test_rows_that_sum_to_one_are_no_wrong_axis(training):
     training.audit = audit_of("mse_loss", np.full((4, 4), 0.25), np.eye(4))
     assert not list(SoftmaxWrongAxis().check(training.digest()))
+
+
+def test_similarities_between_the_samples_of_a_batch_may_all_be_positive(training):
+    embedding = np.abs(NOISE.normal(0, 1, (32, 16)))
+    embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
+    end_with(training, embedding)
+    training.audit = audit_of("cross_entropy", embedding @ embedding.T / 0.1, np.arange(32))
+    assert not list(WrongOutputActivation().check(training.digest()))
+    training.audit = audit_of("cross_entropy", embedding @ embedding.T / 0.1, np.zeros(32))  # a queue of negatives
+    assert not list(WrongOutputActivation().check(training.digest()))
+    training.audit = audit_of("cross_entropy", embedding, NOISE.integers(0, 16, 32))
+    assert [each.path for each in WrongOutputActivation().check(training.digest())] == ["head"]
+
+
+def test_weights_of_the_samples_in_a_single_column_are_no_wrong_axis(training):
+    output = softmax(NUMBERS, axis=0)
+    end_with(training, output)
+    training.anatomy = Anatomy(0, output_shape=output.shape, output=spread(output), output_columns_sum_to_one=1.0)
+    assert not list(SoftmaxWrongAxis().check(training.digest(1)))
+    training.audit = audit_of("binary_cross_entropy", output, LABELS[:, None] > 4)  # the loss takes them as they are
+    assert [each.path for each in SoftmaxWrongAxis().check(training.digest(1))] == ["head"]

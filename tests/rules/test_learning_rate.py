@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from auscult.core.run import Module
 from auscult.rules.learning_rate import LrTooHigh, LrTooLow
 
 
@@ -199,3 +200,27 @@ class TestLrTooHighByWhatCameOfIt:
         assert (finding.severity, finding.step) == ("info", 1472)
         long_training.columns["lr", "main"] = 10 ** (rows / 800 - 4)
         assert not list(LrTooHigh().check(long_training.digest()))
+
+    @staticmethod
+    def die(training, late, modules=3):
+        """Large updates at first; units of some of four modules die within 100 steps, their last layer aside."""
+        training.modules = tuple(Module(f"layers.{layer}", "M", True, "affine") for layer in range(4))
+        scale_updates(training, 30.0)
+        for layer in range(4):
+            dead = late if layer < modules else 0.1
+            values = np.where(np.arange(training.rows) < 100, 0.2, dead)
+            training.sample("dead_fraction", values, f"layers.{layer}")
+
+    def test_units_that_die_after_bold_updates_are_a_warning(self, training):
+        self.die(training, 0.9)
+        (finding,) = LrTooHigh().check(training.digest())
+        assert (finding.severity, finding.path, finding.step) == ("warning", "", 0)
+        assert finding.evidence[0].value == pytest.approx(0.03, rel=0.3)
+        assert "3 of 3 modules" in finding.summary
+
+    @pytest.mark.parametrize("why", ["few die", "one module", "small updates"])
+    def test_some_dead_units_are_no_death(self, training, why):
+        self.die(training, 0.4 if why == "few die" else 0.9, 1 if why == "one module" else 3)
+        if why == "small updates":
+            scale_updates(training, 1 / 30)
+        assert not list(LrTooHigh().check(training.digest()))

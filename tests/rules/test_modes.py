@@ -60,6 +60,22 @@ class TestTrainEvalMode:
         normalised.modules = normalised.modules[:1]  # no module acts differently
         assert not list(TrainEvalMode().check(normalised.digest()))
 
+    def test_passes_at_every_step_of_late_are_of_the_method(self, normalised):
+        normalised.columns["val/loss", ""] = np.ma.masked_array(np.ones(320), np.arange(320) % 80 != 79)
+        step = np.arange(normalised.rows)
+        normalised.sample("training_evaluations", np.where(step > 100, 16.0, 0.0))  # pseudo-labels
+        assert [each.severity for each in TrainEvalMode().check(normalised.digest())] == ["info"]
+        normalised.sample("training_evaluations", np.where(step % 64 == 0, 100.0, 0.0))  # an evaluation now and then
+        assert [each.severity for each in TrainEvalMode().check(normalised.digest())] == ["warning"]
+
+    @pytest.mark.parametrize(("bias", "severity"), [(0.4, "info"), (1e-3, "warning")])
+    def test_a_new_head_on_normalisations_trained_before_is_info(self, normalised, bias, severity):
+        normalised.modules = normalised.modules[:2]
+        normalised.sample("evaluation_mode", 1.0)
+        normalised.columns["param_norm", "layers.1.bias"][:] = bias
+        normalised.columns["update_norm", "layers.1.bias"][:] = 1e-3
+        assert [each.severity for each in TrainEvalMode().check(normalised.digest())] == [severity]
+
     def test_frozen_normalisations_that_follow_new_data_are_info(self, normalised):
         late = Module("layers.3", "BatchNorm1d", True, "normalisation")
         normalised.modules = (*normalised.modules, late)

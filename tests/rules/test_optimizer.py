@@ -74,6 +74,12 @@ class TestWrongGradientSign:
         self.point(training, -0.9, decay=0.98)
         assert not list(WrongGradientSign().check(training.digest()))
 
+    @pytest.mark.parametrize("cosine", [-0.9, -0.1])
+    def test_a_negated_loss_that_is_maximised_is_descended(self, training, cosine):
+        self.point(training, cosine)
+        training.sample("loss_gradient", -1.0)
+        assert not list(WrongGradientSign().check(training.digest()))
+
     def test_a_negative_gradient_at_the_loss(self, training):
         self.point(training, 1.0)
         training.sample("loss_gradient", -1.0)

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from auscult.core.anatomy import Anatomy
 from auscult.core.run import Module
 from auscult.rules.progress import NoProgress, Overfitting, OverRegularised, Undertrained
 
@@ -26,7 +29,7 @@ class TestOverfitting:
         training.columns["loss", ""] = 2.3 * np.exp(-np.arange(training.rows) / 60)
         training.sample_losses()
         training.sample("batch_accuracy", 1.0)
-        evaluate(training, "val/accuracy", 0.7)
+        evaluate(training, "val/accuracy", 0.85)
         evaluate(training, "val/loss", self.RISING)
         return training
 
@@ -55,6 +58,17 @@ class TestOverfitting:
     def test_a_training_metric_of_that_kind_is_no_evaluation(self, memorising):
         memorising.columns["train/loss", ""] = memorising.columns.pop(("val/loss", ""))
         assert not list(Overfitting().check(memorising.digest()))
+
+    def test_known_by_heart_without_a_rise(self, memorising):
+        evaluate(memorising, "val/loss", 1.0)
+        assert not list(Overfitting().check(memorising.digest()))  # 85 % are right
+        evaluate(memorising, "val/accuracy", (0.3, 0.5, 0.6, 0.7, 0.7, 0.69, 0.7, 0.7))
+        (finding,) = Overfitting().check(memorising.digest())
+        assert (finding.severity, finding.path, finding.step) == ("warning", "", 39)
+        assert [each.metric for each in finding.evidence] == ["batch_accuracy", "val/accuracy"]
+        assert [each.value for each in finding.evidence] == pytest.approx([1.0, 0.7])
+        memorising.sample("batch_accuracy", 0.8)
+        assert not list(Overfitting().check(memorising.digest()))  # still learning
 
 
 class TestUndertrained:
@@ -139,9 +153,30 @@ class TestNoProgress:
         assert finding.evidence[0].metric == "loss" and finding.evidence[1].metric == "batch_accuracy"
         assert NoProgress.unexplained
 
-    def test_sound_training_on_labels_that_say_nothing_is_info(self, training):
+    def test_outputs_that_have_collapsed_are_told_however_little_weights_moved(self, training):
         guess(training)
-        assert [each.severity for each in NoProgress().check(training.digest())] == ["info"]
+        for each in training.parameters:
+            training.columns["update_norm", each.path] *= 0.1
+        assert not list(NoProgress().check(training.digest(200, finished=True)))
+        training.sample("output_spread", np.where(np.arange(training.rows) < 20, 0.5, 1e-6))
+        (finding,) = NoProgress().check(training.digest(200, finished=True))
+        assert (finding.severity, finding.step) == ("warning", 199)
+        assert not list(NoProgress().check(training.digest(128)))
+
+    @pytest.mark.parametrize(("accuracy", "outputs", "found"), [(0.12, 10, 1), (0.3, 10, 0), (0.3, 2, 0)])
+    def test_an_accuracy_at_chance_where_the_loss_call_was_not_seen(self, training, accuracy, outputs, found):
+        training.anatomy = Anatomy(0, output_shape=(32, outputs))
+        evaluate(training, "val/accuracy", accuracy)
+        findings = list(NoProgress().check(training.digest()))
+        assert len(findings) == found
+        if found:
+            assert (findings[0].evidence[0].metric, findings[0].severity) == ("val/accuracy", "warning")
+
+    def test_sound_training_on_labels_that_say_nothing_is_said_to_be_sound(self, training):
+        guess(training)
+        (finding,) = NoProgress().check(training.digest())
+        assert finding.severity == "warning"
+        assert "updates and outputs are in order" in finding.summary
 
     def test_what_was_learned_and_lost(self, training):
         training.column("loss")[160:] = 4.0
@@ -167,3 +202,39 @@ class TestNoProgress:
         training.regroup(layers__0__weight="a.0", layers__1__weight="b.0")
         training.columns["lr", "a.0"] = training.columns["lr", "b.0"] = training.columns["lr", "main"]
         assert not list(NoProgress().check(training.digest()))
+
+    def test_a_run_of_a_few_steps_is_silent(self, training):
+        guess(training)
+        for each in training.parameters:
+            training.column("update_norm", each.path)[:] *= 100
+        assert not list(NoProgress().check(training.digest(20, finished=True)))
+        assert list(NoProgress().check(training.digest(60, finished=True)))
+
+    def test_a_loss_that_still_comes_down_from_above_guessing_is_silent(self, training):
+        """A language model begins at log(78) = 4.4, its tokens have an entropy of 3.0."""
+        training.columns["loss", ""] = np.linspace(4.4, 3.5, training.rows)
+        training.sample_losses(classes=78, batch=4096)
+        training.sample("uninformed_loss", 3.0)
+        assert not list(NoProgress().check(training.digest(finished=True)))
+        training.columns["loss", ""][160:] = training.columns["loss", ""][160]  # it stands still
+        training.sample("observed_loss", training.columns["loss", ""])
+        assert [each.code for each in NoProgress().check(training.digest(finished=True))] == ["P004"]
+
+    def test_a_logged_loss_is_believed_where_the_observed_one_is_old(self, long_training):
+        """The logged loss is the mean of two terms, of which the observed call is the first."""
+        guess(long_training)
+        observed = long_training.columns["observed_loss", ""]
+        long_training.columns["loss", ""] = 1.1 * np.where(np.arange(long_training.rows) < 300, 2.3, 0.2)
+        assert list(NoProgress().check(long_training.digest()))
+        observed[400:] = np.ma.masked
+        assert not list(NoProgress().check(long_training.digest()))
+
+    def test_targets_that_are_ignored_do_not_count(self, training):
+        """Of few targets the entropy is too low: by (C - 1) / 2n, 0.45 of 10 of 10 classes (Miller, 1955)."""
+        guess(training, 2.1)
+        training.sample("uninformed_loss", 2.303 - 0.45)
+        training.columns["loss", ""][:] = 2.1
+        assert training.audit is not None
+        assert [each.code for each in NoProgress().check(training.digest(finished=True))] == ["P004"]
+        training.audit = replace(training.audit, counted=10)
+        assert not list(NoProgress().check(training.digest(finished=True)))

@@ -110,3 +110,10 @@ def test_attention_gates_and_the_last_softmax_are_silent(training):
     assert not list(HiddenSoftmax().check(training.digest()))
     chain(training, "affine", "activation", "affine", "activation", sums_to_one=("3",))
     assert not list(HiddenSoftmax().check(training.digest()))
+
+
+@pytest.mark.parametrize(("inner", "outer", "severity"), [(8, 200, "info"), (64, 200, "warning"), (32, 10, "warning")])
+def test_shares_of_a_few_topics_between_wider_layers_are_info(training, inner, outer, severity):
+    chain(training, "affine", "other", "affine", widths=(64, inner, inner, outer), sums_to_one=("1",))
+    training.column("loss")[:] = 2.3
+    assert [each.severity for each in HiddenSoftmax().check(training.digest())] == [severity]

@@ -54,7 +54,7 @@ def test_standard_normal_weights_with_a_loud_start(training):
     initialised(training, nn.init.normal_)
     training.audit = audit_of("cross_entropy", LOGITS, LABELS, 250.0)
     (finding,) = BadInitScale().check(training.digest())
-    assert (finding.severity, finding.path, finding.step) == ("warning", "layers", 0)
+    assert (finding.severity, finding.path, finding.step) == ("warning", "layers.2.weight", 0)
     assert finding.evidence[0].value == pytest.approx(1, abs=0.1)
     assert finding.evidence[0].bound == pytest.approx(4.2 / 8)
     assert "0.18" in finding.advice[0]  # sqrt(2 / 64)

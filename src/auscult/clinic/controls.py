@@ -36,7 +36,7 @@ CONTROLS = {
         # Plain.
         Control("digits-adam", "digits, Adam", 0.9, _DIGITS),
         Control("digits-adamw", "digits, AdamW", 0.9, replace(_DIGITS, optimizer="adamw", weight_decay=0.01)),
-        Control("digits-rmsprop", "digits, RMSprop", 0.9, replace(_DIGITS, optimizer="rmsprop", lr=1e-3)),
+        Control("digits-rmsprop", "digits, RMSprop", 0.85, replace(_DIGITS, optimizer="rmsprop", lr=1e-3)),
         Control(
             "digits-convolution",
             "a convolution, SGD at 0.1",
@@ -105,9 +105,9 @@ CONTROLS = {
         Control("circles", "two circles", 0.95, Recipe("circles", hidden=(32, 32), lr=5e-3, epochs=15)),
         Control(
             "autoencoder",
-            "images from 8 numbers",
+            "images from 16 numbers",
             0.5,
-            Recipe("images-themselves", "unit", hidden=(32, 8, 32), lr=3e-3, epochs=15),
+            Recipe("images-themselves", "unit", hidden=(48, 16, 48), lr=3e-3, epochs=15),
         ),
         Control("text", "a transformer on text, whose entropy is its floor", 0.85, Script(sequences.read_text)),
         Control("copying", "a transformer that copies, half of whose task is guessing", 0.9, Copying()),
@@ -134,7 +134,7 @@ CONTROLS = {
         ),
         Control("smoothed", "label smoothing, a floor of the loss", 0.9, replace(_DIGITS, smoothing=0.1)),
         Control("warm-up", "a learning rate from nearly 0", 0.9, replace(_DIGITS, schedule="warm-up")),
-        Control("cosine", "a learning rate down to 0", 0.9, replace(_DIGITS, schedule="cosine")),
+        Control("cosine", "a learning rate down to 0", 0.85, replace(_DIGITS, schedule="cosine")),
         Control(
             "restarts",
             "a learning rate that rises again",
@@ -151,7 +151,7 @@ CONTROLS = {
         Control("residual", "sixteen residual blocks", 0.85, Script(structures.deep_residual)),
         Control("half-precision", "a loss scale that skips the first steps", 0.9, HalfPrecision(scale=2.0**24)),
         Control("clipped", "clipping at every second step or so", 0.9, replace(_DIGITS, max_norm=1.0)),
-        Control("batch-8", "noisy small batches", 0.9, replace(_DIGITS, batch=8, epochs=4, lr=1e-3)),
+        Control("batch-8", "noisy small batches", 0.85, replace(_DIGITS, batch=8, epochs=4, lr=1e-3)),
         Control("adversaries", "a generator and its critic", 0.8, Script(habits.against_each_other)),
         Control("reward", "a policy and a value", 0.7, Script(habits.for_a_reward)),
         Control("memory", "an LSTM whose gates saturate", 0.9, Script(sequences.remember)),

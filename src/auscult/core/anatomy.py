@@ -44,7 +44,8 @@ class Anatomy:
         sums_to_one: Leaf modules whose outputs, in all calls, are not negative and sum to 1 within 1e-3 over the last
             dimension, of two or more.
         next_token: Share of the targets of the first loss call that equal the model's input one position later (along
-            the last dimension of whole-number inputs); None where they cannot be compared.
+            the last dimension of whole-number inputs); None where they cannot be compared, or where several inputs hold
+            the next tokens, as a source and a target do.
     """
 
     step: int

@@ -45,6 +45,7 @@ class Audit:
         columns_sum_to_one: As `rows_sum_to_one`, over the batch (dimension 0) in place of the classes.
         one_hot_targets: Whether every row of the targets has a single 1 and 0 elsewhere; None where they have no rows.
         whole_targets: Whether every target is a whole number.
+        counted: How many class indices are not `ignore_index`; None for other targets.
     """
 
     step: int
@@ -62,6 +63,7 @@ class Audit:
     columns_sum_to_one: float | None = None
     one_hot_targets: bool | None = None
     whole_targets: bool | None = None
+    counted: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types; non-finite numbers as strings."""

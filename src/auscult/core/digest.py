@@ -286,6 +286,11 @@ class Digest:
     index: ChannelIndex = field(default_factory=ChannelIndex)
 
     @property
+    def told(self) -> bool:
+        """Whether there is more to judge by than facts of the first step: a block, or a standstill."""
+        return self.step >= 0 or self.standstill is not None
+
+    @property
     def channels(self) -> tuple[Channel, ...]:
         """All columns of all streams `(C,)`, in the order in which they were first seen."""
         return self.index.channels

@@ -197,6 +197,7 @@ class LossFacts:
             ]
         self._one_hot = _is_one_hot(call.target, call.axis)
         self._whole = _is_whole(call.target)
+        self._counted = None if call.ignored is None else (call.target != call.ignored).sum()
 
     def audit(self, step: int) -> Audit:
         """The audit of the call; waits for the device."""
@@ -218,6 +219,7 @@ class LossFacts:
             columns_sum_to_one=columns,
             one_hot_targets=None if self._one_hot is None else bool(self._one_hot),
             whole_targets=None if self._whole is None else bool(self._whole),
+            counted=None if self._counted is None else int(self._counted),
         )
 
 

@@ -12,7 +12,8 @@ from auscult.metrics import batch
 from auscult.metrics.losscall import LossCall, LossFacts
 from auscult.metrics.sample import find_tensor, wide
 
-TOKENS = 2**20  # of a first input, that are kept to be compared with the targets
+TOKENS = 2**20  # of an input, that are kept to be compared with the targets
+NEXT = 0.9  # share of targets that are the next tokens
 
 
 class Sighting:
@@ -44,7 +45,7 @@ class Sighting:
         self._output: Tensor | None = None  # its spread
         self._shares: tuple[Tensor | None, Tensor | None] = (None, None)  # of the output's rows and columns
         self._loss: LossFacts | None = None
-        self._tokens: Tensor | None = None  # a copy of the input, where it has whole numbers
+        self._tokens: list[Tensor] = []  # copies of the inputs, where the first has whole numbers
         self._next: Tensor | None = None  # share of the targets that are the next of these
 
     @property
@@ -67,8 +68,9 @@ class Sighting:
         self.fingerprint = tuple(tensor.shape), batch.fingerprint(tensor)
         self._dtype = str(tensor.dtype).removeprefix("torch.")
         if not tensor.is_floating_point():
-            if self._closely and tensor.ndim == 2 and tensor.numel() <= TOKENS:
-                self._tokens = tensor.detach().clone()
+            if self._closely:
+                others = (each for each in given if isinstance(each, Tensor) and each is not tensor)
+                self._tokens = [each.detach().clone() for each in (tensor, *others) if _has_tokens(each)]
             return
         mean, std, largest = batch.moments(tensor)
         self.figures |= {"input_mean": mean, "input_largest": largest}
@@ -97,8 +99,19 @@ class Sighting:
         self.figures |= call.figures()
         if self._closely:
             self._loss = LossFacts(call)
-            if self._tokens is not None:
-                self._next = batch.next_share(self._tokens, call.target)
+            self._next = self._next_share(call.target)
+
+    def _next_share(self, target: Tensor) -> Tensor | None:
+        """Share of the targets that are the next token; NaN where several inputs have them, as source and target do.
+
+        Where the model makes the loss itself, the labels are an input too, and only the first one is compared.
+        """
+        shares = [batch.next_share(each, target) for each in (self._tokens if self.ended else self._tokens[:1])]
+        known = [each for each in shares if each is not None]
+        if not known or shares[0] is None:
+            return None
+        several = (torch.stack(known) >= NEXT).sum() > 1
+        return torch.where(several, torch.nan, shares[0])
 
     def see_loss_gradient(self, gradient: Tensor, scale: Tensor | None) -> None:
         """A backward pass begins at that loss, multiplied by the scale; of several passes the first counts."""
@@ -137,6 +150,11 @@ class Sighting:
             sums_to_one=tuple(sums_to_one),
             next_token=_or_none(self._next),
         )
+
+
+def _has_tokens(tensor: Tensor) -> bool:
+    whole = find_tensor(tensor, floating=False) is not None and not tensor.is_floating_point()
+    return whole and tensor.ndim == 2 and tensor.numel() <= TOKENS
 
 
 def on_host(figures: Mapping[str, Tensor | float]) -> dict[str, float]:

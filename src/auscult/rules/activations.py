@@ -28,6 +28,7 @@ DEAD_INFO, DEAD_ALARM, DEAD_ALL = 0.6, 0.9, 0.995
 SMALL_BATCH = 8
 LEARNS = 0.5
 SATURATED_START, SATURATED_ALARM = 0.5, 0.9
+SPARSE = 0.15  # mean^2 / mean square; 2 / pi for a half-normal one
 
 
 class DeadUnits(Rule):
@@ -54,7 +55,8 @@ class DeadUnits(Rule):
     Not reported when:
         Most of the network has no gradient (see G001), outputs can be negative, or fewer than two blocks were observed.
         With 8 samples a batch or fewer it is info at most, because units that are rarely needed are then silent in most
-        batches.
+        batches. So it is where the loss has fallen by half and the units that are not silent answer to few samples as
+        well (mean^2 / mean square of the outputs is below 0.15 of their share): a sparse code.
 
     References:
         Karpathy, makemore part 3 (2022), dead neurons; AutoTrainer (ICSE 2021): share of zeros >= 0.7 (a rule that
@@ -77,16 +79,18 @@ class DeadUnits(Rule):
         behind = f" Modules behind it show the same: {listing(others)}." if others else ""
         latest = "" if begin == state["first_step"] else " at the latest"
         loss = training_loss(digest)
+        fallen = loss_has_fallen(loss, LEARNS)
+        sparse = fallen and any(_is_sparse(digest, each.path, part) for each, _, part in worst)
         learns = (
             f" The run learns all the same: the loss has fallen from {loss.state['first']:.3g} to "
             f"{loss.state['recent_mean'][-1]:.3g}."
-            if loss is not None and loss_has_fallen(loss, LEARNS)
+            if loss is not None and fallen
             else ""
         )
         yield Finding(
             self.code,
             self.name,
-            self._severity(digest, share),
+            "info" if sparse else self._severity(digest, share),
             module.path,
             begin,
             summary=f"{share:.0%} of the units of {module.path} have been 0 for every sample since step {begin}"
@@ -106,6 +110,15 @@ class DeadUnits(Rule):
         if share < DEAD_ALARM or (batch is not None and batch <= SMALL_BATCH):
             return "info"
         return "critical" if share >= DEAD_ALL else "warning"
+
+
+def _is_sparse(digest: Digest, path: str, dead: float) -> bool:
+    """Whether the units of a module that are not dead answer to few samples only."""
+    mean, std = (state_of(digest, name, path) for name in ("activation_mean", "activation_std"))
+    if mean is None or std is None:
+        return False
+    squares = float(mean["last"]) ** 2, float(std["last"]) ** 2
+    return squares[0] < SPARSE * (1 - dead) * (squares[0] + squares[1])
 
 
 class Saturated(Rule):

@@ -80,7 +80,7 @@ class AttentionCollapse(Rule):
             self.code,
             self.name,
             "warning" if everywhere else "info",
-            concerned[0] if len(concerned) == 1 else "",
+            concerned[0],
             int(state["first_step"]),
             summary=f"Attention in {listing(concerned)} is {how}uniform ({len(concerned)} of {len(paths)} modules): "
             "queries and keys have no effect.",

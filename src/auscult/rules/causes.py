@@ -22,7 +22,6 @@ MECHANISMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     # What goes in.
     ("D001", ("I001", "U001", *HARM, "P003")),
     ("D002", ("I001", "U001", "U002", *HARM, "H006")),
-    ("D003", ("P001",)),
     # How the loss is put together.
     ("H005", ("I001", "D003", "H004", "M001", "P003", *STANDSTILL)),
     ("H003", ("I001", "H001", "G001", "G003", "L001", *STANDSTILL)),
@@ -30,6 +29,8 @@ MECHANISMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("H001", ("I001", "H004", "M002", "G001", "G003", "A002", "L001", "P003", *STANDSTILL)),
     ("H004", ("I001", "H006", "L001", "G001", "G003", *STANDSTILL)),
     ("H006", ("I001", "U001", *HARM)),
+    # What it learns from.
+    ("D003", ("P001",)),
     # How the model is built and begins.
     ("M002", ("G001", "G003", "M003", *STANDSTILL)),
     ("I004", ("A001", "G001", "G003", *STANDSTILL)),

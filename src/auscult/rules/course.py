@@ -27,6 +27,7 @@ from auscult.rules.channels import (
 SAME, LIKE = 1e-3, 0.25  # relative differences of first values
 ENOUGH_ROWS, SAMPLED_BLOCKS = 32, 4
 ALIKE = 1e-6
+STALE_BLOCKS, STALE = 2, 0.25  # share of the run
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,9 +92,15 @@ def course(digest: Digest) -> Course | None:
             return _course(logged.name, logged.state, uninformed)
         if observed is None and digest.audit is not None and _near(first, digest.audit.value, LIKE):
             return _course(logged.name, logged.state, uninformed)
-    if observed is not None and uninformed is not None:
+    if observed is not None and uninformed is not None and (logged is None or not is_stale(digest, observed)):
         return _course("observed_loss", observed, uninformed)
     return None if logged is None else _course(logged.name, logged.state, None)
+
+
+def is_stale(digest: Digest, state: Any) -> bool:
+    """Whether a figure was last observed too long ago to speak of now, as where sampling has become rare."""
+    age = digest.step - int(state["last_step"])
+    return age > STALE_BLOCKS * BLOCK_STEPS and age > STALE * digest.step
 
 
 def _course(name: str, state: Any, uninformed: float | None) -> Course:
@@ -131,7 +138,7 @@ def _uninformed(digest: Digest) -> float | None:
     if audit is None or audit.reduction != "mean" or same:
         return level
     if audit.classes is not None:
-        count = max(1, prod(audit.target_shape))
+        count = max(1, prod(audit.target_shape) if audit.counted is None else audit.counted)
         return max(level, min(level + (audit.classes - 1) / (2 * count), log(max(audit.classes, 2))))
     count = audit.target_shape[0] if audit.target_shape else 1
     return level * count / (count - 1) if count > 1 else max(level, audit.expected or 0.0)

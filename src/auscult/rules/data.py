@@ -26,13 +26,14 @@ from auscult.rules.channels import (
     update_ratios,
 )
 from auscult.rules.course import evaluations
-from auscult.rules.fit import POOR, REGRESSIONS, at_chance, fit_of, is_poor, median_of_means, of_late
+from auscult.rules.fit import POOR, REGRESSIONS, fit_of, is_poor, median_of_means, of_late, often_wrong
 from auscult.rules.output import wrong_head
 from auscult.rules.rule import Rule
 
 LARGE, UNEVEN, UNEVEN_SIZE, TINY, EXTREME = 10.0, 100.0, 3.0, 0.1, 1000.0
+SPARSE = 10.0  # largest value / root mean square
 RESCALED = 0.1
-LOUD_START, LEARNED = 4.0, 0.5
+LOUD_START, LEARNED, SQUASHED = 4.0, 0.5, 0.6
 FAR_TARGETS, UNFITTED = 10.0, 0.2
 MAJORITY, BEYOND_MAJORITY, ELSEWHERE = 0.7, 0.3, 0.3
 FEW_ROWS = 3
@@ -60,8 +61,9 @@ class InputNotNormalised(Rule):
         3, and standard deviations of features that differ by more than a factor of 100. *Tiny*: one below 0.1. Info by
         itself, since raw inputs often do no harm. A warning when they do: not even half of what an uninformed model
         gets wrong is explained by now although the first loss was more than 4 times its own or the inputs are extreme
-        (a root mean square above 1,000, or features that differ by more than 1,000); or after 64 steps less than a
-        tenth is, or no evaluation was better than chance, or the run broke. Critical when most gradients are exactly 0.
+        (a root mean square above 1,000, or features that differ by more than 1,000) or they saturate six tenths of the
+        first activation; or after 64 steps less than a tenth is, or no evaluation of four classes or more was right
+        half of the time, or the run broke. Critical when most gradients are exactly 0.
 
     What to try:
         Standardise each feature with the mean and standard deviation of the training data; divide pixels by 255. Where
@@ -70,7 +72,8 @@ class InputNotNormalised(Rule):
     Not reported when:
         The inputs are integers (ids), the first module that weighs them is an embedding or a normalisation, the first
         layer's outputs are normalised right away, or are ten times smaller than such inputs would make them, because
-        they are scaled inside the model. Standardised inputs in [-4, 4] and pixels of 0 to 16 are in range.
+        they are scaled inside the model. Standardised inputs in [-4, 4] and pixels of 0 to 16 are in range. Inputs are
+        not tiny but sparse where the largest is 10 times the root mean square: one of many, word counts, tf-idf.
 
     References:
         LeCun et al., Efficient BackProp (1998), section 4.3; UMLAUT (CHI 2021) and DeepDiagnosis (ICSE 2022) alarm
@@ -88,13 +91,13 @@ class InputNotNormalised(Rule):
         spread = anatomy.input
         size = sqrt(spread.mean**2 + (0.0 if np.isnan(spread.std) else spread.std) ** 2)
         uneven = anatomy.feature_scale is not None and anatomy.feature_scale > UNEVEN and size > UNEVEN_SIZE
-        tiny = 0 < size < TINY
+        tiny = 0 < size < TINY and max(abs(spread.minimum), abs(spread.maximum)) < SPARSE * size
         if not isfinite(size) or not (size > LARGE or uneven or tiny):
             return
         first = _first_layer(digest)
         if first is None or _scaled_inside(digest, first, size):
             return
-        harm = self._harm(digest, size > EXTREME or (uneven and (anatomy.feature_scale or 0.0) > EXTREME))
+        harm = self._harm(digest, first, size > EXTREME or (uneven and (anatomy.feature_scale or 0.0) > EXTREME))
         how = "tiny" if tiny else "uneven" if uneven and size <= LARGE else "large"
         scales = "" if not uneven else f"; features differ in scale by a factor of {anatomy.feature_scale:.3g}"
         yield Finding(
@@ -124,7 +127,7 @@ class InputNotNormalised(Rule):
             confidence=0.5 if harm is None else 0.8,
         )
 
-    def _harm(self, digest: Digest, extreme: bool) -> tuple[str, Evidence] | None:
+    def _harm(self, digest: Digest, first: Module, extreme: bool) -> tuple[str, Evidence] | None:
         """In what the run suffers, in words and as a figure; None where it does not."""
         audit, fit, loss = digest.audit, fit_of(digest), training_loss(digest)
         dead = death(digest)
@@ -137,18 +140,31 @@ class InputNotNormalised(Rule):
             if times > LOUD_START:
                 text = f"The first loss was {times:.1f} times that of an uninformed model."
                 return text, Evidence("loss", "", audit.step, audit.value, audit.expected)
-        if not is_poor(digest, LEARNED if extreme and fit is not None else POOR):
+        squashed = _saturated_behind(digest, first) if fit is None or fit.share < LEARNED else None
+        if squashed is not None:
+            return f"They saturate {squashed.path} from the first step on.", squashed
+        if not (is_poor(digest, LEARNED if extreme and fit is not None else POOR) or often_wrong(digest) is not None):
             return None
         text = "Little has been learned."
         if fit is not None:
             return text, Evidence(fit.metric, "", fit.step, fit.value, fit.bound)
-        guesses = at_chance(digest)
-        if guesses is not None:
-            return text, guesses
+        wrong = often_wrong(digest)
+        if wrong is not None:
+            return text, wrong
         if loss is None:
             return None
-        step, late, first = (loss.state[name] for name in ("last_step", "recent_mean", "first"))
-        return text, Evidence(loss.name, "", int(step), float(late[-1]), float(first))
+        late, begun = float(loss.state["recent_mean"][-1]), float(loss.state["first"])
+        return text, Evidence(loss.name, "", int(loss.state["last_step"]), late, begun)
+
+
+def _saturated_behind(digest: Digest, layer: Module) -> Evidence | None:
+    """The share of saturated outputs of the module right behind a layer, where it is large from the first step on."""
+    order = [*leaves(digest).values()]
+    behind = order[order.index(layer) + 1 :][:1]
+    state = state_of(digest, "saturated_fraction", behind[0].path) if behind else None
+    if state is None or not state["first"] >= SQUASHED or not of_late(state) >= SQUASHED:
+        return None
+    return Evidence("saturated_fraction", behind[0].path, int(state["first_step"]), float(state["first"]), SQUASHED)
 
 
 class TargetScale(Rule):

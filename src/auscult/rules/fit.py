@@ -3,6 +3,7 @@
 Knows no cause, only whether training gets anywhere.
 """
 
+from collections.abc import Callable
 from math import isfinite, nan
 from statistics import median
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence
 from auscult.core.state import RECENT_BLOCKS
 from auscult.rules.channels import is_broken, loss_has_fallen, state_of, training_loss
-from auscult.rules.course import evaluations
+from auscult.rules.course import course, evaluations, is_stale
 
 FIT_BLOCKS = 3
 REGRESSIONS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
@@ -54,7 +55,16 @@ def median_of_means(state: Any, blocks: int = RECENT_BLOCKS) -> float:
 
 
 def fit_of(digest: Digest) -> Fit | None:
-    """The fit of late; None where no loss call was observed that has an uninformed value, or it was not finite."""
+    """The fit of late; None where no loss call was observed that has an uninformed value, or it was not finite.
+
+    Where the batches' own figures are old, the logged loss says it, if it is that of the loss call.
+    """
+    sampled = state_of(digest, "observed_loss")
+    if sampled is not None and is_stale(digest, sampled):
+        way = course(digest)
+        if way is None or way.uninformed is None or way.name == "observed_loss" or not np.isfinite(way.standing):
+            return None
+        return Fit(1 - way.standing, way.name, way.step, way.now, way.uninformed)
     r2 = state_of(digest, "batch_r2")
     if r2 is not None and (digest.audit is None or digest.audit.loss in REGRESSIONS):
         value = of_late(r2)
@@ -85,13 +95,22 @@ def is_poor(digest: Digest, share: float = POOR) -> bool:
 
 def at_chance(digest: Digest) -> Evidence | None:
     """The accuracy of an evaluation that was never better than 1.5 / C, by C >= 4 outputs; None where it was."""
+    return _never_above(digest, lambda classes: BY_CHANCE / classes)
+
+
+def often_wrong(digest: Digest) -> Evidence | None:
+    """The accuracy of an evaluation that was never better than 1/2, by C >= 4 outputs; None where it was."""
+    return _never_above(digest, lambda classes: 0.5)
+
+
+def _never_above(digest: Digest, bound_of: Callable[[int], float]) -> Evidence | None:
     shape = digest.anatomy.output_shape if digest.anatomy is not None else None
     classes = shape[1] if shape is not None and len(shape) == 2 else 0
     evaluated = evaluations(digest, "accuracy") or evaluations(digest, "acc")
     if classes < FEW_CLASSES or not evaluated:
         return None
     name, state = evaluated[0]
-    bound = BY_CHANCE / classes
+    bound = bound_of(classes)
     if state["rows"] < EVALUATED or state["maximum"] > bound:
         return None
     return Evidence(name, "", int(state["last_step"]), float(state["maximum"]), bound)

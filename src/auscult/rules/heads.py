@@ -45,7 +45,8 @@ class WrongOutputActivation(Rule):
 
     Not reported when:
         The output is all zeros (a head that begins at zero), or is transformed before the loss in another way: logits
-        with a sigmoid outside the model. Rows that sum to 1 in cross_entropy are H002.
+        with a sigmoid outside the model. Rows that sum to 1 in cross_entropy are H002. Logits are similarities between
+        the samples of a batch, which are made from the output and may well be positive.
 
     References:
         DeepLocalize and DeepFD benchmarks: softmax over one unit in 7 programs; TheDeepChecker (TOSEM 2022), outputs
@@ -164,7 +165,7 @@ class SoftmaxWrongAxis(Rule):
         softmax(dim=-1), or dim=1 for classes in the second dimension; no softmax at all before cross_entropy.
 
     Not reported when:
-        Rows sum to 1 as well.
+        Rows sum to 1 as well, or the output has a single column and no loss takes it as it is: weights of the samples.
 
     References:
         torch.nn.Softmax, `dim`; TheDeepChecker (TOSEM 2022), softmax over the wrong axis.

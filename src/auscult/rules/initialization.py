@@ -17,7 +17,7 @@ from auscult.rules.channels import common_module, is_broken, listing, state_of, 
 from auscult.rules.rule import Rule
 
 RELATIVE, ABSOLUTE = 1.5, 0.5
-ALARM = 4.0
+ALARM, RUINOUS = 4.0, 100.0
 RECOVERED = 0.5  # of an uninformed loss
 REGRESSION = 10.0
 SMALLEST, SIGMAS, NARROWEST = 32, 3.0, 0.7  # elements, standard errors, standard deviation
@@ -37,10 +37,11 @@ class InitialLoss(Rule):
 
     How it is decided:
         From the first loss call alone. Classification: loss > 1.5 x and > 0.5 above -log(1/C) gives info, > 4 x a
-        warning, unless parameters are frozen: a new head on a pretrained network often begins at 2 or 3 times. Info
-        too, and recovered, once the mean loss of a block lies below half of -log(1/C): that start cost time alone. A
-        summed loss is divided by the number of targets first. Squared error: loss > 10 x the variance of the targets
-        gives info, since the right scale of a regression is for the user to know.
+        warning, unless parameters are frozen: a new head on a pretrained network often begins at 2 or 3 times;
+        critical, > 100 x in a run that broke. Info too, and recovered, once the mean loss of a block lies below half
+        of -log(1/C): that start cost time alone. A summed loss is divided by the number of targets first. Squared
+        error: loss > 10 x the variance of the targets gives info, since the right scale of a regression is for the
+        user to know.
 
     What to try:
         Scale down the last layer's initial weights (x 0.1, or 0.01) and set its bias to 0; standardise the inputs;
@@ -69,18 +70,18 @@ class InitialLoss(Rule):
             yield from self._regression(audit, value, audit.expected)
         elif value > max(RELATIVE * audit.expected, audit.expected + ABSOLUTE):
             alarm = value > ALARM * audit.expected and not frozen
-            scale = value / audit.value
-            yield self._classification(
-                audit, value, audit.expected, audit.classes, alarm, _has_recovered(digest, audit.expected, scale)
-            )
+            recovered = _has_recovered(digest, audit.expected, value / audit.value)
+            ruined = value > RUINOUS * audit.expected and is_broken(digest)
+            severity: Severity = "info" if recovered or not alarm else "critical" if ruined else "warning"
+            yield self._classification(audit, value, audit.expected, audit.classes, severity, recovered)
 
     def _classification(
-        self, audit: Audit, value: float, expected: float, classes: int, alarm: bool, recovered: bool
+        self, audit: Audit, value: float, expected: float, classes: int, severity: Severity, recovered: bool
     ) -> Finding:
         return Finding(
             self.code,
             self.name,
-            "warning" if alarm and not recovered else "info",
+            severity,
             "",
             audit.step,
             summary=f"The first loss was {value:.4g}; a model that knows nothing of {classes} classes has "

@@ -16,6 +16,7 @@ from auscult.rules.channels import (
     Logs,
     finite_tail,
     is_broken,
+    leaves,
     loss_has_fallen,
     loss_has_risen,
     lr_of,
@@ -37,6 +38,8 @@ GREW = 10.0  # ratio of norms
 FAR, GUESSING, LOST = 2.0, 0.95, 0.8  # shares of the uninformed loss
 RELAPSE = 1.15  # share of the best level
 LOW_BLOCKS = 4
+ALIVE, DEAD, SEVERAL = 0.5, 0.6, 8  # shares of units, units
+DEADLY = -1.82  # log10 of the update ratio: 0.015
 ANNEALED, GONE = 0.1, 1e-3  # shares of the highest learning rate
 SHORT_WAY, UNMOVED, LONG_RUN = 0.1, 0.85, 256  # multiple of a norm, share of the loss, steps
 ABSURD = 10.0  # a learning rate
@@ -73,9 +76,11 @@ class LrTooHigh(Rule):
         critical. *Broken*: parameters became non-finite or most gradients exactly 0, and the largest update was as
         large as that; critical. *Relapse*: after its best block the loss rose by 15 % or more, both of the last two
         blocks lie above 0.8 of the uninformed loss, and in a block since the best one the ratio was at least 0.01; a
-        warning. *Late*: over the last sixteen blocks the ratio has risen threefold to above 1e-3 under
-        a learning rate that did not rise, while the loss moved by less than 2 %: info, it may be overshooting a flat
-        basin.
+        warning. *Death*: the ratio was at least 0.015 in one of the first four blocks, the median weight has eight
+        units or more, and in half of the modules or more, of which fewer than half of the units were dead at first,
+        six tenths are now; a warning. *Late*: over the last sixteen blocks the ratio has risen threefold to above 1e-3
+        under a learning rate that did not rise, while the loss moved by less than 2 %: info, it may be overshooting a
+        flat basin.
 
     What to try:
         The learning rate that would bring the median update ratio to 1e-3, which the advice computes.
@@ -111,6 +116,7 @@ class LrTooHigh(Rule):
         elif way is not None and not is_adversarial(digest):
             finding = self._by_what_came_of_it(digest, parameters, medians, state, way)
             finding = finding or self._relapse(digest, parameters, medians, way)
+            finding = finding or self._death(digest, parameters)
             finding = finding or self._late(digest, parameters, medians, state, way)
             if finding is not None:
                 yield finding
@@ -154,6 +160,27 @@ class LrTooHigh(Rule):
         what = (
             f"The loss was {level:.3g} and has risen to {way.now:.3g} since step {found.step}, while weights changed "
             f"by up to {_moved(found, parameters)} per step."
+        )
+        return self._finding(digest, parameters, found, "warning", what)
+
+    def _death(self, digest: Digest, parameters: list[Parameter]) -> Finding | None:
+        paths = tuple(leaves(digest))[:-1]
+        first, late = digest.take("first", "dead_fraction", paths), digest.take("recent_mean", "dead_fraction", paths)
+        known = ~np.isnan(first)
+        died = known & (first < ALIVE) & (late[:, -2:].min(1, initial=1.0) >= DEAD)
+        if not died.any() or 2 * died.sum() < known.sum():
+            return None
+        weights = tuple(each.path for each in parameters)
+        early = digest.take("early", "update_norm", weights) - digest.take("early", "param_norm", weights)
+        ratio = float(np.fmax.reduce(median_over_parameters(early), initial=-np.inf))
+        if ratio < DEADLY or np.median([each.shape[0] for each in parameters]) < SEVERAL:
+            return None
+        found = LargeUpdates(int(digest.take("first_step", "update_norm", weights).min()), 10**ratio)
+        worst = int(np.where(died, late[:, -1], -1.0).argmax())
+        what = (
+            f"Weights changed by {_moved(found, parameters)} per step at the beginning, and most units of "
+            f"{int(died.sum())} of {int(known.sum())} modules have died since ({paths[worst]}: {first[worst]:.0%} -> "
+            f"{late[worst, -1]:.0%})."
         )
         return self._finding(digest, parameters, found, "warning", what)
 

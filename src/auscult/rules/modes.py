@@ -4,6 +4,7 @@ Know the mode that modules were in and the statistics they keep, not why they we
 """
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,8 @@ FINE_TUNED = 0.5  # share of the uninformed loss
 SHIFT, SCALE = 1.0, 4.0  # standard deviations, ratio of variances
 WORSE = 1.5  # evaluation loss / training loss
 TINY_BATCH = 2
+TRAINED = 1.5  # norm of a bias / norm of its first update
+NEARLY = 0.75  # of a pass per step; the last step may follow the one before sooner
 
 
 class TrainEvalMode(Rule):
@@ -37,14 +40,14 @@ class TrainEvalMode(Rule):
     How it is decided:
         *Updates*: `evaluation_mode` is 1 at every sampled step of the last two blocks: all modules that act
         differently, not only some. A warning, unless it looks like frozen statistics of a fine-tuning: without dropout,
-        info where the affine parameters of the normalisations do not train or the run began below half of the
-        uninformed loss. *Evaluations*: `training_evaluations` is above 0 in a model with dropout or running
-        statistics. A warning where evaluations are logged and such passes are fewer than steps; info where there is
-        one at every step or more, which is rather part of the method (targets, a teacher). *Dropout*:
-        `evaluation_dropout` is above 0: a dropout was told to drop although the model was in evaluation mode; a
-        warning. *Frozen*: normalisations
-        whose own parameters do not train, while others do, are in training mode at every sampled step; info: their
-        statistics follow the new data.
+        info where the affine parameters of the normalisations do not train, where their biases were trained before (a
+        new one is 0) or the run began below half of the uninformed loss. *Evaluations*: `training_evaluations` is above
+        0 in a model with dropout or running statistics. A warning where evaluations are logged and such passes are
+        fewer than steps; info where there is one at every step or more over the last two blocks, without a pause, which
+        is rather part of the method (targets, pseudo-labels, a teacher). *Dropout*: `evaluation_dropout` is above 0: a
+        dropout was told to drop although the model was in evaluation mode; a warning. *Frozen*: normalisations whose
+        own parameters do not train, while others do, are in training mode at every sampled step; info: their statistics
+        follow the new data.
 
     What to try:
         model.train() before the steps of each epoch, model.eval() and torch.no_grad() around each evaluation.
@@ -81,7 +84,11 @@ class TrainEvalMode(Rule):
         others = [each.path for each in leaves(digest).values() if each.kind == "normalisation"]
         if len(moded) > len(dropout):  # which of them keep running statistics is known
             others = [each.path for each in moded if each.kind != "dropout"]
-        frozen = bool(others) and not dropout and (_affine_rests(digest, others) or _began_trained(digest))
+        frozen = (
+            bool(others)
+            and not dropout
+            and (_affine_rests(digest, others) or _began_trained(digest) or _were_trained(digest, others))
+        )
         off = f"dropout is off ({listing(dropout)})" if dropout else ""
         stale = f"running statistics are never learned ({listing(others)})" if others else ""
         effect = " and ".join(filter(None, (off, stale)))
@@ -108,7 +115,8 @@ class TrainEvalMode(Rule):
         some = int(state["rows"] - state["zeros"])
         logged = evaluations(digest, "loss") or evaluations(digest, "accuracy")
         interval = (int(state["last_step"]) - int(state["first_step"])) / max(1, int(state["rows"]) - 1)
-        always = state["rows"] > SAMPLES and bool(np.nanmin(state["recent_mean"]) >= interval)
+        mean, least = (finite_tail(state[name], 2) for name in ("recent_mean", "recent_minimum"))
+        always = state["rows"] > SAMPLES and len(mean) > 0 and bool(mean.min() >= NEARLY * interval and least.min() > 0)
         severity: Severity = "warning" if logged and not always else "info"
         step = int(state["maximum_at"])
         return Finding(
@@ -205,6 +213,20 @@ def _home(path: str) -> str:
 def _began_trained(digest: Digest) -> bool:
     way = course(digest)
     return way is not None and way.uninformed is not None and way.first < FINE_TUNED * way.uninformed
+
+
+def _were_trained(digest: Digest, paths: list[str]) -> bool:
+    """Whether most vectors of these modules that are near 0 (biases) were more than their first update made them."""
+    homes, before, new = set(paths), 0, 0
+    for each in digest.parameters:
+        values, update = (state_of(digest, name, each.path) for name in ("param_norm", "update_norm"))
+        if _home(each.path) not in homes or values is None or update is None or not update["first"] > 0:
+            continue
+        if values["first"] >= 0.5 * prod(each.shape) ** 0.5:
+            continue  # a gain, which is 1 when it is new
+        before += bool(values["first"] > TRAINED * update["first"])
+        new += not values["first"] > TRAINED * update["first"]
+    return before > new
 
 
 class BatchNormStatistics(Rule):

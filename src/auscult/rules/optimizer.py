@@ -126,7 +126,8 @@ class WrongGradientSign(Rule):
         or a custom backward; check that one with torch.autograd.gradcheck.
 
     Not reported when:
-        Several optimizers take part: one of two adversaries climbs the other's loss.
+        Several optimizers take part: one of two adversaries climbs the other's loss. Both signs are turned: a negated
+        loss under `maximize=True` is descended.
 
     References:
         TheDeepChecker (TOSEM 2022): gradients by finite differences, relative error 0.01; UMLAUT (CHI 2021), a negative
@@ -142,7 +143,10 @@ class WrongGradientSign(Rule):
             return
         way = course(digest)
         worse = way is not None and (way.diverged or way.now > max(way.first, way.early))
-        finding = self._loss(digest, worse) or self._update(digest, worse)
+        loss, update = self._loss(digest, worse), self._update(digest, worse)
+        if loss is not None and _climbs(digest):
+            return
+        finding = loss or update
         if finding is None and way is not None:
             finding = self._course(digest, way)
         if finding is not None:
@@ -242,6 +246,12 @@ class WrongGradientSign(Rule):
             ),
             confidence=0.5,
         )
+
+
+def _climbs(digest: Digest) -> bool:
+    """Whether most updates point up the gradient, were it ever so little."""
+    cosines = _mean(digest.take("recent_mean", "descent_cosine", roster(digest).weights.paths))
+    return len(cosines) > 0 and bool(2 * (cosines < 0).sum() > len(cosines))
 
 
 def _mean(rings: Logs) -> Logs:

@@ -3,7 +3,7 @@
 Knows the first pass, the first loss call and how well the run fits since.
 """
 
-from math import exp, log, prod
+from math import exp, isclose, log, prod, sqrt
 from typing import NamedTuple
 
 from auscult.core.anatomy import Anatomy
@@ -143,7 +143,9 @@ def _not_logs(audit: Audit) -> Head | None:
 
 
 def _never_negative_logits(digest: Digest, audit: Audit, prediction: Spread) -> Head | None:
-    if is_squashed_twice(digest, audit) or not _is_never_negative(digest, audit, prediction):
+    if is_squashed_twice(digest, audit) or _are_pairs(digest, audit):
+        return None
+    if not _is_never_negative(digest, audit, prediction):
         return None
     what = "a sigmoid's" if prediction.minimum > 0 and prediction.maximum < 1 else "a ReLU's"
     return Head(
@@ -274,7 +276,7 @@ def over_the_batch(digest: Digest) -> tuple[int, float, float] | None:
     facts: list[tuple[int, float | None, float | None, tuple[int, ...] | None]] = []
     if audit is not None:
         facts.append((audit.step, audit.columns_sum_to_one, audit.rows_sum_to_one, audit.input_shape))
-    if anatomy is not None:
+    if anatomy is not None and anatomy.output_shape is not None and prod(anatomy.output_shape[1:]) > 1:
         facts.append(
             (anatomy.step, anatomy.output_columns_sum_to_one, anatomy.output_rows_sum_to_one, anatomy.output_shape)
         )
@@ -293,6 +295,27 @@ def _is_never_negative(digest: Digest, audit: Audit, spread: Spread) -> bool:
     within = None if digest.anatomy is None else digest.anatomy.output_spread
     differ = within is not None and spread.std > APART * within  # units drawn at random differ more than samples do
     return differ and prod(audit.input_shape[1:]) >= COLUMNS
+
+
+def _are_pairs(digest: Digest, audit: Audit) -> bool:
+    """Whether classes are the samples of the batch, as where pairs are matched: similarities have any sign.
+
+    The targets are then 0 to N - 1, once each, or 0 throughout where the match stands first; and the loss was given
+    another tensor than the model's output.
+    """
+    target, output = audit.target, None if digest.anatomy is None else digest.anatomy.output
+    if target is None or audit.prediction is None or not audit.whole_targets or len(audit.input_shape) != 2:
+        return False
+    if output is not None and _alike(output.mean, audit.prediction.mean) and _alike(output.std, audit.prediction.std):
+        return False
+    rows, columns = audit.input_shape
+    every = columns >= rows == prod(audit.target_shape) and (target.minimum, target.maximum) == (0, rows - 1)
+    once = every and _alike(target.mean, (rows - 1) / 2) and _alike(target.std, sqrt(rows * (rows + 1) / 12))
+    return once or target.minimum == target.maximum == 0
+
+
+def _alike(left: float, right: float) -> bool:
+    return isclose(left, right, rel_tol=1e-3, abs_tol=1e-6)
 
 
 def last_activation(digest: Digest) -> Module | None:

@@ -18,14 +18,14 @@ from auscult.rules.fit import BY_CHANCE, at_chance
 from auscult.rules.rule import Rule
 
 EVALUATED, LASTING, MANY = 4, 3, 8  # evaluations
-BY_HEART, WIDE_GAP = 0.9, 0.25  # accuracies
+BY_HEART, WIDE_GAP = 0.9, 0.2  # accuracies
 RISEN, RISEN_OF_MANY, CLEARLY, APART, GAP = 1.2, 1.1, 1.5, 2.0, 0.1  # ratios of losses, difference of accuracies
 STILL_FALLING, LOWEST, FAR_FROM_DONE = 0.5, 1.02, 0.5  # shares of the mean slope, the best level, the uninformed loss
 SHRINKING, HALVED = 0.9, 0.5  # cosine, share of a norm
-GUESSING, HARDLY = 0.97, 0.8  # shares of the uninformed loss
+GUESSING, ABOVE, HARDLY = 0.97, 1.05, 0.8  # shares of the uninformed loss
 HEAVY, KEPT = 0.7, 0.1  # dropout rate, share that all dropout layers together keep
 WIDER = 1.3  # training loss / evaluation loss
-LONG_RUN, ENOUGH_WAY, RELAPSE = 256, 0.1, 2.0  # steps, multiple of a norm, ratio of losses
+SHORT_RUN, LONG_RUN, ENOUGH_WAY, RELAPSE = 32, 256, 0.1, 2.0  # steps, steps, multiple of a norm, ratio of losses
 CONSTANT, COLLAPSED = 0.01, 1e-3  # spread of the outputs / that at the beginning
 SOUND = (-4.5, -1.0)  # log10 of the update ratio
 
@@ -46,7 +46,7 @@ class Overfitting(Rule):
         both are known, is at least 0.1 below the training accuracy, or, where not, when the evaluation loss is 1.5
         times its lowest value and above 0.4 of the uninformed loss; info otherwise: a loss may rise because right
         answers become no surer and wrong ones do. Without such a rise, a warning when the batches of late are at least
-        nine tenths right and the best accuracy of all four evaluations or more lies a quarter below that.
+        nine tenths right and the best accuracy of all four evaluations or more lies a fifth below that.
 
     What to try:
         Stop at the lowest evaluation loss; more data or augmentation; weight decay, dropout; a smaller model.
@@ -198,12 +198,11 @@ class Undertrained(Rule):
         if way is None or not digest.finished or is_adversarial(digest) or is_broken(digest):
             return
         slopes = _slopes(way)
-        if slopes is None:
+        if slopes is None or not way.now < (way.uninformed or way.first):
+            return
+        if not (way.standing >= FAR_FROM_DONE and _is_falling(way)):
             return
         end, mean = slopes
-        at_its_best = way.now <= LOWEST * way.best and way.now < min(way.first, way.uninformed or way.first)
-        if not (at_its_best and way.standing >= FAR_FROM_DONE and end >= STILL_FALLING * mean > 0):
-            return
         steps = digest.step + 1
         yield Finding(
             self.code,
@@ -218,6 +217,16 @@ class Undertrained(Rule):
             phase="update",
             confidence=0.5,
         )
+
+
+def _is_falling(way: Course) -> bool:
+    """Whether the loss is at its lowest level and falls at least half as fast as on average since its beginning."""
+    slopes = _slopes(way)
+    level = min([way.now, *way.means(1)])
+    if slopes is None or not (level <= LOWEST * way.best and way.now < way.first):
+        return False
+    end, mean = slopes
+    return end >= STILL_FALLING * mean > 0
 
 
 def _slopes(way: Course) -> tuple[float, float] | None:
@@ -252,7 +261,8 @@ class OverRegularised(Rule):
         *Decay*: `decay_cosine` is at least 0.9 over the last two blocks in most weights, and the norm of most has at
         least halved. A warning when the loss is at 0.97 of the uninformed loss or above, info otherwise. *Dropout*: a
         dropout layer drops 0.7 or more, or all together keep no more than a tenth. A warning when the training loss is
-        above 0.8 of the uninformed loss after 64 steps or more; info when it is 1.3 times the evaluation loss.
+        above 0.8 of the uninformed loss after 256 steps, or after 64 at the end of a run; info when it is 1.3 times the
+        evaluation loss.
 
     What to try:
         A weight decay that is 100 times weaker; dropout of 0.1 to 0.5.
@@ -327,7 +337,7 @@ class OverRegularised(Rule):
         if rate < HEAVY and kept > KEPT:
             return None
         evaluated = [state for _, state in evaluations(digest, "loss") if way.now >= WIDER * state["last"] > 0]
-        hardly = way.standing >= HARDLY
+        hardly = way.standing >= HARDLY and (digest.finished or digest.step + 1 >= LONG_RUN)
         if not hardly and not evaluated:
             return None
         return Finding(
@@ -383,15 +393,15 @@ class NoProgress(Rule):
         The run goes on for nothing.
 
     How it is decided:
-        Of a run that has ended, or has made 256 steps with weights that moved by a tenth of their norm in all.
-        *Guessing*: the loss is at least 0.97 of the uninformed loss and no more than 3 % below its level at the
-        beginning or above guessing. It says so when the training itself is in order (update ratios between 3e-5 and
-        0.1, outputs that differ between samples, a loss that never rose): then the labels or the inputs say nothing
+        Of a run that has ended after 32 steps or more, or has made 256, with weights that moved by a tenth of their
+        norm in all. *Guessing*: the loss is at least 0.97 of the uninformed loss and no more than 3 % below its level
+        at the beginning or above guessing. It says so when the training itself is in order (update ratios between 3e-5
+        and 0.1, outputs that differ between samples, a loss that never rose): then the labels or the inputs say nothing
         about each other, or there is nothing to learn. Where the uninformed loss is not known, an evaluation accuracy
-        that never was above 1.5 / C, for C >= 4 outputs, says the same. *Collapse*: the same after 64 steps, however
-        little the weights moved, where outputs differ between samples a thousand times less than at first. *Relapse*:
-        the loss of the last two blocks is at least twice the level at the beginning or twice the best level and at
-        least the uninformed loss.
+        that never was above 1.5 / C, for C >= 4 outputs, says the same. *Collapse*: the same, however little the
+        weights moved in 64 steps or more, where outputs differ between samples a thousand times less than at first.
+        *Relapse*: the loss of the last two blocks is at least twice the level at the beginning or twice the best level
+        and at least the uninformed loss.
 
     What to try:
         Overfit one batch: a network that cannot do that has a fault in the model, the loss or the optimizer; one that
@@ -399,7 +409,9 @@ class NoProgress(Rule):
 
     Not reported when:
         The loss has no uninformed value and did not rise, several optimizers work against each other, the learning
-        rate is rising, the loss is already near 0, or another alarm stands that explains it.
+        rate is rising, the loss is already near 0, or another alarm stands that explains it. The loss is at its lowest
+        and still comes down from above guessing as fast as on average: a language model begins far above the entropy of
+        its tokens.
 
     References:
         Karpathy, A recipe for training neural networks (2019): overfit one batch; section (e) of our trials: a final
@@ -417,7 +429,7 @@ class NoProgress(Rule):
             return
         if isnan(way.standing):
             yield from self._chance(digest, way)
-        elif way.standing >= GUESSING and (_is_collapsed(digest) or not _is_young(digest)):
+        elif way.standing >= GUESSING and (_is_collapsed(digest) or not (_is_young(digest) or _is_on_its_way(way))):
             yield self._relapse(digest, way) or self._guessing(digest, way)
 
     def _chance(self, digest: Digest, way: Course) -> Iterator[Finding]:
@@ -474,7 +486,7 @@ class NoProgress(Rule):
 def _is_collapsed(digest: Digest) -> bool:
     """Whether outputs hardly differ between samples any more, against how they did at first."""
     spread = state_of(digest, "output_spread")
-    if spread is None or digest.step + 1 < BLOCK_STEPS:
+    if spread is None or not (digest.finished or digest.step + 1 >= LONG_RUN) or digest.step + 1 < BLOCK_STEPS:
         return False
     return bool(spread["recent_mean"][-1] < COLLAPSED * spread["first"])
 
@@ -488,7 +500,13 @@ def _is_young(digest: Digest) -> bool:
     )
     if len(digest.select("lr")[0]) and rising:
         return True
-    return not (moved >= ENOUGH_WAY and (digest.finished or digest.step + 1 >= LONG_RUN))
+    steps = digest.step + 1
+    return not (moved >= ENOUGH_WAY and (steps >= LONG_RUN or (digest.finished and steps >= SHORT_RUN)))
+
+
+def _is_on_its_way(way: Course) -> bool:
+    """Whether the loss, still above guessing, has left its beginning and comes down as fast as it ever did."""
+    return way.standing >= ABOVE and way.now <= GUESSING * way.first and _is_falling(way)
 
 
 def _is_sound(digest: Digest, way: Course) -> bool:

@@ -3,7 +3,7 @@
 Knows which rules there are and the order of their findings, nothing of what they look for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from auscult.core.digest import Digest
 from auscult.core.finding import Finding
@@ -95,8 +95,14 @@ def judge(closed: Digest, now: Digest, rules: Sequence[Rule] = RULES) -> list[Fi
         now: The same with the rows since; what exact rules look at.
         rules: Those to ask.
     """
-    found = (finding for rule in rules for finding in rule.check(now if rule.exact else closed))
-    return judgement(found, closed.segments[-1].ignore)[0]
+    return judgement(asked(closed, now, rules), closed.segments[-1].ignore)[0]
+
+
+def asked(closed: Digest, now: Digest, rules: Sequence[Rule] = RULES) -> Iterator[Finding]:
+    """What rules find, in their order; as in `judge`. Before the first block has closed exact ones alone are asked."""
+    for rule in rules:
+        if rule.exact or closed.told:
+            yield from rule.check(now if rule.exact else closed)
 
 
 def judgement(findings: Iterable[Finding], ignore: Sequence[str]) -> tuple[list[Finding], list[Ignored]]:

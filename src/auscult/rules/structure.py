@@ -111,7 +111,8 @@ class HiddenSoftmax(Rule):
         From the first training pass: outputs of a module are not negative and sum to 1 over the last dimension, and a
         Linear or convolution was called with them, with nothing but dropout or reshaping between. A warning; info when
         the run learns all the same: half of what an uninformed model gets wrong is explained, or the loss has fallen by
-        half.
+        half. Info also where it has fewer units than the layers on both sides have on theirs: shares of a few topics,
+        codes or components.
 
     What to try:
         ReLU, GELU or tanh in its place; softmax belongs to the output, and to attention.
@@ -139,8 +140,11 @@ class HiddenSoftmax(Rule):
             if (source := _source(sources, modules, target, PASSIVE)) in anatomy.sums_to_one
         }
         fit, loss = fit_of(digest), training_loss(digest)
-        learns = fit.share >= LEARNS if fit is not None else loss_has_fallen(loss, LEARNS)
+        fitted = fit.share >= LEARNS if fit is not None else loss_has_fallen(loss, LEARNS)
         for path, target in hidden.items():
+            before = _source(anatomy, modules, path or "", PASSIVE)
+            meant = before in modules and modules[before].kind == "affine" and _is_narrow(digest, before, target, False)
+            learns = fitted or meant
             yield Finding(
                 self.code,
                 self.name,

@@ -12,7 +12,7 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Module, Parameter
-from auscult.rules.channels import common_module, is_broken, kernels, leaves, listing, roster, state_of
+from auscult.rules.channels import is_broken, kernels, leaves, listing, roster, state_of
 from auscult.rules.fit import is_poor
 from auscult.rules.rule import Rule
 
@@ -80,7 +80,7 @@ class BadInitScale(Rule):
     name: ClassVar[str] = "bad-init-scale"
 
     def check(self, digest: Digest) -> Iterator[Finding]:
-        """At most one finding: at the layer, or at the module that holds all of them."""
+        """At most one finding, at the layer that is farthest off."""
         scales = _scales(digest)
         large = [each for each in scales if each.ratio > LOUD]
         small = [each for each in scales if each.ratio < QUIET]
@@ -105,7 +105,7 @@ class BadInitScale(Rule):
             self.code,
             self.name,
             "info" if harm is None else "warning",
-            common_module(paths),
+            worst.parameter.path,
             worst.step,
             summary=f"{listing(paths)} began {'large' if bound == LOUD else 'small'}: the standard deviation of "
             f"{worst.parameter.path} is {std:.3g}, {how} He's for {fan_in} inputs."

@@ -263,9 +263,9 @@ def a_parameter_in_no_optimizer(twin) -> None:
             model.zero_grad()
             loss_of(model).backward()
             twin.gradients(model)
-            twin.unobserved("update_norm", "0.weight")
+            twin.before(model)
             optimizer.step()
-            twin.step += 1
+            twin.after(model)
 
 
 def a_parameter_in_two_optimizers(twin) -> None:
