@@ -6,26 +6,28 @@ SHARE = 0.002
 """Of the time since the first step, what judging may take."""
 
 AT_ONCE = 128
-"""Steps in which nothing is put off: two blocks, because what is wrong from the beginning is best told then."""
+"""Steps in which nothing is put off or counted: two blocks, as what is wrong from the beginning is best told then."""
 
 
 class Allowance:
     """Counts the seconds spent judging against those since the first step.
 
-    Attributes:
-        spent: Seconds spent judging so far.
-
     Args:
         step: The first step.
     """
 
-    __slots__ = ("_begun", "_until", "spent")
+    __slots__ = ("_begun", "_spent", "_until")
 
     def __init__(self, step: int) -> None:
-        self.spent = 0.0
+        self._spent = 0.0
         self._until = step + AT_ONCE
         self._begun = perf_counter()
 
     def permits(self, step: int) -> bool:
         """Whether there is time for it after this step; it may take longer than is left, and the next one waits."""
-        return step < self._until or self.spent <= SHARE * (perf_counter() - self._begun)
+        return step < self._until or self._spent <= SHARE * (perf_counter() - self._begun)
+
+    def spend(self, step: int, seconds: float) -> None:
+        """Judging after this step has taken so long."""
+        if step >= self._until:
+            self._spent += seconds

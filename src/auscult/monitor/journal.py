@@ -239,7 +239,7 @@ class Journal:
         if self._judging and self._live.waiting and not (self._at_once or self._closed):
             begin = perf_counter()
             self._judging = self._try("rules", lambda: found.extend(self._live.settle()))
-            self._allowance.spent += perf_counter() - begin
+            self._allowance.spend(step, perf_counter() - begin)
         return [(step, found)] if found else []
 
     def _tell(self, found: Sequence[tuple[int, Sequence[Finding]]]) -> None:

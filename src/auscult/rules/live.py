@@ -49,6 +49,7 @@ class LiveDiagnosis:
         self._watched: dict[Stream, Watched] = {}
         self._marks: dict[Stream, bytes] = {}
         self._settling = ZERO_ROWS
+        self._new_facts = False  # since exact rules were asked
         self._found: list[list[Finding]] = [[] for _ in RULES]
         self._judged: Digest | None = None  # what all rules but the exact ones were asked about
 
@@ -80,17 +81,17 @@ class LiveDiagnosis:
     def replace_segment(self, segment: Segment) -> None:
         """More is known of the segment that goes on: the order in which its modules are called."""
         self._closed = replace(self._closed, segments=(*self._closed.segments[:-1], segment))
-        self._settling = ZERO_ROWS
+        self._settling, self._new_facts = ZERO_ROWS, True
 
     def observe_loss(self, audit: Audit) -> None:
         """What the first loss call looked like."""
         self._closed = replace(self._closed, audit=audit)
-        self._settling = ZERO_ROWS
+        self._settling, self._new_facts = ZERO_ROWS, True
 
     def observe_anatomy(self, anatomy: Anatomy) -> None:
         """What the first training pass showed of the model."""
         self._closed = replace(self._closed, anatomy=anatomy)
-        self._settling = ZERO_ROWS
+        self._settling, self._new_facts = ZERO_ROWS, True
 
     def observe_standstill(self, standstill: Standstill) -> list[Finding]:
         """No update is made although training goes on. Returns what changed by that."""
@@ -100,7 +101,7 @@ class LiveDiagnosis:
     def observe_origin(self, origin: Origin) -> None:
         """Where the non-finite numbers of the step that comes next arose."""
         self._closed = replace(self._closed, origins=(*self._closed.origins, origin))
-        self._settling = ZERO_ROWS
+        self._settling, self._new_facts = ZERO_ROWS, True
 
     def extend(
         self, steps: Sequence[int], rows: Sequence[Rows], put_off: bool = False
@@ -154,7 +155,8 @@ class LiveDiagnosis:
             blocks += self._close(step + 1)
         if not blocks and not ask:
             return blocks, []
-        return blocks, self._judge(ask or self._settling > 0, put_off)
+        settling = self._settling > 0 and (not steady or self._new_facts)
+        return blocks, self._judge(ask or settling, put_off)
 
     def _is_steady(self, rows: Sequence[Rows]) -> bool:
         """Whether exact rules will find nothing new in these rows."""
@@ -224,6 +226,7 @@ class LiveDiagnosis:
         """
         now: Digest | None = None
         news = False
+        self._new_facts = self._new_facts and not exact
         before = {finding.key: (finding.severity, finding.status) for finding in self.findings}
         for number, rule in _EXACT:
             if exact or self._found[number]:
@@ -232,12 +235,13 @@ class LiveDiagnosis:
                 now = now or self._closed.fold(*self._open_blocks())
                 self._found[number] = list(rule.check(now))
                 news = news or any(finding.key not in known for finding in self._found[number])
-        if self.waiting and (news or not put_off):
+        others = self.waiting and (news or not put_off)
+        if others:
             self._fold()
-            if self._closed.told:
-                for number, rule in _OTHERS:
-                    self._found[number] = list(rule.check(self._closed))
-                self._judged = self._closed
+        if others and self._closed.told:
+            for number, rule in _OTHERS:
+                self._found[number] = list(rule.check(self._closed))
+            self._judged = self._closed
         elif now is None:
             return []
         found = (finding for some in self._found for finding in some)
