@@ -62,7 +62,7 @@ def fit_of(digest: Digest) -> Fit | None:
     sampled = state_of(digest, "observed_loss")
     if sampled is not None and is_stale(digest, sampled):
         way = course(digest)
-        if way is None or way.uninformed is None or way.name == "observed_loss" or not np.isfinite(way.standing):
+        if way is None or way.uninformed is None or way.name == "observed_loss" or not isfinite(way.standing):
             return None
         return Fit(1 - way.standing, way.name, way.step, way.now, way.uninformed)
     r2 = state_of(digest, "batch_r2")

@@ -142,7 +142,7 @@ class HiddenSoftmax(Rule):
         fit, loss = fit_of(digest), training_loss(digest)
         fitted = fit.share >= LEARNS if fit is not None else loss_has_fallen(loss, LEARNS)
         for path, target in hidden.items():
-            before = _source(anatomy, modules, path or "", PASSIVE)
+            before = _source(sources, modules, path or "", PASSIVE)
             meant = before in modules and modules[before].kind == "affine" and _is_narrow(digest, before, target, False)
             learns = fitted or meant
             yield Finding(
