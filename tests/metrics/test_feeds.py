@@ -179,3 +179,11 @@ def test_every_row_of_every_call_must_sum_to_one() -> None:
         assert seen(model, *given).sums_to_one == told
     half = Written(lambda self, x: self.b(self.a(x)), a=linear().bfloat16(), b=nn.Softmax(-1))
     assert seen(half, torch.randn(40, 6, dtype=torch.bfloat16)).sums_to_one == (B,)
+
+
+def test_modules_that_are_given_shares() -> None:
+    model = Written(lambda self, x: self.b(self.a(x).softmax(-1)), a=linear(), b=linear())
+    assert seen(model, torch.randn(4, 6)).given_shares == (B,)
+    assert seen(model, torch.full((4, 6), 1 / 6)).given_shares == (A, B)
+    twice = Written(lambda self, x: self.b(self.b(self.a(x).softmax(-1))), a=linear(), b=linear())
+    assert seen(twice, torch.randn(4, 6)).given_shares == ()  # in one of two calls

@@ -107,8 +107,10 @@ def test_numbers(shape: tuple[int, ...], reduction: str) -> None:
     found = figures(functional.l1_loss, predictions, targets, reduction=reduction)
     best = functional.l1_loss(targets.double().median().expand(shape), targets.double(), reduction=reduction).mean()
     assert found["uninformed_loss"] == pytest.approx(float(best))
-    found = figures(functional.huber_loss, predictions, targets, reduction=reduction)
-    assert "uninformed_loss" not in found and "batch_r2" in found
+    for function, bend in ((functional.huber_loss, {"delta": 0.7}), (functional.smooth_l1_loss, {"beta": 2.0})):
+        found = figures(function, predictions, targets, reduction=reduction, **bend)
+        best = function(targets.double().median().expand(shape), targets.double(), reduction=reduction, **bend).mean()
+        assert found["uninformed_loss"] == pytest.approx(float(best)) and "batch_r2" in found
 
 
 @pytest.mark.filterwarnings("ignore:Using a target size")
@@ -191,6 +193,7 @@ def test_audit_tells_distributions_from_scores() -> None:
     assert (logs.rows_sum_to_one, logs.rows_log_sum_to_one, logs.columns_sum_to_one) == (0, 1, 0)
     wrong = audit(functional.nll_loss, scores.softmax(0), targets)
     assert (wrong.rows_sum_to_one, wrong.columns_sum_to_one) == (0, 1)
+    assert audit(functional.nll_loss, scores.log_softmax(0), targets).columns_sum_to_one == 1
     halves = audit(functional.cross_entropy, scores.bfloat16().softmax(1), targets)
     assert halves.rows_sum_to_one == 1
     image = audit(functional.cross_entropy, torch.randn(4, 6, 5, 5).softmax(1), classes(4, 5, 5))

@@ -13,6 +13,7 @@ from auscult.core.audit import Audit
 from auscult.core.errors import SetupError
 from auscult.metrics.losscall import LossCall, LossFacts
 from auscult.metrics.losses import LossTap, by_category
+from auscult.metrics.stretch import Stretch, StretchFacts
 
 
 def seen_of(call: Callable[[], object]) -> LossCall | None:
@@ -99,3 +100,35 @@ def test_category_losses_that_do_not_fit() -> None:
         by_category(torch.tensor(1.0), ["a", "b"])
     with pytest.raises(SetupError, match="to be positive"):
         by_category([1.0], ["a"], [0])
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_difference_of_every_prediction_and_every_target(swapped) -> None:
+    prediction, target = torch.tensor([[1.0], [2.0]], requires_grad=True), torch.tensor([0.0, 4.0])
+    found = stretches(lambda: ((target - prediction) if swapped else (prediction - target)).square().mean())
+    (audit,) = [StretchFacts(each).audit(3) for each in found]
+    assert (audit.step, audit.loss, audit.input_shape, audit.target_shape) == (3, "difference", (2, 1), (2,))
+    assert audit.value == pytest.approx((1 + 9 + 4 + 4) / 4)
+    assert audit.prediction is not None and audit.prediction.maximum == 2
+
+
+def test_differences_that_are_meant() -> None:
+    column, row = torch.randn(3, 1, requires_grad=True), torch.randn(3)
+    centres, both = torch.randn(5), torch.randn(3, requires_grad=True)
+    assert not stretches(lambda: column - row[:, None])
+    assert not stretches(lambda: column[:, 0] - row)
+    assert not stretches(lambda: column - 1.0)
+    assert not stretches(lambda: column - centres)  # to each of other things
+    assert not stretches(lambda: column - both)  # pairs of predictions
+    assert not stretches(lambda: torch.randn(3, 4, requires_grad=True) - torch.randn(4))
+
+
+def stretches(call: Callable[[], object]) -> list[Stretch]:
+    found: list[Stretch] = []
+    tap = LossTap(lambda loss: None, found.append)
+    tap.begin()
+    try:
+        call()
+    finally:
+        tap.end()
+    return found

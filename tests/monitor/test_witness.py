@@ -458,3 +458,31 @@ def test_a_loss_that_is_named(loss: Callable[[], nn.Module], tmp_path) -> None:
     run, script = seen(Named, tmp_path, loss_fn=named)
     assert list(values(run, "observed_loss").values()) == pytest.approx(script.losses)
     assert run.audit is not None and run.audit.loss == "cross_entropy"
+
+
+def test_a_loss_by_hand_that_compares_all_with_all(tmp_path) -> None:
+    """And a softmax between two layers that is no module."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 1)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.last(self.first(inputs).softmax(-1))
+
+    class Broadcast(Script):
+        def __init__(self) -> None:
+            super().__init__(Net())
+
+        def loss(self, step: int) -> Tensor:
+            inputs, targets = self.batch(step)
+            return (self.model(inputs) - targets.float()).square().mean()
+
+    run, _ = seen(Broadcast, tmp_path)
+    assert run.audit is not None and run.anatomy is not None
+    assert (run.audit.loss, run.audit.input_shape, run.audit.target_shape) == ("difference", (10, 1), (10,))
+    assert run.anatomy.given_shares == ("last",) and run.anatomy.sums_to_one == ()
+    codes = {each.code: each.severity for each in auscult.diagnose(run)}
+    assert codes.get("H005") == "warning"

@@ -157,6 +157,12 @@ def test_targets_that_are_reached_or_scaled_are_no_alarm(training):
     assert not list(TargetScale().check(far(training, -0.5, begin=150.0).digest()))
 
 
+def test_a_first_batch_of_lower_loss_is_no_rise(training):
+    training.column("loss")[:] = 28_100.0
+    training.column("loss")[0] = 26_000.0
+    assert [each.severity for each in TargetScale().check(far(training, -0.5).digest())] == ["warning"]
+
+
 def test_a_run_that_diverges_is_not_one_of_far_targets(training):
     training.column("loss")[200:] = 1e6
     assert [each.severity for each in TargetScale().check(far(training, -0.5).digest())] == ["info"]

@@ -214,3 +214,32 @@ def test_weights_of_the_samples_in_a_single_column_are_no_wrong_axis(training):
     assert not list(SoftmaxWrongAxis().check(training.digest(1)))
     training.audit = audit_of("binary_cross_entropy", output, LABELS[:, None] > 4)  # the loss takes them as they are
     assert [each.path for each in SoftmaxWrongAxis().check(training.digest(1))] == ["head"]
+
+
+def shares_against(training, spread_late, share):
+    """An output that began about 1/2, of no known module, for targets about 0."""
+    output = sigmoid(NOISE.normal(0, 0.2, (32, 1)))
+    training.audit = audit_of("mse_loss", output, NUMBERS)
+    training.sample("output_spread", np.linspace(0.05, spread_late, training.rows))
+    training.sample("batch_r2", share)
+    return training.digest()
+
+
+def test_a_sigmoid_that_is_no_module_before_targets_below_zero(training):
+    (finding,) = WrongOutputActivation().check(shares_against(training, 0.4, 0.3))
+    assert (finding.severity, finding.path, finding.evidence[0].metric) == ("warning", "", "smallest_prediction")
+
+
+@pytest.mark.parametrize(("spread_late", "share"), [(0.4, 0.7), (0.9, 0.3)], ids=["fits", "wider than a sigmoid"])
+def test_a_linear_output_that_happens_to_begin_about_a_half_is_silent(training, spread_late, share):
+    assert not list(WrongOutputActivation().check(shares_against(training, spread_late, share)))
+
+
+@pytest.mark.parametrize(("late", "alarm"), [(1e-4, True), (0.3, False)])
+def test_a_bounded_output_at_its_bound_for_every_sample(training, late, alarm):
+    end_with(training, np.tanh(NUMBERS * 0.2))
+    begun = np.arange(training.rows) < 60
+    training.sample("saturated_fraction", np.where(begun, 0.0, 1.0), "head")
+    training.sample("output_spread", np.where(begun, 0.2, late))
+    found = list(WrongOutputActivation().check(training.digest()))
+    assert [(each.severity, each.path) for each in found] == [("warning", "head")] * alarm

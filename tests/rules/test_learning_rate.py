@@ -61,6 +61,47 @@ class TestLrTooHigh:
         for rows in (5, 20, 64, 128, 320):
             assert not list(LrTooHigh().check(training.digest(rows)))
 
+    @staticmethod
+    def replace_weights(training, ratio, later=0.02):
+        for each in training.parameters:
+            training.columns["update_norm", each.path][:] = later * training.column("param_norm", each.path)
+            training.columns["update_norm", each.path][0] = ratio * training.column("param_norm", each.path)[0]
+
+    def test_a_first_update_that_replaces_the_weights_of_a_run_that_learns_nothing(self, training):
+        self.replace_weights(training, 0.6)
+        training.column("loss")[:] = 2.2
+        training.sample_losses()
+        assert not list(LrTooHigh().check(training.digest(200)))
+        (finding,) = LrTooHigh().check(training.digest())
+        assert (finding.severity, finding.path, finding.step) == ("warning", "", 0)
+        assert finding.evidence[0].value == pytest.approx(0.6)
+
+    @pytest.mark.parametrize(("ratio", "later", "level"), [(0.2, 0.02, 2.2), (0.6, 0.002, 2.2), (0.6, 0.02, 1.5)])
+    def test_small_later_and_learning_ones_are_silent(self, training, ratio, later, level):
+        self.replace_weights(training, ratio, later)
+        training.column("loss")[:] = level
+        training.sample_losses()
+        assert not list(LrTooHigh().check(training.digest()))
+
+    def test_weights_that_outgrow_their_beginning_step_by_step(self, training):
+        self.replace_weights(training, 0.02)
+        training.column("loss")[:] = 2.2
+        training.sample_losses()
+        assert not list(LrTooHigh().check(training.digest()))
+        for each in training.parameters:
+            training.columns["param_norm", each.path] = np.linspace(4.0, 20.0, training.rows)
+            training.columns["update_norm", each.path] = 0.02 * training.columns["param_norm", each.path]
+        assert [each.severity for each in LrTooHigh().check(training.digest())] == ["warning"]
+
+    def test_a_run_that_broke_after_its_first_update_is_blamed_on_it(self, training):
+        self.replace_weights(training, 0.9)
+        for each in training.parameters:
+            training.columns["param_norm", each.path] = 4.0 * 10.0 ** np.arange(training.rows).clip(max=30)
+            training.column("update_norm", each.path)[0] = 3.6
+            training.column("grad_norm", each.path)[20:] = 0.0
+        (finding,) = LrTooHigh().check(training.digest(64))
+        assert (finding.severity, finding.step) == ("critical", 0)
+
 
 class TestLrTooLow:
     def test_silent_on_healthy(self, training):
@@ -213,10 +254,17 @@ class TestLrTooHighByWhatCameOfIt:
 
     def test_units_that_die_after_bold_updates_are_a_warning(self, training):
         self.die(training, 0.9)
+        training.column("loss")[50:55] *= 3  # the updates that killed them show in the loss
         (finding,) = LrTooHigh().check(training.digest())
         assert (finding.severity, finding.path, finding.step) == ("warning", "", 0)
         assert finding.evidence[0].value == pytest.approx(0.03, rel=0.3)
         assert "3 of 3 modules" in finding.summary
+
+    def test_units_that_die_without_harm_to_the_loss_are_info(self, training):
+        self.die(training, 0.9)
+        assert [each.severity for each in LrTooHigh().check(training.digest())] == ["info"]
+        training.column("loss")[:] = 2.3
+        assert [each.severity for each in LrTooHigh().check(training.digest())] == ["warning"]
 
     @pytest.mark.parametrize("why", ["few die", "one module", "small updates"])
     def test_some_dead_units_are_no_death(self, training, why):

@@ -146,3 +146,10 @@ def test_a_mean_and_a_small_batch_are_silent(training):
     summed(training, 1e-3)
     training.audit = audit_of("cross_entropy", LOGITS[:8], LABELS[:8], reduction="sum")
     assert not list(LossReduction().check(training.digest()))
+
+
+def test_a_difference_taken_by_hand(training):
+    training.audit = Audit(0, "difference", 2.0, None, None, "none", (32, 1), (32,))
+    (finding,) = ShapeBroadcast().check(training.digest(1))
+    assert (finding.severity, finding.path, finding.step) == ("warning", "", 0)
+    assert finding.evidence[0].value == 32 * 32

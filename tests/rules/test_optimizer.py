@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from auscult.core.anatomy import Anatomy
 from auscult.rules.optimizer import MissingZeroGrad, WrongGradientSign
 
 
@@ -100,3 +101,20 @@ class TestWrongGradientSign:
         training.sample("loss_gradient", -1.0)
         adversaries(training)
         assert not list(WrongGradientSign().check(training.digest()))
+
+    @staticmethod
+    def reward(training, first=-1.4, grown=1000.0, outputs=4):
+        training.audit = None
+        training.anatomy = Anatomy(0, output_shape=(32, outputs))
+        training.columns["loss", ""] = first * grown ** (np.arange(training.rows) / training.rows)
+        return training.digest()
+
+    def test_a_loss_without_a_bound_below(self, training):
+        (finding,) = WrongGradientSign().check(self.reward(training))
+        assert (finding.severity, finding.path, finding.step, finding.phase) == ("warning", "", 0, "loss")
+        assert "-log(4)" in finding.summary
+        assert [each.confidence for each in WrongGradientSign().check(self.reward(training, -7.0))] == [0.6]
+
+    @pytest.mark.parametrize(("first", "grown"), [(-1.4, 1.5), (-7.0, 50.0), (1.4, 1000.0)])
+    def test_a_density_a_similarity_and_a_loss_above_zero_are_silent(self, training, first, grown):
+        assert not list(WrongGradientSign().check(self.reward(training, first, grown)))

@@ -70,6 +70,17 @@ class TestOverfitting:
         memorising.sample("batch_accuracy", 0.8)
         assert not list(Overfitting().check(memorising.digest()))  # still learning
 
+    def test_numbers_known_by_heart(self, training):
+        training.columns["loss", ""] = 1.0 * np.exp(-np.arange(training.rows) / 30)
+        training.sample_losses()
+        training.sample("batch_r2", 0.99)
+        evaluate(training, "val/loss", 0.5)
+        evaluate(training, "val/r2", 0.5)
+        (finding,) = Overfitting().check(training.digest())
+        assert (finding.severity, [each.metric for each in finding.evidence]) == ("warning", ["batch_r2", "val/r2"])
+        training.sample("batch_r2", 0.6)  # as noisy as the data
+        assert not list(Overfitting().check(training.digest()))
+
 
 class TestUndertrained:
     def test_cut_off_while_falling_is_info(self, training):
@@ -136,6 +147,23 @@ class TestOverRegularised:
         assert [each.severity for each in findings] == [found] * (found is not None)
         if found and len(rates) == 1:
             assert findings[0].path == "drop.0"
+
+    @staticmethod
+    def shrink(training, to, cosine, level):
+        for path in [each.path for each in training.parameters if len(each.shape) == 2]:
+            training.columns["param_norm", path] = np.where(np.arange(training.rows) < 64, 4.0, 4.0 * to)
+            training.sample("decay_cosine", np.where(np.arange(training.rows) < 64, cosine, -0.3), path)
+        training.column("loss")[:] = level
+        training.sample_losses()
+        return training.digest()
+
+    def test_weights_that_a_penalty_has_wiped_out(self, training):
+        (finding,) = OverRegularised().check(self.shrink(training, 0.02, 0.85, 2.2))
+        assert (finding.severity, finding.step, finding.evidence[0].metric) == ("warning", 0, "decay_cosine")
+
+    @pytest.mark.parametrize(("to", "cosine", "level"), [(0.5, 0.85, 2.2), (0.02, 0.2, 2.2), (0.02, 0.85, 0.5)])
+    def test_weights_that_shrink_less_otherwise_or_to_good_purpose(self, training, to, cosine, level):
+        assert not list(OverRegularised().check(self.shrink(training, to, cosine, level)))
 
 
 class TestNoProgress:
@@ -232,9 +260,19 @@ class TestNoProgress:
     def test_targets_that_are_ignored_do_not_count(self, training):
         """Of few targets the entropy is too low: by (C - 1) / 2n, 0.45 of 10 of 10 classes (Miller, 1955)."""
         guess(training, 2.1)
-        training.sample("uninformed_loss", 2.303 - 0.45)
+        training.sample("uninformed_loss", 2.303 - 0.45 + np.random.default_rng(0).normal(0, 0.05, training.rows))
         training.columns["loss", ""][:] = 2.1
         assert training.audit is not None
         assert [each.code for each in NoProgress().check(training.digest(finished=True))] == ["P004"]
         training.audit = replace(training.audit, counted=10)
         assert not list(NoProgress().check(training.digest(finished=True)))
+
+    def test_labels_learned_by_heart(self, training):
+        """The training loss falls, and no evaluation is better than chance."""
+        training.anatomy = Anatomy(0, output_shape=(32, 10))
+        training.sample_losses()
+        evaluate(training, "val/accuracy", 0.11)
+        (finding,) = NoProgress().check(training.digest())
+        assert (finding.severity, finding.evidence[0].metric) == ("warning", "val/accuracy")
+        evaluate(training, "val/accuracy", (0.11, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3))
+        assert not list(NoProgress().check(training.digest()))

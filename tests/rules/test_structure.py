@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.rules.conftest import parameter
@@ -117,3 +119,13 @@ def test_shares_of_a_few_topics_between_wider_layers_are_info(training, inner, o
     chain(training, "affine", "other", "affine", widths=(64, inner, inner, outer), sums_to_one=("1",))
     training.column("loss")[:] = 2.3
     assert [each.severity for each in HiddenSoftmax().check(training.digest())] == [severity]
+
+
+def test_a_softmax_that_is_no_module(training):
+    chain(training, "affine", "affine", "affine", cut=(1,))
+    training.anatomy = replace(training.anatomy, given_shares=("0", "1"))  # the data are shares too
+    training.column("loss")[:] = 2.3
+    (finding,) = HiddenSoftmax().check(training.digest())
+    assert (finding.severity, finding.path, finding.evidence[0].metric) == ("warning", "1", "row_sum")
+    training.anatomy = replace(training.anatomy, given_shares=("0",))
+    assert not list(HiddenSoftmax().check(training.digest()))

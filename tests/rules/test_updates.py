@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from auscult.core.run import Module
 from auscult.rules.updates import ParameterInNoOptimizer, ParametersNotUpdated
 
 
@@ -74,6 +75,26 @@ class TestParametersNotUpdated:
             freeze(training, path)
         (finding,) = ParametersNotUpdated().check(training.digest())
         assert finding.severity == "info" and "layers.1.weight and layers.1.bias" in finding.summary
+
+    def test_layers_in_front_that_are_cut_off_from_the_loss(self, training):
+        """What detach() does, against an unused head, which comes last, and a run that learns."""
+        training.modules = (
+            Module("", "Net", False),
+            *(Module(f"layers.{layer}", "M", True, "affine") for layer in range(4)),
+        )
+        for layer in range(4):
+            training.sample("activation_std", 1.0, f"layers.{layer}")
+        for path in ("layers.0.weight", "layers.0.bias"):
+            del training.columns["grad_norm", path]
+            freeze(training, path)
+        training.sample_losses()
+        assert [each.severity for each in ParametersNotUpdated().check(training.digest())] == ["info"]
+        training.column("loss")[:] = 2.0
+        training.sample_losses()
+        (finding,) = ParametersNotUpdated().check(training.digest())
+        assert (finding.severity, finding.path, finding.step) == ("warning", "layers.0", 0)
+        training.modules = (*training.modules[:1], *training.modules[:0:-1])
+        assert [each.severity for each in ParametersNotUpdated().check(training.digest())] == ["info"]
 
     def test_frozen_parameters_are_silent(self, training):
         freeze(training, "layers.0.weight")

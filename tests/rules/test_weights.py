@@ -142,3 +142,40 @@ def test_an_adapter_that_begins_at_zero_is_not_small(training):
         training.sample("update_std", 1e-3, path)
     training.column("loss")[:] = 2.3
     assert not list(BadInitScale().check(training.digest()))
+
+
+def zero(training, *layers):
+    for each in training.parameters:
+        quiet = each.path.split(".")[1] in layers
+        training.columns["param_norm", each.path][:] *= not quiet
+        training.columns["grad_norm", each.path][:] = 0.0
+        training.columns["update_norm", each.path][:] = 0.0
+    return training.digest()
+
+
+def test_layers_that_are_all_zero_and_stay_there(training):
+    (finding,) = SymmetricInit().check(zero(training, "1", "3"))
+    assert (finding.severity, finding.path, finding.step) == ("critical", "layers.1.weight", 0)
+    assert finding.evidence[0].value == 0
+
+
+def test_a_single_layer_at_zero_or_one_that_leaves_it_is_silent(training):
+    assert not list(SymmetricInit().check(zero(training, "3")))
+    again = Training()
+    again.columns["param_norm", "layers.1.weight"][:] = 0.0
+    again.columns["param_norm", "layers.3.weight"][:] = 0.0
+    assert not list(SymmetricInit().check(again.digest()))  # gradients flow
+
+
+@pytest.mark.parametrize(("given", "severity"), [(26.7, "warning"), (3.0, "info")])
+def test_large_weights_in_front_of_a_sigmoid(training, given, severity):
+    initialised(training, nn.init.normal_)
+    training.audit = audit_of("cross_entropy", LOGITS, LABELS, 2.35)
+    training.modules = (*training.modules[:2], Module("gate", "M", True, "activation"), *training.modules[2:])
+    training.anatomy = Anatomy(0, feeds=(Feed("layers.0", "gate"),))
+    training.sample("activation_std", given, "layers.0")
+    training.sample("activation_std", 0.48, "gate")
+    (finding,) = BadInitScale().check(training.digest())
+    assert finding.severity == severity
+    if severity == "warning":
+        assert (finding.evidence[1].path, finding.evidence[1].value) == ("layers.0", pytest.approx(given))

@@ -43,6 +43,7 @@ class Anatomy:
             between and yet hands on the output before it, so that both feed the next.
         sums_to_one: Leaf modules whose outputs, in all calls, are not negative and sum to 1 within 1e-3 over the last
             dimension, of two or more.
+        given_shares: Leaf modules whose every floating-point input, in all calls, is such a distribution.
         next_token: Share of the targets of the first loss call that equal the model's input one position later (along
             the last dimension of whole-number inputs); None where they cannot be compared, or where several inputs hold
             the next tokens, as a source and a target do.
@@ -61,6 +62,7 @@ class Anatomy:
     output_columns_sum_to_one: float | None = None
     feeds: tuple[Feed, ...] = ()
     sums_to_one: tuple[str, ...] = ()
+    given_shares: tuple[str, ...] = ()
     next_token: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,5 +80,6 @@ class Anatomy:
         }
         spreads = {name: Spread.from_dict(plain.get(name)) for name in ("input", "output")}
         feeds = tuple(Feed(*each) for each in plain.get("feeds", ()))
-        fields = {**known, **shapes, **spreads, "feeds": feeds, "sums_to_one": tuple(plain.get("sums_to_one", ()))}
+        lists = {name: tuple(plain.get(name, ())) for name in ("sums_to_one", "given_shares")}
+        fields = {**known, **shapes, **spreads, **lists, "feeds": feeds}
         return cls(**cast("dict[str, Any]", fields))

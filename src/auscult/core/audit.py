@@ -42,7 +42,8 @@ class Audit:
         rows_sum_to_one: Share of the predictions' rows (over the classes) that are not negative and sum to 1; None
             where they have no rows of two or more.
         rows_log_sum_to_one: Share of these rows that are log-probabilities: their exponentials sum to 1.
-        columns_sum_to_one: As `rows_sum_to_one`, over the batch (dimension 0) in place of the classes.
+        columns_sum_to_one: As `rows_sum_to_one`, over the batch (dimension 0) in place of the classes; for
+            nll_loss, which takes logarithms, also of their exponentials.
         one_hot_targets: Whether every row of the targets has a single 1 and 0 elsewhere; None where they have no rows.
         whole_targets: Whether every target is a whole number.
         counted: How many class indices are not `ignore_index`; None for other targets.

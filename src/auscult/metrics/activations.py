@@ -168,6 +168,11 @@ class Activations:
         """The modules whose outputs summed to 1 in these passes; waits for the device."""
         return self._feeds.sums_to_one()
 
+    @property
+    def given_shares(self) -> tuple[str, ...]:
+        """The modules whose inputs did; waits for the device."""
+        return self._feeds.given_shares()
+
     def close(self) -> None:
         """Take the hooks off the model."""
         for hook in (*self._hooks, self._output):

@@ -17,6 +17,20 @@ TOLERANCE = 1e-3
 """How far from 1 the sum of a row may be, where one unit in the last place is not more."""
 
 
+class FirstPass(NamedTuple):
+    """What the first armed pass showed of the leaf modules.
+
+    Attributes:
+        feeds: Which of them were called with the untouched output of which other one, in the order of the calls.
+        sums_to_one: Those whose every output was a distribution.
+        given_shares: Those whose every input was one.
+    """
+
+    feeds: tuple[Feed, ...] = ()
+    sums_to_one: tuple[str, ...] = ()
+    given_shares: tuple[str, ...] = ()
+
+
 class _Output(NamedTuple):
     number: int
     tensor: ref[Tensor]
@@ -38,6 +52,7 @@ class Feeds:
         self._outputs: dict[int, list[_Output]] = {}  # by their place in memory
         self._links: dict[tuple[int, int], None] = {}
         self._sums: dict[int, list[Tensor | bool]] = {}
+        self._given: dict[int, list[Tensor | bool]] = {}
 
     @property
     def seen(self) -> bool:
@@ -54,6 +69,7 @@ class Feeds:
             output: The first floating-point tensor that it returned.
         """
         for given in _floats(inputs):
+            self._given.setdefault(number, []).append(_sums_to_one(given))
             writes = bool(getattr(module, "inplace", False)) and given.data_ptr() == output.data_ptr()
             for source in self._outputs.get(given.data_ptr(), ()):
                 tensor, written = source.tensor(), given._version - source.version
@@ -75,7 +91,15 @@ class Feeds:
 
     def sums_to_one(self) -> tuple[str, ...]:
         """The modules whose every output was not negative and summed to 1 over the last dimension, of two or more."""
-        return tuple(self._paths[number] for number, each in sorted(self._sums.items()) if all(map(bool, each)))
+        return tuple(self._paths[number] for number in _kept(self._sums))
+
+    def given_shares(self) -> tuple[str, ...]:
+        """The modules whose every input was such."""
+        return tuple(self._paths[number] for number in _kept(self._given))
+
+
+def _kept(found: dict[int, list[Tensor | bool]]) -> list[int]:
+    return [number for number, each in sorted(found.items()) if all(map(bool, each))]
 
 
 def _floats(inputs: object) -> Iterator[Tensor]:

@@ -53,6 +53,7 @@ class LossCall:
         reduction: `mean`, `sum` or `none`.
         plain: Whether no weight, no smoothing and nothing else made it another function of the same targets.
         ignored: The class index that does not count; None where there are no class indices.
+        bend: The error at which smooth_l1_loss or huber_loss goes over from squared to absolute.
     """
 
     name: str
@@ -63,6 +64,7 @@ class LossCall:
     reduction: str
     plain: bool
     ignored: int | None
+    bend: float = 1.0
 
     @classmethod
     def read(
@@ -88,6 +90,7 @@ class LossCall:
             reduction=_reduction(values),
             plain=not changed and not values.get("label_smoothing"),
             ignored=int(values.get("ignore_index", -100)) if indices else None,
+            bend=float(values.get("beta", values.get("delta", 1.0))),
         )
 
     @property
@@ -166,11 +169,18 @@ class LossCall:
         if self.prediction.shape == self.target.shape:
             errors = (wide(thin(self.prediction, LIMIT)) - targets).square().mean()
             found["batch_r2"] = torch.where(variance > 0, 1 - errors / variance, torch.nan)
-        if self.plain and self.kind in ("squared", "absolute"):
-            loss = variance if self.kind == "squared" else (targets - targets.median()).abs().mean()
+        if self.plain and self.kind in ("squared", "absolute", "regression"):
+            loss = variance if self.kind == "squared" else self._of_errors((targets - targets.median()).abs()).mean()
             total = math.prod(torch.broadcast_shapes(self.prediction.shape, self.target.shape))
             found["uninformed_loss"] = self._reduced(loss, total)
         return found
+
+    def _of_errors(self, sizes: Tensor) -> Tensor:
+        """The absolute, smooth L1 or Huber loss of errors of these sizes."""
+        if self.kind == "absolute" or self.bend == 0:
+            return sizes
+        smooth = torch.where(sizes < self.bend, 0.5 * sizes.square() / self.bend, sizes - 0.5 * self.bend)
+        return smooth * self.bend if self.name == "huber_loss" else smooth
 
     def _reduced(self, mean: Tensor, total: Tensor | int) -> Tensor:
         """A mean over so many targets, reduced as the loss was; the mean of a loss that was not counts all of them."""
@@ -193,7 +203,7 @@ class LossFacts:
             self._shares = [
                 sums_to_one(call.prediction, call.axis),
                 sums_to_one(call.prediction, call.axis, logarithms=True),
-                sums_to_one(call.prediction, 0),
+                _columns(call),
             ]
         self._one_hot = _is_one_hot(call.target, call.axis)
         self._whole = _is_whole(call.target)
@@ -232,6 +242,12 @@ def _expected(call: LossCall) -> Tensor | float | None:
     if call.kind == "squared" and call.target.numel() > 1:
         return sample(call.target).var(correction=0)
     return None
+
+
+def _columns(call: LossCall) -> Tensor | None:
+    """Share of the columns that are distributions over the batch, as they are or, for nll_loss, as logarithms."""
+    plain, logarithms = (sums_to_one(call.prediction, 0, logarithms=each) for each in (False, True))
+    return plain if call.name != "nll_loss" or plain is None or logarithms is None else plain.maximum(logarithms)
 
 
 def _is_one_hot(target: Tensor, axis: int) -> Tensor | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from auscult.core.errors import SetupError
 from auscult.metrics.losscall import KINDS, LossCall
+from auscult.metrics.stretch import DIFFERENCES, Stretch
 from auscult.metrics.taps import FunctionTap
 
 
@@ -16,16 +17,22 @@ class LossTap(FunctionTap):
 
     Args:
         seen: Told of the call, whose result has a gradient; what it raises does not reach the user's training.
+        stretched: Told of each difference before that call in which both sides were stretched to a larger shape.
     """
 
-    def __init__(self, seen: Callable[[LossCall], None]) -> None:
-        super().__init__(KINDS)
-        self._seen = seen
+    def __init__(self, seen: Callable[[LossCall], None], stretched: Callable[[Stretch], None] | None = None) -> None:
+        super().__init__(KINDS.keys() if stretched is None else KINDS.keys() | DIFFERENCES)
+        self._seen, self._stretched = seen, stretched
 
     def hear(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: object
     ) -> None:
         """A loss was computed; where only the function itself understands its arguments, it is not observed."""
+        if function in DIFFERENCES:
+            stretch = Stretch.read(args, result)
+            if stretch is not None and self._stretched is not None:
+                self._stretched(stretch)
+            return
         call = LossCall.read(function, args, kwargs, result)
         if call is not None and call.result.requires_grad:
             self.wanted = False

@@ -6,11 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from auscult.core.anatomy import Anatomy, Feed
+from auscult.core.anatomy import Anatomy
 from auscult.core.audit import Audit, Spread
 from auscult.metrics import batch
+from auscult.metrics.feeds import FirstPass
 from auscult.metrics.losscall import LossCall, LossFacts
 from auscult.metrics.sample import find_tensor, wide
+from auscult.metrics.stretch import Stretch, StretchFacts
 
 TOKENS = 2**20  # of an input, that are kept to be compared with the targets
 NEXT = 0.9  # share of targets that are the next tokens
@@ -44,7 +46,7 @@ class Sighting:
         self._output_shape: tuple[int, ...] | None = None
         self._output: Tensor | None = None  # its spread
         self._shares: tuple[Tensor | None, Tensor | None] = (None, None)  # of the output's rows and columns
-        self._loss: LossFacts | None = None
+        self._loss: LossFacts | StretchFacts | None = None
         self._tokens: list[Tensor] = []  # copies of the inputs, where the first has whole numbers
         self._next: Tensor | None = None  # share of the targets that are the next of these
 
@@ -113,6 +115,11 @@ class Sighting:
         several = (torch.stack(known) >= NEXT).sum() > 1
         return torch.where(several, torch.nan, shares[0])
 
+    def see_stretch(self, stretch: Stretch) -> None:
+        """A difference was taken between every prediction and every target, where the first is the model's output."""
+        if self._closely and self.ended and tuple(stretch.prediction.shape) == self._output_shape:
+            self._loss = StretchFacts(stretch)
+
     def see_loss_gradient(self, gradient: Tensor, scale: Tensor | None) -> None:
         """A backward pass begins at that loss, multiplied by the scale; of several passes the first counts."""
         if "loss_gradient" not in self.figures:
@@ -123,13 +130,12 @@ class Sighting:
         """What the loss call looked like; waits for the device."""
         return None if self._loss is None else self._loss.audit(step)
 
-    def anatomy(self, step: int, feeds: Sequence[Feed] = (), sums_to_one: Sequence[str] = ()) -> Anatomy:
+    def anatomy(self, step: int, showed: FirstPass) -> Anatomy:
         """What the pass showed of the model; waits for the device.
 
         Args:
             step: The step it belongs to.
-            feeds: Which leaf modules were called with the untouched output of another one.
-            sums_to_one: Leaf modules whose outputs are distributions.
+            showed: What it showed of the leaf modules.
         """
         scale, offset = (None, None) if self._features is None else map(_or_none, self._features.unbind())
         rows, columns = map(_or_none, self._shares)
@@ -146,8 +152,9 @@ class Sighting:
             output_spread=_or_none(over_batch),
             output_rows_sum_to_one=rows,
             output_columns_sum_to_one=columns,
-            feeds=tuple(feeds),
-            sums_to_one=tuple(sums_to_one),
+            feeds=showed.feeds,
+            sums_to_one=showed.sums_to_one,
+            given_shares=showed.given_shares,
             next_token=_or_none(self._next),
         )
 

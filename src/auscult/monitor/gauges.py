@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from auscult.core.anatomy import Feed
 from auscult.core.detail import Detail
 from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run
@@ -21,6 +20,7 @@ from auscult.metrics.directions import METRICS as DIRECTIONS
 from auscult.metrics.directions import TWINS, has_units
 from auscult.metrics.environment import resident_bytes
 from auscult.metrics.examination import Examination, fan_ins_of
+from auscult.metrics.feeds import FirstPass
 from auscult.metrics.ledger import Ledger
 from auscult.monitor.arguments import is_compiled
 from auscult.monitor.draft import Columns, Draft, is_finite
@@ -113,9 +113,10 @@ class Gauges:
         """The leaf modules in the order of their first calls; empty before the first armed pass."""
         return [] if self.activations is None else self.activations.order
 
-    def first_pass(self) -> tuple[tuple[Feed, ...], tuple[str, ...]]:
-        """Which leaf modules fed which in the first armed pass, and which gave distributions; waits for the device."""
-        return ((), ()) if self.activations is None else (self.activations.feeds, self.activations.sums_to_one)
+    def first_pass(self) -> FirstPass:
+        """What the first armed pass showed of the leaf modules; waits for the device."""
+        seen = self.activations
+        return FirstPass() if seen is None else FirstPass(seen.feeds, seen.sums_to_one, seen.given_shares)
 
     def touched(self) -> bool:
         """Whether a leaf module has been called for training since the step began."""

@@ -434,8 +434,8 @@ class Monitor:
                 self._finish_step()
             self._flush()
             if self._witness.watching:
-                feeds, sums_to_one = ((), ()) if self._order_known else self._gauges.first_pass()
-                self._draft.witnessed = self._witness.finish(self.step, self._journal, feeds, sums_to_one)
+                showed = None if self._order_known else self._gauges.first_pass()
+                self._draft.witnessed = self._witness.finish(self.step, self._journal, showed)
             if not self._order_known:
                 self._note_order()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from auscult.core.anatomy import Feed
 from auscult.metrics.batch import Fingerprints
 from auscult.metrics.carried import CarriedGradients
 from auscult.metrics.dropping import Dropping
+from auscult.metrics.feeds import FirstPass
 from auscult.metrics.hooks import ModuleHook, PausableHook
 from auscult.metrics.losscall import LossCall
 from auscult.metrics.losses import LossTap
@@ -27,6 +27,7 @@ from auscult.metrics.norms import is_transformed
 from auscult.metrics.parameters import unwrap
 from auscult.metrics.scaling import ScaleTap
 from auscult.metrics.sighting import Sighting, on_host
+from auscult.metrics.stretch import Stretch
 from auscult.monitor.arguments import is_compiled
 from auscult.monitor.guard import Guard
 from auscult.monitor.journal import Journal
@@ -81,7 +82,7 @@ class Witness:
         self._sampled = False
         self._given_up = False
         self._prints = Fingerprints()
-        self._tap = LossTap(self._on_loss)
+        self._tap = LossTap(self._on_loss, self._on_stretch if first else None)
         self._everywhere = loss_fn is None and not is_compiled(model)
         self._within = True  # the loss may be called inside of the model
         self._carried = CarriedGradients(parameters, partial(guard.failed, PART))
@@ -148,16 +149,13 @@ class Witness:
         if not seen.training and model is not None and model.training:
             self._seen = None  # that pass was an evaluation; this one comes from parts of the model called one by one
 
-    def finish(
-        self, step: int, journal: Journal, feeds: Sequence[Feed] = (), sums_to_one: Sequence[str] = ()
-    ) -> Told | None:
+    def finish(self, step: int, journal: Journal, showed: FirstPass | None) -> Told | None:
         """The first update of a step is about to be made.
 
         Args:
             step: The step.
             journal: Takes what the run's first step showed.
-            feeds: Which leaf modules were called with the untouched output of another one, at the first step.
-            sums_to_one: Leaf modules whose outputs are distributions, likewise.
+            showed: What the run's first pass showed of the leaf modules; None where that was told before.
 
         Returns:
             What brings the figures of a sampled step to the host.
@@ -173,7 +171,7 @@ class Witness:
                 self._within = seen.within
             if self._first:
                 self._first = False
-                _introduce(seen, step, journal, feeds, sums_to_one)
+                _introduce(seen, step, journal, showed or FirstPass())
             return self._testify(seen) if self._sampled else None
         return None
 
@@ -229,6 +227,12 @@ class Witness:
             if call.result.grad_fn is not None:
                 call.result.register_hook(partial(self._on_loss_gradient, seen, self._scales.uses))
 
+    def _on_stretch(self, stretch: Stretch) -> None:
+        """Predictions and targets of different shapes were subtracted."""
+        if self._first and self._seen is not None:
+            with self._guard(PART):
+                self._seen.see_stretch(stretch)
+
     def _on_loss_gradient(self, seen: Sighting, uses: int, gradient: Tensor) -> None:
         """A backward pass begins at the loss."""
         with self._guard(PART), torch.no_grad():
@@ -258,12 +262,10 @@ class Witness:
         return {}
 
 
-def _introduce(
-    seen: Sighting | None, step: int, journal: Journal, feeds: Sequence[Feed], sums_to_one: Sequence[str]
-) -> None:
+def _introduce(seen: Sighting | None, step: int, journal: Journal, showed: FirstPass) -> None:
     """Tell what the run's first training pass showed."""
     audit = None if seen is None else seen.audit(step)
     if audit is not None:
         journal.observe_loss(audit)
-    if seen is not None or feeds or sums_to_one:
-        journal.observe_anatomy((seen or Sighting(True, False)).anatomy(step, feeds, sums_to_one))
+    if seen is not None or any(showed):
+        journal.observe_anatomy((seen or Sighting(True, False)).anatomy(step, showed))

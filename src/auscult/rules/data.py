@@ -25,7 +25,7 @@ from auscult.rules.channels import (
     training_loss,
     update_ratios,
 )
-from auscult.rules.course import evaluations
+from auscult.rules.course import course, evaluations
 from auscult.rules.fit import POOR, REGRESSIONS, fit_of, is_poor, median_of_means, of_late, often_wrong
 from auscult.rules.output import wrong_head
 from auscult.rules.rule import Rule
@@ -34,7 +34,7 @@ LARGE, UNEVEN, UNEVEN_SIZE, TINY, EXTREME = 10.0, 100.0, 3.0, 0.1, 1000.0
 SPARSE = 10.0  # largest value / root mean square
 RESCALED = 0.1
 LOUD_START, LEARNED, SQUASHED = 4.0, 0.5, 0.6
-FAR_TARGETS, UNFITTED = 10.0, 0.2
+FAR_TARGETS, UNFITTED, RISEN = 10.0, 0.2, 1.2
 MAJORITY, BEYOND_MAJORITY, ELSEWHERE = 0.7, 0.3, 0.3
 FEW_ROWS = 3
 UNMOVED = 0.03
@@ -180,9 +180,10 @@ class TargetScale(Rule):
         too small for what comes later.
 
     How it is decided:
-        From the first loss call and the fit. The loss is one of numbers (squared, absolute, Huber), the mean or the
-        standard deviation of the targets is above 10 in size, and predictions began at less than a tenth of that. Info;
-        a warning when after 64 steps R2 within the batches is still below 0.2 while the loss has not risen.
+        From the first loss call and the fit. The loss is one of numbers (squared, absolute, Huber), the mean or
+        the standard deviation of the targets is above 10 in size, and predictions began at less than a tenth of
+        that. Info; a warning when after 64 steps R2 within the batches is still below 0.2 while the loss has
+        not risen (above its first value and by a fifth above its level over the first block).
 
     What to try:
         Standardise the targets and undo it for the predictions; or set the last layer's bias to their mean.
@@ -210,7 +211,9 @@ class TargetScale(Rule):
         if not size > FAR_TARGETS or not begun < 0.1 * size or wrong_head(digest) is not None:
             return
         fit = fit_of(digest)
-        broken = is_broken(digest) or loss_has_risen(training_loss(digest))
+        way = course(digest)
+        rises = way is None or not way.now <= RISEN * way.early  # a first batch may happen to be easier
+        broken = is_broken(digest) or (rises and loss_has_risen(training_loss(digest)))
         unfitted = digest.step + 1 >= BLOCK_STEPS and fit is not None and -10 < fit.share < UNFITTED
         alarm = unfitted and not broken
         yield Finding(

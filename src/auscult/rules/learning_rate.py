@@ -34,10 +34,11 @@ from auscult.rules.rule import Rule
 HIGH, BOLD, RISKY, HEALTHY, LOW = -1.0, -1.7, -2.0, -3.0, -6.0  # log10 of the update ratio
 LEAP = 0.3
 LATE, RISE, FLAT = 8, 0.5, 0.02  # blocks, decades, share of the loss
-GREW = 10.0  # ratio of norms
-FAR, GUESSING, LOST = 2.0, 0.95, 0.8  # shares of the uninformed loss
+GREW, OUTGROWN = 10.0, 3.0  # ratios of norms
+FAR, GUESSING, STUCK, LOST = 2.0, 0.95, 0.9, 0.8  # shares of the uninformed loss
 RELAPSE = 1.15  # share of the best level
 LOW_BLOCKS = 4
+LEARNED, ROSE = 0.5, 1.5  # multiples of the first loss
 ALIVE, DEAD, SEVERAL = 0.5, 0.6, 8  # shares of units, units
 DEADLY = -1.82  # log10 of the update ratio: 0.015
 ANNEALED, GONE = 0.1, 1e-3  # shares of the highest learning rate
@@ -65,22 +66,24 @@ class LrTooHigh(Rule):
 
     How it is decided:
         By the size of updates together with what came of them; size alone is no fault. Ratios are update_norm /
-        param_norm, median over all matrices and kernels that an optimizer holds, from block medians.
-        *Lasting*: at least 0.1 in both of the last two blocks. A warning; critical when the loss is above its first
-        value; info when the run learns all the same: the loss has fallen by a tenth of its first value, or, with a
-        ratio of 0.3 and more, by half of it.
-        *Restless*: at least 0.02 in both of the last two blocks while the loss of both is at least twice that of a
-        model that knows nothing; critical.
-        *Leap*: the largest update of the median weight was at least 0.1 of its largest norm, the loss rose to at least
-        twice its first and twice the uninformed level, and is now no better than guessing (0.95 of that level);
-        critical. *Broken*: parameters became non-finite or most gradients exactly 0, and the largest update was as
-        large as that; critical. *Relapse*: after its best block the loss rose by 15 % or more, both of the last two
-        blocks lie above 0.8 of the uninformed loss, and in a block since the best one the ratio was at least 0.01; a
-        warning. *Death*: the ratio was at least 0.015 in one of the first four blocks, the median weight has eight
-        units or more, and in half of the modules or more, of which fewer than half of the units were dead at first,
-        six tenths are now; a warning. *Late*: over the last sixteen blocks the ratio has risen threefold to above 1e-3
-        under a learning rate that did not rise, while the loss moved by less than 2 %: info, it may be overshooting a
-        flat basin.
+        param_norm, median over all matrices and kernels that an optimizer holds, from block medians. *Lasting*: at
+        least 0.1 in both of the last two blocks. A warning; critical when the loss is above its first value; info when
+        the run learns all the same: the loss has fallen by a tenth of its first value, or, with a ratio of 0.3 and
+        more, by half of it. *Restless*: at least 0.02 in both of the last two blocks while the loss of both is at least
+        twice that of a model that knows nothing; critical. *Leap*: the largest update of the median weight was at least
+        0.1 of its largest norm, the loss rose to at least twice its first and twice the uninformed level, and is now no
+        better than guessing (0.95 of that level); critical. *Broken*: parameters became non-finite or most gradients
+        exactly 0, and the largest update was as large as that, or the first one was at least 0.3 of the weights that it
+        left; critical. *Replaced*: the first update was as large as that, or the median norm has tripled with a ratio
+        of 0.01 in a block; weights have moved by twice their norm or more in all, and after 256 steps the loss lies
+        between 0.9 and twice the uninformed loss; a warning. *Relapse*: after its best block the loss rose by 15 % or
+        more, both of the last two blocks lie above 0.8 of the uninformed loss, and in a block since the best one the
+        ratio was at least 0.01; a warning. *Death*: the ratio was at least 0.015 in one of the first four blocks, the
+        median weight has eight units or more, and in half of the modules or more, of which fewer than half of the units
+        were dead at first, six tenths are now; a warning, info where the loss has fallen by half and was never 1.5
+        times its first. *Late*: over the last sixteen blocks the ratio has risen threefold to above 1e-3 under a
+        learning rate that did not rise, while the loss moved by less than 2 %: info, it may be overshooting a flat
+        basin.
 
     What to try:
         The learning rate that would bring the median update ratio to 1e-3, which the advice computes.
@@ -104,7 +107,7 @@ class LrTooHigh(Rule):
         state, way = state_of(digest, "update_norm", parameters[0].path), course(digest)
         medians = median_over_parameters(ratios)
         if is_broken(digest):
-            found = _largest(digest, parameters)
+            found = _largest(digest, parameters) or _replacing(digest, parameters)
             if found is not None:
                 what = (
                     f"Weights changed by {_moved(found, parameters)} at step {found.step}, after which the run broke."
@@ -116,6 +119,7 @@ class LrTooHigh(Rule):
         elif way is not None and not is_adversarial(digest):
             finding = self._by_what_came_of_it(digest, parameters, medians, state, way)
             finding = finding or self._relapse(digest, parameters, medians, way)
+            finding = finding or self._replaced(digest, parameters, medians, way)
             finding = finding or self._death(digest, parameters)
             finding = finding or self._late(digest, parameters, medians, state, way)
             if finding is not None:
@@ -163,6 +167,25 @@ class LrTooHigh(Rule):
         )
         return self._finding(digest, parameters, found, "warning", what)
 
+    def _replaced(self, digest: Digest, parameters: list[Parameter], medians: Logs, way: Course) -> Finding | None:
+        """Little is left of the initial weights, and nothing has been learned since."""
+        means, moved = way.means(2), travel(digest)
+        if way.uninformed is None or digest.step + 1 < LONG_RUN or not moved >= FAR:
+            return None
+        found = _replacing(digest, parameters) or _outgrowing(digest, parameters, medians)
+        if (
+            found is None
+            or len(means) < 2
+            or means.min() < STUCK * way.uninformed
+            or means.max() > FAR * way.uninformed
+        ):
+            return None
+        what = (
+            f"An update was {_moved(found, parameters)}, all together were {moved:.2g} norms, and after "
+            f"{digest.step + 1} steps the loss is {way.standing:.2g} times that of a model that knows nothing."
+        )
+        return self._finding(digest, parameters, found, "warning", what)
+
     def _death(self, digest: Digest, parameters: list[Parameter]) -> Finding | None:
         paths = tuple(leaves(digest))[:-1]
         first, late = digest.take("first", "dead_fraction", paths), digest.take("recent_mean", "dead_fraction", paths)
@@ -182,7 +205,10 @@ class LrTooHigh(Rule):
             f"{int(died.sum())} of {int(known.sum())} modules have died since ({paths[worst]}: {first[worst]:.0%} -> "
             f"{late[worst, -1]:.0%})."
         )
-        return self._finding(digest, parameters, found, "warning", what)
+        loss = training_loss(digest)
+        calm = loss is not None and bool(loss.state["maximum"] < ROSE * loss.state["first"])
+        harmless = calm and loss_has_fallen(loss, LEARNED)
+        return self._finding(digest, parameters, found, "info" if harmless else "warning", what)
 
     def _late(
         self, digest: Digest, parameters: list[Parameter], medians: Logs, state: Any, way: Course
@@ -267,6 +293,26 @@ def _largest(digest: Digest, parameters: list[Parameter]) -> LargeUpdates | None
         return None
     ratio = float(np.median(updates["maximum"][moved] / norms["maximum"][moved]))
     return LargeUpdates(int(updates["maximum_at"][moved].min()), ratio) if ratio >= 10**HIGH else None
+
+
+def _replacing(digest: Digest, parameters: list[Parameter]) -> LargeUpdates | None:
+    """The first update of the median weight over the norm that it left, where that is large."""
+    paths = [each.path for each in parameters]
+    updates, norms = digest.select("update_norm", paths)[1], digest.select("param_norm", paths)[1]
+    known = (updates["first_step"] == norms["first_step"]) & (norms["first"] > 0)
+    if not known.any():
+        return None
+    ratio = float(np.median(updates["first"][known] / norms["first"][known]))
+    return LargeUpdates(int(updates["first_step"][known].min()), ratio) if ratio >= LEAP else None
+
+
+def _outgrowing(digest: Digest, parameters: list[Parameter], medians: Logs) -> LargeUpdates | None:
+    """The largest update ratio of a block, where the median weight has outgrown what it began with."""
+    states = digest.select("param_norm", [each.path for each in parameters])[1]
+    states, ratio = states[states["first"] > 0], float(np.fmax.reduce(medians, initial=-np.inf))
+    if not len(states) or ratio < RISKY or np.median(states["last"] / states["first"]) < OUTGROWN:
+        return None
+    return LargeUpdates(int(states["first_step"].min()), 10**ratio)
 
 
 class LrTooLow(Rule):

@@ -1,6 +1,6 @@
 """Rules about the loss call: H004 wrong-loss, H005 shape-broadcast, H006 loss-reduction.
 
-Know the first loss call and how well the run fits since; nothing of losses that are computed by hand.
+Know the first loss call and how well the run fits since; of losses that are computed by hand, only shapes.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,8 @@ from auscult.rules.rule import Rule
 
 WITH_LOGITS = "binary_cross_entropy_with_logits"
 PROBABLE = frozenset({"cross_entropy", PROBABILITIES, WITH_LOGITS})
-ELEMENTWISE = REGRESSIONS | {PROBABILITIES, WITH_LOGITS, "kl_div"}
+BY_HAND = "difference"
+ELEMENTWISE = REGRESSIONS | {PROBABILITIES, WITH_LOGITS, BY_HAND, "kl_div"}
 SMALL_BATCH = 8
 LARGE_RATIO = -1.5  # log10 of the update ratio
 PLAIN_STEPS = (0.5, 20.0)  # update / gradient in learning rates, of SGD without and with momentum
@@ -102,9 +103,11 @@ class ShapeBroadcast(Rule):
         loss stops at the variance of the targets.
 
     How it is decided:
-        Exactly, from the first loss call: for a loss that works element by element, the common shape of predictions and
-        targets differs from both. A warning; info where both have the same number of dimensions, three or more, because
-        pairs are then meant (as in quantile regression).
+        Exactly, from the first loss call: for a loss that works element by element, the common shape of
+        predictions and targets differs from both. Of a loss computed by hand: from the difference of the
+        model's output and a tensor without gradient, of as many elements and other dimensions. A warning; info
+        where both have the same number of dimensions, three or more, because pairs are then meant (as in
+        quantile regression).
 
     What to try:
         prediction.squeeze(-1), or target.unsqueeze(-1).

@@ -4,6 +4,7 @@ Know which way updates point against the gradient, not whether the gradient itse
 """
 
 from collections.abc import Iterator
+from math import log
 from typing import ClassVar
 
 import numpy as np
@@ -29,6 +30,7 @@ CARRIED_ROWS = 2
 UPHILL, AGREE, DECAYS = -0.3, 0.9, 0.5  # cosine, share of the weights, cosine
 SAMPLES = 2
 RISING_BLOCKS, RISE, SMALL = 4, 1.2, -2.0  # number, ratio, log10 of the update ratio
+FALLING_BLOCKS, MIRRORED, TWICE, ENDLESS = 4, 0.25, 2.0, 100.0  # number, share of log(C), multiples of the first loss
 
 
 class MissingZeroGrad(Rule):
@@ -119,7 +121,9 @@ class WrongGradientSign(Rule):
         critical when the loss has risen, a warning otherwise. *Course*: the level of each of the last four blocks or
         more lies above the one before, from the first block on, by a fifth in all and above guessing, with
         update ratios below 1e-2 and a learning rate that did not rise; a warning of low confidence: a
-        gradient that is wrong in another way looks the same.
+        gradient that is wrong in another way looks the same. *Reward*: a loss computed by hand was below 0 at every
+        step and has fallen in each of the last four blocks or more, to a hundred times its first value, or, where that
+        was within a quarter of -log(C) for C outputs, to twice it; a warning.
 
     What to try:
         Look for a minus sign before the loss, `maximize=True`, a negative learning rate, gradients negated by a hook
@@ -148,7 +152,7 @@ class WrongGradientSign(Rule):
             return
         finding = loss or update
         if finding is None and way is not None:
-            finding = self._course(digest, way)
+            finding = self._course(digest, way) or self._reward(digest, way)
         if finding is not None:
             yield finding
 
@@ -245,6 +249,37 @@ class WrongGradientSign(Rule):
                 "norm per step, healthy about 1e-3, and it was not raised.",
             ),
             confidence=0.5,
+        )
+
+    def _reward(self, digest: Digest, way: Course) -> Finding | None:
+        """A loss that has no lower bound falls for ever: the negative of one that has."""
+        shape = None if digest.anatomy is None else digest.anatomy.output_shape
+        means = way.means(max(FALLING_BLOCKS, int(way.state["blocks"])))
+        if digest.audit is not None or not way.state["maximum"] < 0 or len(means) < FALLING_BLOCKS:
+            return None
+        classes = 1 if shape is None or len(shape) < 2 else max(1, [*shape][-1])
+        entropy = log(classes)
+        mirrored = abs(way.first + entropy) <= MIRRORED * entropy
+        bound = way.first * (TWICE if mirrored else ENDLESS)
+        if not (np.diff(means) < 0).all() or not means[-1] <= bound:
+            return None
+        what = f", about -log({classes})," if mirrored else ""
+        return Finding(
+            self.code,
+            self.name,
+            "warning",
+            "",
+            int(way.state["first_step"]),
+            summary=f"The loss began below 0, at {way.first:.3g}{what} and has fallen in every block, to "
+            f"{means[-1]:.3g}: nothing bounds it from below.",
+            evidence=(Evidence(way.name, "", way.step, float(means[-1]), bound),),
+            advice=(
+                "Minimise the negative log-likelihood, -log p, or the squared error itself: look for a missing minus.",
+                "If this is a reward that may grow without bound, nothing is wrong here.",
+            ),
+            phase="loss",
+            ruled_out=("Not a learning rate that is too high: the loss goes where the updates send it.",),
+            confidence=0.9 if mirrored else 0.6,
         )
 
 

@@ -6,6 +6,8 @@ Knows the first pass, the first loss call and how well the run fits since.
 from math import exp, isclose, log, prod, sqrt
 from typing import NamedTuple
 
+import numpy as np
+
 from auscult.core.anatomy import Anatomy
 from auscult.core.audit import Audit, Spread
 from auscult.core.digest import Digest
@@ -23,6 +25,8 @@ CLAMPED = 1e-3
 WRONG, TOO_GOOD, LEARNED = 0.2, 0.2, 0.5
 APART = 1.1
 UNIT_RANGE = 1.5  # well outside [-1, 1]
+HALF, CENTRED = 0.5, 0.1  # of a sigmoid
+CONSTANT = 0.01  # spread of the outputs / that at the beginning
 
 
 class Head(NamedTuple):
@@ -43,7 +47,7 @@ def wrong_head(digest: Digest) -> Head | None:
     if constant is not None:
         return constant
     if audit is None or audit.prediction is None or audit.target is None:
-        return too_good(digest) if last_activation(digest) is not None else None
+        return _at_its_limit(digest) or (too_good(digest) if last_activation(digest) is not None else None)
     if over_the_batch(digest) is not None:
         return None
     if audit.loss == "nll_loss":
@@ -159,7 +163,9 @@ def _never_negative_logits(digest: Digest, audit: Audit, prediction: Spread) -> 
 
 
 def _never_negative(digest: Digest, audit: Audit, prediction: Spread, target: Spread) -> Head | None:
-    if target.minimum >= -BEYOND * target.std or not _is_never_negative(digest, audit, prediction):
+    if target.minimum >= -BEYOND * target.std:
+        return None
+    if not _is_never_negative(digest, audit, prediction) and not _looks_like_shares(digest, prediction, target):
         return None
     return Head(
         f"Targets go down to {target.minimum:.3g}, and the output cannot be negative: its smallest value at the start "
@@ -316,6 +322,40 @@ def _are_pairs(digest: Digest, audit: Audit) -> bool:
 
 def _alike(left: float, right: float) -> bool:
     return isclose(left, right, rel_tol=1e-3, abs_tol=1e-6)
+
+
+def _looks_like_shares(digest: Digest, prediction: Spread, target: Spread) -> bool:
+    """Whether an output of unknown making began about 1/2, as a sigmoid's, and has stayed too narrow to fit."""
+    spread = state_of(digest, "output_spread")
+    if not (prediction.minimum > 0 and prediction.maximum < 1 and abs(prediction.mean - HALF) <= CENTRED):
+        return False
+    narrow = spread is not None and bool(spread["maximum"] <= HALF) and target.std > HALF
+    return narrow and is_poor(digest, HALF)
+
+
+def _at_its_limit(digest: Digest) -> Head | None:
+    """A bounded output at its bound for every sample: it gives them all the same."""
+    module, spread = last_activation(digest), state_of(digest, "output_spread")
+    inside = None if module is None else state_of(digest, "saturated_fraction", module.path)
+    if module is None or spread is None or inside is None or inside["blocks"] < 2 or spread["blocks"] < 2:
+        return None
+    share, left = float(np.nanmin(inside["recent_minimum"][-2:])), float(np.nanmax(spread["recent_maximum"][-2:]))
+    if not (inside["first"] < HALF and share >= ALL_ROWS and 0 <= left <= CONSTANT * spread["first"]):
+        return None
+    return Head(
+        f"{share:.0%} of the outputs of {module.path} are beyond 0.97 in size, and every sample gets the same: a "
+        "bounded output at its bound.",
+        (
+            Evidence("saturated_fraction", module.path, int(inside["last_step"]), share, ALL_ROWS),
+            Evidence("output_spread", "", int(spread["last_step"]), left, CONSTANT * float(spread["first"])),
+        ),
+        (
+            f"Remove {module.path} if numbers are predicted: they need no activation at the end.",
+            "Or bring the targets into its range.",
+        ),
+        ("Not the start: the outputs of different samples differed then.",),
+        confidence=0.8,
+    )
 
 
 def last_activation(digest: Digest) -> Module | None:

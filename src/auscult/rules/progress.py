@@ -20,8 +20,10 @@ from auscult.rules.rule import Rule
 EVALUATED, LASTING, MANY = 4, 3, 8  # evaluations
 BY_HEART, WIDE_GAP = 0.9, 0.2  # accuracies
 RISEN, RISEN_OF_MANY, CLEARLY, APART, GAP = 1.2, 1.1, 1.5, 2.0, 0.1  # ratios of losses, difference of accuracies
+LEFT = 0.9  # share of the first loss
 STILL_FALLING, LOWEST, FAR_FROM_DONE = 0.5, 1.02, 0.5  # shares of the mean slope, the best level, the uninformed loss
 SHRINKING, HALVED = 0.9, 0.5  # cosine, share of a norm
+INWARDS, VANISHED = 0.6, 0.1  # cosine, share of a norm
 GUESSING, ABOVE, HARDLY = 0.97, 1.05, 0.8  # shares of the uninformed loss
 HEAVY, KEPT = 0.7, 0.1  # dropout rate, share that all dropout layers together keep
 WIDER = 1.3  # training loss / evaluation loss
@@ -40,13 +42,14 @@ class Overfitting(Rule):
         Every further step makes the model worse on data that it has not seen.
 
     How it is decided:
-        From an evaluation whose name says so (`val/loss`), evaluated at least four times: over the blocks that hold its
-        last three evaluations or more it never came back within 20 % of its lowest value (10 % where they hold eight or
-        more), and the training loss is below half of the evaluation loss. A warning when the evaluation accuracy, where
-        both are known, is at least 0.1 below the training accuracy, or, where not, when the evaluation loss is 1.5
-        times its lowest value and above 0.4 of the uninformed loss; info otherwise: a loss may rise because right
-        answers become no surer and wrong ones do. Without such a rise, a warning when the batches of late are at least
-        nine tenths right and the best accuracy of all four evaluations or more lies a fifth below that.
+        From an evaluation whose name says so (`val/loss`), evaluated at least four times: over the blocks that
+        hold its last three evaluations or more it never came back within 20 % of its lowest value (10 % where
+        they hold eight or more), and the training loss is below half of the evaluation loss. A warning when the
+        evaluation accuracy, where both are known, is at least 0.1 below the training accuracy, or, where not,
+        when the evaluation loss is 1.5 times its lowest value and above 0.4 of the uninformed loss; info
+        otherwise: a loss may rise because right answers become no surer and wrong ones do. Without such a rise,
+        a warning when the batches of late are at least nine tenths right (or R2 is 0.9) and the best accuracy
+        of all four evaluations or more lies a fifth below that.
 
     What to try:
         Stop at the lowest evaluation loss; more data or augmentation; weight decay, dropout; a smaller model.
@@ -76,7 +79,7 @@ class Overfitting(Rule):
 
     def _gap(self, digest: Digest) -> Iterator[Finding]:
         """The training data are known by heart, and evaluations have been far worse all along."""
-        accuracies = _accuracies(digest)
+        accuracies = _accuracies(digest) or _shares_explained(digest)
         if accuracies is None or accuracies[0].value < BY_HEART:
             return
         (train, last), state = accuracies, state_of(digest, accuracies[1].metric)
@@ -88,8 +91,8 @@ class Overfitting(Rule):
             "warning",
             "",
             int(state["first_step"]),
-            summary=f"{train.value:.0%} of the training batches are right, and never more than "
-            f"{float(state['maximum']):.0%} of an evaluation ({last.metric}).",
+            summary=f"{'R2' if train.metric == 'batch_r2' else 'The accuracy'} is {train.value:.0%} in training, and "
+            f"never was more than {float(state['maximum']):.0%} in an evaluation ({last.metric}).",
             evidence=(train, last),
             advice=(
                 "Get more data or augment them; check that every batch is another one and that evaluation data are "
@@ -108,6 +111,7 @@ class Overfitting(Rule):
             alarm = accuracies[0].value - accuracies[1].value >= GAP
         else:
             alarm = last >= CLEARLY * lowest and last >= HARDLY / 2 * (way.uninformed or last)
+        alarm = alarm or any(self._gap(digest))
         position = _lowest_block(state)
         step = recent_start(state, position)
         return Finding(
@@ -153,16 +157,24 @@ def _lowest_block(state: Any) -> int:
 
 def _accuracies(digest: Digest) -> tuple[Evidence, Evidence] | None:
     """Accuracy in training and in the last evaluation, where both are known."""
-    train = state_of(digest, "batch_accuracy")
-    evaluated = evaluations(digest, "accuracy") or evaluations(digest, "acc")
+    return _both(digest, "batch_accuracy", evaluations(digest, "accuracy") or evaluations(digest, "acc"))
+
+
+def _both(digest: Digest, metric: str, evaluated: list[tuple[str, Any]]) -> tuple[Evidence, Evidence] | None:
+    train = state_of(digest, metric)
     if train is None or not evaluated or isnan(train["recent_mean"][-1]):
         return None
     name, state = evaluated[0]
     level = float(np.mean(finite_tail(train["recent_mean"], 2)))
     return (
-        Evidence("batch_accuracy", "", int(train["last_step"]), level),
+        Evidence(metric, "", int(train["last_step"]), level),
         Evidence(name, "", int(state["last_step"]), float(state["last"]), level - GAP),
     )
+
+
+def _shares_explained(digest: Digest) -> tuple[Evidence, Evidence] | None:
+    """R2 in training and in the last evaluation, where both are known."""
+    return _both(digest, "batch_r2", evaluations(digest, "r2"))
 
 
 class Undertrained(Rule):
@@ -258,11 +270,13 @@ class OverRegularised(Rule):
         The model stays, or ends, where one that knows nothing is.
 
     How it is decided:
-        *Decay*: `decay_cosine` is at least 0.9 over the last two blocks in most weights, and the norm of most has at
-        least halved. A warning when the loss is at 0.97 of the uninformed loss or above, info otherwise. *Dropout*: a
-        dropout layer drops 0.7 or more, or all together keep no more than a tenth. A warning when the training loss is
-        above 0.8 of the uninformed loss after 256 steps, or after 64 at the end of a run; info when it is 1.3 times the
-        evaluation loss.
+        *Decay*: `decay_cosine` is at least 0.9 over the last two blocks in most weights, and the norm of most
+        has at least halved. A warning when the loss is at 0.97 of the uninformed loss or above, info otherwise.
+        *Vanished*: the first `decay_cosine` was at least 0.6 in the median, the median norm is a tenth of that
+        of the first block or less, and the loss is at 0.8 of the uninformed loss or above; a warning.
+        *Dropout*: a dropout layer drops 0.7 or more, or all together keep no more than a tenth. A warning when
+        the training loss is above 0.8 of the uninformed loss after 256 steps, or after 64 at the end of a run;
+        info when it is 1.3 times the evaluation loss.
 
     What to try:
         A weight decay that is 100 times weaker; dropout of 0.1 to 0.5.
@@ -283,7 +297,7 @@ class OverRegularised(Rule):
         way = course(digest)
         if way is None or is_adversarial(digest) or is_broken(digest):
             return
-        finding = self._decay(digest, way) or self._dropout(digest, way)
+        finding = self._decay(digest, way) or self._vanished(digest, way) or self._dropout(digest, way)
         if finding is not None:
             yield finding
 
@@ -326,6 +340,35 @@ class OverRegularised(Rule):
             phase="update",
             ruled_out=("Not the learning rate: updates go against the weights themselves, not down the gradient.",),
             confidence=0.95 if way.standing >= GUESSING else 0.6,
+        )
+
+    def _vanished(self, digest: Digest, way: Course) -> Finding | None:
+        """Weights shrank until hardly anything was left, and swing about 0 since."""
+        paths = roster(digest).weights.paths
+        shrank = digest.take("recent", "param_norm", paths)[:, -1] - digest.take("early", "param_norm", paths)[:, 0]
+        cosines = digest.take("first", "decay_cosine", paths)
+        known = ~(np.isnan(shrank) | np.isnan(cosines)) & (digest.take("rows", "decay_cosine", paths) > 0)
+        if not way.standing >= HARDLY or not known.any() or 2 * known.sum() < len(paths):
+            return None
+        norm, cosine = 10 ** float(np.median(shrank[known])), float(np.median(cosines[known]))
+        if norm > VANISHED or cosine < INWARDS:
+            return None
+        path = next(path for path, each in zip(paths, known.tolist()) if each)
+        state = state_of(digest, "decay_cosine", path)
+        assert state is not None
+        return Finding(
+            self.code,
+            self.name,
+            "warning",
+            "",
+            int(state["first_step"]),
+            summary=f"Updates shrank the weights from the start on (decay_cosine {cosine:.2g}); the median norm is "
+            f"{norm:.1%} of that of the first block, and the loss is {way.now:.3g}.",
+            evidence=(Evidence("decay_cosine", path, int(state["first_step"]), cosine, INWARDS), way.evidence()),
+            advice=("Lower the penalty on the weights, in the loss or in the optimizer, by a factor of 100.",),
+            phase="update",
+            ruled_out=("Not a large learning rate: the first updates went against the weights themselves.",),
+            confidence=0.9,
         )
 
     def _dropout(self, digest: Digest, way: Course) -> Finding | None:
@@ -393,15 +436,16 @@ class NoProgress(Rule):
         The run goes on for nothing.
 
     How it is decided:
-        Of a run that has ended after 32 steps or more, or has made 256, with weights that moved by a tenth of their
-        norm in all. *Guessing*: the loss is at least 0.97 of the uninformed loss and no more than 3 % below its level
-        at the beginning or above guessing. It says so when the training itself is in order (update ratios between 3e-5
-        and 0.1, outputs that differ between samples, a loss that never rose): then the labels or the inputs say nothing
-        about each other, or there is nothing to learn. Where the uninformed loss is not known, an evaluation accuracy
-        that never was above 1.5 / C, for C >= 4 outputs, says the same. *Collapse*: the same, however little the
-        weights moved in 64 steps or more, where outputs differ between samples a thousand times less than at first.
-        *Relapse*: the loss of the last two blocks is at least twice the level at the beginning or twice the best level
-        and at least the uninformed loss.
+        Of a run whose weights have moved by a tenth of their norm in all and that has ended after 32 steps or
+        more or made 256, and of any that has ended after 256. *Guessing*: the loss is at least 0.97 of the
+        uninformed loss and no more than 3 % below its level at the beginning or above guessing. It says so when
+        the training itself is in order (update ratios between 3e-5 and 0.1, outputs that differ between samples,
+        a loss that never rose): then the labels or the inputs say nothing about each other, or there is nothing
+        to learn. An evaluation accuracy that never was above 1.5 / C, for C >= 4 outputs, says the same, also
+        where the training loss falls: what is learned by heart holds for nothing else. *Collapse*: the same,
+        however little the weights moved in 64 steps or more, where outputs differ between samples a thousand
+        times less than at first. *Relapse*: the loss of the last two blocks is at least twice the level at the
+        beginning or twice the best level and at least the uninformed loss.
 
     What to try:
         Overfit one batch: a network that cannot do that has a fault in the model, the loss or the optimizer; one that
@@ -427,10 +471,10 @@ class NoProgress(Rule):
         way = course(digest)
         if way is None or is_adversarial(digest) or is_broken(digest):
             return
-        if isnan(way.standing):
-            yield from self._chance(digest, way)
-        elif way.standing >= GUESSING and (_is_collapsed(digest) or not (_is_young(digest) or _is_on_its_way(way))):
+        if way.standing >= GUESSING and (_is_collapsed(digest) or not (_is_young(digest) or _is_on_its_way(way))):
             yield self._relapse(digest, way) or self._guessing(digest, way)
+        else:
+            yield from self._chance(digest, way)
 
     def _chance(self, digest: Digest, way: Course) -> Iterator[Finding]:
         """No evaluation was better than chance."""
@@ -501,12 +545,13 @@ def _is_young(digest: Digest) -> bool:
     if len(digest.select("lr")[0]) and rising:
         return True
     steps = digest.step + 1
-    return not (moved >= ENOUGH_WAY and (steps >= LONG_RUN or (digest.finished and steps >= SHORT_RUN)))
+    long, ended = steps >= LONG_RUN, digest.finished and steps >= SHORT_RUN
+    return not ((moved >= ENOUGH_WAY and (ended or long)) or (ended and long))
 
 
 def _is_on_its_way(way: Course) -> bool:
     """Whether the loss, still above guessing, has left its beginning and comes down as fast as it ever did."""
-    return way.standing >= ABOVE and way.now <= GUESSING * way.first and _is_falling(way)
+    return way.standing >= ABOVE and way.now <= LEFT * way.first and _is_falling(way)
 
 
 def _is_sound(digest: Digest, way: Course) -> bool:

@@ -109,7 +109,8 @@ class HiddenSoftmax(Rule):
 
     How it is decided:
         From the first training pass: outputs of a module are not negative and sum to 1 over the last dimension, and a
-        Linear or convolution was called with them, with nothing but dropout or reshaping between. A warning; info when
+        Linear or convolution was called with them, with nothing but dropout or reshaping between; or such a module,
+        behind the first, was called with numbers that do, whatever computed them. A warning; info when
         the run learns all the same: half of what an uninformed model gets wrong is explained, or the loss has fallen by
         half. Info also where it has fewer units than the layers on both sides have on theirs: shares of a few topics,
         codes or components.
@@ -130,7 +131,7 @@ class HiddenSoftmax(Rule):
     def check(self, digest: Digest) -> Iterator[Finding]:
         """One finding per such module, in forward order."""
         anatomy = digest.anatomy
-        if anatomy is None or not anatomy.sums_to_one:
+        if anatomy is None or not (anatomy.sums_to_one or anatomy.given_shares):
             return
         modules = leaves(digest)
         sources = _sources(anatomy)
@@ -139,25 +140,27 @@ class HiddenSoftmax(Rule):
             for target in _affine(modules)
             if (source := _source(sources, modules, target, PASSIVE)) in anatomy.sums_to_one
         }
+        behind = _affine(modules)[1:]  # what the first is given are the data
+        given = [each for each in behind if each in anatomy.given_shares and each not in hidden.values()]
         fit, loss = fit_of(digest), training_loss(digest)
         fitted = fit.share >= LEARNS if fit is not None else loss_has_fallen(loss, LEARNS)
-        for path, target in hidden.items():
+        for path, target in [*hidden.items(), *((None, each) for each in given)]:
             before = _source(sources, modules, path or "", PASSIVE)
             meant = before in modules and modules[before].kind == "affine" and _is_narrow(digest, before, target, False)
             learns = fitted or meant
+            what = f"The outputs of {path} sum to 1 over its units" if path else "Numbers that sum to 1 over the units"
             yield Finding(
                 self.code,
                 self.name,
                 "info" if learns else "warning",
-                path or "",
+                path or target,
                 anatomy.step,
-                summary=f"The outputs of {path} sum to 1 over its units and go into {target}: a softmax where an "
-                "activation is meant.",
+                summary=f"{what}{' and' if path else ''} go into {target}: a softmax where an activation is meant.",
                 evidence=(
-                    Evidence("row_sum", path or "", anatomy.step, 1.0, 1.0),
+                    Evidence("row_sum", path or target, anatomy.step, 1.0, 1.0),
                     *(() if fit is None else (Evidence(fit.metric, "", fit.step, fit.value, fit.bound),)),
                 ),
-                advice=(f"Put torch.nn.ReLU(), GELU() or Tanh() in place of {path}.",),
+                advice=(f"Put torch.nn.ReLU(), GELU() or Tanh() in place of {path or 'the softmax'}.",),
                 phase="forward",
                 ruled_out=(f"Not attention or a gate: its output goes straight into {target}.",),
                 confidence=0.6 if learns else 0.9,

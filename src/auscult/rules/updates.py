@@ -12,10 +12,12 @@ from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Parameter
 from auscult.core.standstill import Standstill
-from auscult.rules.channels import Group, common_module, listing, roster, state_of, trainable
+from auscult.rules.channels import Group, common_module, leaves, listing, roster, state_of, trainable
+from auscult.rules.course import course
 from auscult.rules.rule import ZERO_ROWS, Rule
 
 ROUNDING = 1e-6
+UNLEARNED = 0.5  # share of the uninformed loss
 
 
 STUCK_ADVICE = (
@@ -40,7 +42,9 @@ class ParametersNotUpdated(Rule):
         the learning rate was not 0, and at least 8 rows with a gradient that is finite and not 0. A warning; critical
         when such parameters hold half of the trainable elements or more. A vector whose first step (lr x gradient) is
         below a millionth of its norm gives info: rounding alone explains it, as for a normalisation weight of 1 in a
-        slow start. Parameters that never received a gradient at all (None) while others did are listed as one info.
+        slow start. Parameters that never received a gradient at all (None) while others did are listed as one finding:
+        a warning where they are those of the foremost layers, which run in every pass in front of all that train, and
+        the loss is still at 0.5 of the uninformed loss or above; info otherwise.
         Critical, too, when the run has ended after eight training passes or more and no update was ever made.
 
     What to try:
@@ -124,20 +128,27 @@ class ParametersNotUpdated(Rule):
             return
         missing = [path for path, count in zip(held.paths, rows.tolist()) if not count]
         paths, states = digest.select("grad_norm", held.paths)
-        step = int(states["first_step"].min())
+        step, way = int(states["first_step"].min()), course(digest)
+        harm = way is not None and way.standing >= UNLEARNED and _runs_in_front(digest, missing, paths)
+        cut = ": what they compute is cut off from the loss on its way through the others" if harm else ""
         yield Finding(
             self.code,
             self.name,
-            "info",
-            "",
+            "warning" if harm else "info",
+            missing[0].rpartition(".")[0] if harm else "",
             step,
-            summary=f"{listing(missing)} never received a gradient (None), while {len(paths)} other parameters did.",
-            evidence=(Evidence("grad_norm", paths[0], step, float(states["first"][0])),),
+            summary=f"{listing(missing)} never received a gradient (None), while {len(paths)} other parameters did"
+            f"{cut}.",
+            evidence=(
+                Evidence("grad_norm", paths[0], step, float(states["first"][0])),
+                *((way.evidence(),) if way is not None and harm else ()),
+            ),
             advice=(
                 "Check that they take part in the forward pass and are not cut off by detach() or no_grad(); freeze "
                 "them otherwise.",
             ),
             phase="backward",
+            confidence=0.8 if harm else 0.5,
         )
 
 
@@ -214,6 +225,16 @@ def _severity_left_out(everything: Sequence[Parameter], left_out: list[Parameter
     in_front = all(paths.index(each.path) < paths.index(held[0].path) for each in left_out)
     large = 2 * sum(each.size for each in left_out) >= sum(each.size for each in everything)
     return "info" if in_front and large and 3 * len(held) <= len(everything) else "warning"
+
+
+def _runs_in_front(digest: Digest, missing: Sequence[str], trained: Sequence[str]) -> bool:
+    """Whether these parameters are those of modules whose outputs were seen, all of them before any that trains."""
+    order = {path: number for number, path in enumerate(leaves(digest))}
+    homes = {path.rpartition(".")[0] for path in missing}
+    if not all(home in order and state_of(digest, "activation_std", home) is not None for home in homes):
+        return False
+    later = [order.get(path.rpartition(".")[0], -1) for path in trained]
+    return max(order[home] for home in homes) < min(later)
 
 
 def _had_gradient(digest: Digest, path: str, rows: int) -> bool:

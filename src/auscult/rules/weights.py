@@ -8,11 +8,12 @@ from math import prod, sqrt
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Module, Parameter
-from auscult.rules.channels import is_broken, kernels, leaves, listing, roster, state_of
+from auscult.rules.channels import death, is_broken, kernels, leaves, listing, roster, state_of
 from auscult.rules.fit import is_poor
 from auscult.rules.rule import Rule
 
@@ -21,7 +22,9 @@ MOST = 0.5
 LOUD_START = 4.0
 SATURATED = 0.5
 GROWN = 100.0
+WIDE = 8.0  # standard deviation of what an activation is given
 NOTHING = 0.9
+ZEROS = 2  # layers
 
 
 class Scale(NamedTuple):
@@ -60,7 +63,8 @@ class BadInitScale(Rule):
         From the first observed step. For each matrix or kernel of an affine or recurrent module std x sqrt(fan_in),
         less what the update may have added: 1.41 is He's, 0.58 torch's own. *Large* where it is above 4.2 (three times
         He's); a warning when, besides, the first loss was above 4 times that of an uninformed model, a module began
-        half saturated, activations grow a hundredfold over the depth, or the run broke. *Small* where it is below 0.1
+        half saturated (or gave a standard deviation of at most 1 for one of 8 or more), activations grow a hundredfold
+        over the depth, or the run broke. *Small* where it is below 0.1
         in at least half of two matrices or more; a warning when less than a tenth of what an uninformed model gets
         wrong has been explained after 64 steps. Info otherwise.
 
@@ -165,6 +169,7 @@ class SymmetricInit(Rule):
         equal &= digest.take("maximum", "update_norm", weights.paths) > 0
         twins = [weights[number] for number in np.flatnonzero(equal).tolist() if weights[number].shape[0] >= 2]
         if not twins:
+            yield from self._zero(digest)
             return
         first = twins[0]
         state, moved = (state_of(digest, name, first.path) for name in ("twin_fraction", "update_norm"))
@@ -192,6 +197,35 @@ class SymmetricInit(Rule):
             ruled_out=(
                 f"Not a layer that begins at zero and breaks the symmetry: equal at {int(state['rows'])} observations.",
             ),
+            confidence=1.0,
+        )
+
+    def _zero(self, digest: Digest) -> Iterator[Finding]:
+        """Weights that are exactly zero in several layers, so that no gradient gets past any of them."""
+        dead, weights = death(digest), roster(digest).weights
+        if dead is None or not dead.always or dead.solved:
+            return
+        still = (digest.take("maximum", "param_norm", weights.paths) == 0) & np.isin(weights.paths, dead.paths)
+        paths = [weights.paths[number] for number in np.flatnonzero(still).tolist()]
+        state = state_of(digest, "param_norm", paths[0]) if paths else None
+        if len(paths) < ZEROS or state is None:
+            return
+        step = int(state["first_step"])
+        yield Finding(
+            self.code,
+            self.name,
+            "critical",
+            paths[0],
+            step,
+            summary=f"{listing(paths)} began at exactly 0 and have stayed there: all units are equal, and no gradient "
+            "gets past them.",
+            evidence=(
+                Evidence("param_norm", paths[0], step, 0.0),
+                Evidence("grad_norm", paths[0], int(dead.states["zeros_from"][0]), 0.0),
+            ),
+            advice=("Initialise all layers but the last at random: torch.nn.init.kaiming_normal_.",),
+            phase="forward",
+            ruled_out=(f"Not a head alone that begins at zero: {len(paths)} layers do.",),
             confidence=1.0,
         )
 
@@ -247,6 +281,9 @@ def _loud(digest: Digest) -> tuple[str, Evidence] | None:
             "saturated_fraction", modules[number], step, share, SATURATED
         )
     stds = digest.take("first", "activation_std", modules)
+    squashed = _squashed(digest, modules, stds)
+    if squashed is not None:
+        return squashed
     seen = np.flatnonzero(stds > 0)
     if len(seen) > 1 and stds[seen[-1]] > GROWN * stds[seen[0]]:
         last = int(seen[-1])
@@ -256,6 +293,21 @@ def _loud(digest: Digest) -> tuple[str, Evidence] | None:
         )
     if is_broken(digest):
         return "The run has broken since.", Evidence("finite", "", digest.step, 0.0, 1.0)
+    return None
+
+
+def _squashed(digest: Digest, modules: tuple[str, ...], stds: NDArray[np.float64]) -> tuple[str, Evidence] | None:
+    """An activation that began with inputs far wider than anything it gives: it is at its limits for most of them."""
+    places, kinds = {path: number for number, path in enumerate(modules)}, leaves(digest)
+    for feed in digest.anatomy.feeds if digest.anatomy is not None else ():
+        if feed.source not in places or feed.target not in places or kinds[feed.target].kind != "activation":
+            continue
+        before, after = float(stds[places[feed.source]]), float(stds[places[feed.target]])
+        if before >= WIDE and 0 < after <= 1:
+            state = state_of(digest, "activation_std", feed.source)
+            step = 0 if state is None else int(state["first_step"])
+            text = f"{feed.target} began saturated: it was given a standard deviation of {before:.3g}, and gave "
+            return f"{text}{after:.2g}.", Evidence("activation_std", feed.source, step, before, WIDE)
     return None
 
 
