@@ -473,12 +473,12 @@ class Monitor:
             with self._guard("measuring"):  # those that waited for an optimizer that made no update
                 self._gauges.ledger.after(list(self._shared & self._settled), draft.sampled)
         self._done = draft
-        self._idling.updated()
         self._rootless |= not self._forward_began
         self._updated.clear()
         self._settled.clear()
         self.step += 1
         with self._guard("measuring"):
+            self._idling.updated()
             self._updated_within = running_backward()
             self._gauges.end_step(draft)
         with self._guard("schedule"):
