@@ -166,7 +166,9 @@ def travel(digest: Digest) -> float:
     moved = (10.0**known).sum(1)
     if blocks > ratios.shape[1]:
         both = np.concatenate([early, ratios], axis=1)
-        moved += (blocks - ratios.shape[1]) * 10.0 ** np.nanmean(np.where(np.isfinite(both), both, np.nan), axis=1)
+        finite = np.isfinite(both)
+        count = np.where(finite.any(1), finite.sum(1), np.nan)  # where there is none, the way is not known
+        moved += (blocks - ratios.shape[1]) * 10.0 ** (np.where(finite, both, 0.0).sum(1) / count)
     return per_block * float(np.median(moved))
 
 
