@@ -178,6 +178,14 @@ def test_a_sigmoid_taken_twice(training):
     assert not list(DoubleSoftmax().check(training.digest()))
 
 
+def test_a_sigmoid_that_is_no_module_is_told_by_its_centre(training):
+    """A map of 64 pixels whose shared bias happens to be 0.17 lies within [0, 1] as well."""
+    for centre, found in ((0.5, 1), (0.17, 0)):
+        output = centre + NOISE.uniform(-0.15, 0.15, (32, 64))
+        training.audit = audit_of("binary_cross_entropy_with_logits", output, NOISE.integers(0, 2, (32, 64)))
+        assert len(list(DoubleSoftmax().check(training.digest(1)))) == found
+
+
 def test_softmax_over_the_batch(training):
     output = softmax(LOGITS, axis=0)
     end_with(training, output)

@@ -91,7 +91,7 @@ class DoubleSoftmax(Rule):
     How it is decided:
         Exactly, from the first loss call. cross_entropy: at least 0.99 of the rows of its input are not negative and
         sum to 1. binary_cross_entropy_with_logits: so are they, or all of its input lies within [0, 1] and the last
-        module of the model is an activation.
+        module of the model is an activation, or there are eight columns or more whose mean is 1/2 as that of a sigmoid.
 
     What to try:
         Give the loss logits: leave out the softmax or sigmoid at the end of the model.

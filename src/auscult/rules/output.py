@@ -273,7 +273,8 @@ def is_squashed_twice(digest: Digest, audit: Audit) -> bool:
     if audit.loss != "binary_cross_entropy_with_logits" or prediction is None or prediction.std == 0:
         return False
     within = prediction.minimum > 0 and prediction.maximum < 1
-    return within and (last_activation(digest) is not None or prod(audit.input_shape[1:]) >= COLUMNS)
+    about_half = prod(audit.input_shape[1:]) >= COLUMNS and abs(prediction.mean - HALF) <= CENTRED
+    return within and (last_activation(digest) is not None or about_half)
 
 
 def over_the_batch(digest: Digest) -> tuple[int, float, float] | None:
