@@ -2,13 +2,15 @@ from dataclasses import replace
 
 import pytest
 
-from auscult.core.finding import Evidence, Finding, in_groups
+from auscult.core.finding import Evidence, Finding, Severity, Status, in_groups
 from auscult.rules.causes import MECHANISMS, SLACK, explained
 
 
-def finding(code: str, severity: str = "warning", step: int = 0, path: str = "", status: str = "active") -> Finding:
+def finding(
+    code: str, severity: Severity = "warning", step: int = 0, path: str = "", status: Status = "active"
+) -> Finding:
     evidence = (Evidence("loss", "", step, 1.0),)
-    return Finding(code, code.lower(), severity, path, step, "It is.", evidence, ("Do.",), status=status)  # type: ignore[arg-type]
+    return Finding(code, code.lower(), severity, path, step, "It is.", evidence, ("Do.",), status=status)
 
 
 def causes(*findings: Finding) -> dict[str, str | None]:

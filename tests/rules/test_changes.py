@@ -21,7 +21,7 @@ def digest_of(values: np.ndarray) -> Digest:
 
 def changes_of(logs: np.ndarray, least: float = 0.6) -> Changes:
     digest = digest_of(10.0**logs)
-    return rises(digest.course("grad_norm", tuple(map(str, range(logs.shape[1])))), least)
+    return rises(digest.trajectory("grad_norm", tuple(map(str, range(logs.shape[1])))), least)
 
 
 def divergence(decades: float, healthy: int, growing: int, sigma: float, copies: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from auscult.core.origin import Origin
 from auscult.core.run import Parameter, Run, Segment
 from auscult.core.sink import Channel, Values, observed
 from auscult.core.standstill import Standstill
-from auscult.core.state import NEVER, STATE, UNSEEN, Course, Places, add_blocks, course_of
+from auscult.core.state import NEVER, STATE, UNSEEN, Places, Trajectory, add_blocks, trajectory_of
 
 BLOCK_STEPS = 64
 FOLDED_BLOCKS = 32  # at a time, of a run that is read
@@ -319,10 +319,10 @@ class Digest:
             values[missing] = UNSEEN[name]
         return values
 
-    def course(self, metric: str, paths: tuple[str, ...]) -> Course:
+    def trajectory(self, metric: str, paths: tuple[str, ...]) -> Trajectory:
         """How a metric went by path from the beginning until now, `(P, M)`."""
         recent = np.stack([self.take(name, metric, paths) for name in ("recent", "recent_at")])
-        return course_of(self.take("blocks", metric, paths), recent, self.take("past", metric, paths))
+        return trajectory_of(self.take("blocks", metric, paths), recent, self.take("past", metric, paths))
 
     def fold(self, *blocks: Block) -> "Digest":
         """This digest with the blocks of the next 64 steps (one per stream) added; neither is changed."""

@@ -84,7 +84,7 @@ class Places:
         return Places(self.positions[chosen], None)
 
 
-class Course(NamedTuple):
+class Trajectory(NamedTuple):
     """How some channels went from their beginning until now, in bins that grow the coarser the longer ago they are.
 
     Attributes:
@@ -98,7 +98,7 @@ class Course(NamedTuple):
     weights: NDArray[np.float64]
 
 
-def course_of(blocks: NDArray[np.int64], recent: NDArray[np.void], past: NDArray[np.float32]) -> Course:
+def trajectory_of(blocks: NDArray[np.int64], recent: NDArray[np.void], past: NDArray[np.float32]) -> Trajectory:
     """Put the bins of all levels side by side; where two levels overlap, the finer one counts.
 
     Args:
@@ -120,7 +120,7 @@ def course_of(blocks: NDArray[np.int64], recent: NDArray[np.void], past: NDArray
         parts.append(np.where(shown, line, 0.0))
         weights.append(np.where(shown, float(size), 0.0))
     at = np.concatenate(parts[::-1], axis=2)
-    return Course(at[1], at[0], np.concatenate(weights[::-1], axis=1))
+    return Trajectory(at[1], at[0], np.concatenate(weights[::-1], axis=1))
 
 
 def add_blocks(state: NDArray[np.void], places: Places, blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:

@@ -1,4 +1,4 @@
-"""Change: when a channel left its course, to the step, from bins of its past.
+"""Change: when a channel left its trajectory, to the step, from bins of its past.
 
 Two straight lines in log10, one through the bins before and one through those after, meet at the onset (least squares
 for a broken line: Hudson, JASA 1966; the bin with the kink may be left out: Feder, Annals of Statistics 1975). Knows no
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from auscult.core.state import Course
+from auscult.core.state import Trajectory
 
 Numbers = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ FLOOR = 1e-3  # decades: below it nothing is noise
 
 
 class Changes(NamedTuple):
-    """When channels left their course, `(P,)` each; NaN where one did not.
+    """When channels left their trajectory, `(P,)` each; NaN where one did not.
 
     Attributes:
         step: The onset.
@@ -41,7 +41,7 @@ class Changes(NamedTuple):
 
 
 class Departure(NamedTuple):
-    """Which of several channels left their course first.
+    """Which of several channels left their trajectory first.
 
     Attributes:
         number: Which of them: of those that cannot be told apart in time, the one that rose farthest.
@@ -84,7 +84,7 @@ class Lines(NamedTuple):
 
 
 class Sums:
-    """Running sums over the bins of a course, of which the line through any stretch of them is made."""
+    """Running sums over the bins of a trajectory, of which the line through any stretch of them is made."""
 
     def __init__(self, at: Numbers, logs: Numbers, weights: Numbers) -> None:
         columns = np.stack(
@@ -105,14 +105,14 @@ class Sums:
         return Lines(weight, at, level, slope, spread, residual, bins - 2)
 
 
-def rises(course: Course, least: float) -> Changes:
+def rises(trajectory: Trajectory, least: float) -> Changes:
     """Where channels that now lie above their lowest level began to rise.
 
     Args:
-        course: Of P channels.
+        trajectory: Of P channels.
         least: Decades that the last two bins must lie above the lowest level.
     """
-    at, logs, weights = _packed(course)
+    at, logs, weights = _packed(trajectory)
     count = (weights > 0).sum(1)
     size = len(count)
     step, deviation, height = np.full((3, size), np.nan)
@@ -124,17 +124,17 @@ def rises(course: Course, least: float) -> Changes:
         rise = _now(logs, count) - low
         some = np.flatnonzero((rise >= least) & (count > FEWEST))
     if len(some):
-        found = Kinks(Course(at[some], logs[some], weights[some]), count[some], low[some], rise[some]).changes()
+        found = Kinks(Trajectory(at[some], logs[some], weights[some]), count[some], low[some], rise[some]).changes()
         for whole, part in zip(change, found, strict=True):
             whole[some] = part
     return change
 
 
-def _packed(course: Course) -> Course:
-    """The bins that there are, in front; as many columns as the longest course has."""
-    kept = course.weights > 0
+def _packed(trajectory: Trajectory) -> Trajectory:
+    """The bins that there are, in front; as many columns as the longest trajectory has."""
+    kept = trajectory.weights > 0
     order = np.argsort(~kept, axis=1, kind="stable")[:, : int(kept.sum(1).max(initial=0))]
-    return Course(*(np.take_along_axis(each, order, 1) for each in course))
+    return Trajectory(*(np.take_along_axis(each, order, 1) for each in trajectory))
 
 
 def _now(logs: Numbers, count: NDArray[np.intp]) -> Numbers:
@@ -171,8 +171,8 @@ def _noise(at: Numbers, logs: Numbers, weights: Numbers) -> Numbers:
 class Kinks:
     """Courses that have risen, and the search for where each began to."""
 
-    def __init__(self, course: Course, count: NDArray[np.intp], low: Numbers, rise: Numbers) -> None:
-        at, logs, weights = course
+    def __init__(self, trajectory: Trajectory, count: NDArray[np.intp], low: Numbers, rise: Numbers) -> None:
+        at, logs, weights = trajectory
         self._origin = np.take_along_axis(at, (count - 1)[:, None], 1)
         self._at = np.where(weights > 0, at - self._origin, 0.0)
         self._sums = Sums(self._at, logs, weights)

@@ -178,6 +178,11 @@ def evaluations(digest: Digest, metric: str) -> list[tuple[str, Any]]:
     return sorted((each for each in states if each[1] is not None), key=lambda each: -int(each[1]["rows"]))
 
 
+def accuracies(digest: Digest) -> list[tuple[str, Any]]:
+    """Names such as `val/accuracy` and states, most often evaluated first."""
+    return evaluations(digest, "accuracy") or evaluations(digest, "acc")
+
+
 @lru_cache(maxsize=32)
 def _evaluated(index: ChannelIndex, metric: str) -> tuple[str, ...]:
     parts = ((name, name.lower().split("/")) for name in of_whole_run(index))

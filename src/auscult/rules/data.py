@@ -25,8 +25,8 @@ from auscult.rules.channels import (
     training_loss,
     update_ratios,
 )
-from auscult.rules.course import course, evaluations
-from auscult.rules.fit import POOR, REGRESSIONS, fit_of, is_poor, median_of_means, of_late, often_wrong
+from auscult.rules.course import course
+from auscult.rules.fit import POOR, REGRESSIONS, fit_of, is_poor, median_of_means, never_above, of_late, often_wrong
 from auscult.rules.output import wrong_head
 from auscult.rules.rule import Rule
 
@@ -278,7 +278,7 @@ class ClassImbalance(Rule):
             return
         now = float(accuracy["last"]) - float(largest["last"]) < BEYOND_MAJORITY * (1 - float(largest["last"])) + SAME
         only = now and right - share < BEYOND_MAJORITY * (1 - share)
-        elsewhere = _evaluated_worse(digest, right)
+        elsewhere = never_above(digest, right - ELSEWHERE)
         alarm = (only or elsewhere is not None) and not _is_weighted(digest)
         entropy = state_of(digest, "target_entropy")
         classes = digest.audit.classes if digest.audit is not None else None
@@ -310,18 +310,6 @@ class ClassImbalance(Rule):
             ruled_out=(f"Not a healthy accuracy: {right:.0%} is what naming one class gives.",) if only else (),
             confidence=0.8 if alarm else 0.5,
         )
-
-
-def _evaluated_worse(digest: Digest, right: float) -> Evidence | None:
-    """The accuracy of an evaluation that was never nearly as good as in training."""
-    evaluated = evaluations(digest, "accuracy") or evaluations(digest, "acc")
-    if not evaluated:
-        return None
-    name, state = evaluated[0]
-    bound = right - ELSEWHERE
-    if state["rows"] < FEW_ROWS or not state["maximum"] < bound:
-        return None
-    return Evidence(name, "", int(state["last_step"]), float(state["maximum"]), bound)
 
 
 class LabelsCorrupt(Rule):

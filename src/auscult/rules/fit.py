@@ -3,7 +3,6 @@
 Knows no cause, only whether training gets anywhere.
 """
 
-from collections.abc import Callable
 from math import isfinite, nan
 from statistics import median
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence
 from auscult.core.state import RECENT_BLOCKS
 from auscult.rules.channels import is_broken, loss_has_fallen, state_of, training_loss
-from auscult.rules.course import course, evaluations, is_stale
+from auscult.rules.course import accuracies, course, is_stale
 
 FIT_BLOCKS = 3
 REGRESSIONS = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"})
@@ -95,22 +94,27 @@ def is_poor(digest: Digest, share: float = POOR) -> bool:
 
 def at_chance(digest: Digest) -> Evidence | None:
     """The accuracy of an evaluation that was never better than 1.5 / C, by C >= 4 outputs; None where it was."""
-    return _never_above(digest, lambda classes: BY_CHANCE / classes)
+    classes = _classes(digest)
+    return never_above(digest, BY_CHANCE / classes) if classes >= FEW_CLASSES else None
 
 
 def often_wrong(digest: Digest) -> Evidence | None:
     """The accuracy of an evaluation that was never better than 1/2, by C >= 4 outputs; None where it was."""
-    return _never_above(digest, lambda classes: 0.5)
+    return never_above(digest, 0.5) if _classes(digest) >= FEW_CLASSES else None
 
 
-def _never_above(digest: Digest, bound_of: Callable[[int], float]) -> Evidence | None:
-    shape = digest.anatomy.output_shape if digest.anatomy is not None else None
-    classes = shape[1] if shape is not None and len(shape) == 2 else 0
-    evaluated = evaluations(digest, "accuracy") or evaluations(digest, "acc")
-    if classes < FEW_CLASSES or not evaluated:
+def never_above(digest: Digest, bound: float) -> Evidence | None:
+    """The best accuracy of the evaluation that was made most often, where three or more never came above a bound."""
+    evaluated = accuracies(digest)
+    if not evaluated:
         return None
     name, state = evaluated[0]
-    bound = bound_of(classes)
     if state["rows"] < EVALUATED or state["maximum"] > bound:
         return None
     return Evidence(name, "", int(state["last_step"]), float(state["maximum"]), bound)
+
+
+def _classes(digest: Digest) -> int:
+    """Outputs of a model that returns one row per sample; 0 where that is not so, or not known."""
+    shape = digest.anatomy.output_shape if digest.anatomy is not None else None
+    return shape[1] if shape is not None and len(shape) == 2 else 0

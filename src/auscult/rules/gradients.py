@@ -11,7 +11,7 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Parameter
-from auscult.core.state import Course
+from auscult.core.state import Trajectory
 from auscult.rules.changes import first_to_leave, rises
 from auscult.rules.channels import (
     Death,
@@ -280,7 +280,7 @@ def _peak(digest: Digest, paths: list[str], states: Any) -> Explosion | None:
     if total <= 0 or largest[culprit] < total * 10**RISE:
         return None
     step = int(states["maximum_at"][culprit])
-    left = first_to_leave(rises(digest.course("grad_norm", tuple(paths)), DEPARTURE))
+    left = first_to_leave(rises(digest.trajectory("grad_norm", tuple(paths)), DEPARTURE))
     if left is not None and left.step < step:
         culprit, step = left.number, left.step
     own = float(first[culprit]) or total
@@ -309,7 +309,7 @@ def _lasting_rise(digest: Digest, paths: list[str], states: Any) -> Explosion | 
     if len(now) < 2 or blocks < 3 or not now.min() >= before + RISE - ROUNDING:
         return None
     own = np.array([_baseline(state["early"], int(state["blocks"])) for state in states])
-    left = first_to_leave(rises(digest.course("grad_norm", tuple(paths)), DEPARTURE))
+    left = first_to_leave(rises(digest.trajectory("grad_norm", tuple(paths)), DEPARTURE))
     culprit = int(np.nanargmax(states["recent"][:, -1] - own)) if left is None else left.number
     step = recent_start(states[culprit], 0) if left is None else left.step
     value, baseline = 10 ** float(states["recent"][culprit, -1]), 10 ** float(own[culprit])
@@ -318,19 +318,17 @@ def _lasting_rise(digest: Digest, paths: list[str], states: Any) -> Explosion | 
 
 def _growth(digest: Digest, paths: list[str], states: Any) -> Explosion | None:
     """Whether the total norm has grown for a while, and by enough for what the loss says."""
-    course = digest.course("grad_norm", tuple(paths))
+    way = digest.trajectory("grad_norm", tuple(paths))
     longest = states["blocks"] == states["blocks"].max()
-    logs = np.where(course.weights > 0, course.logs, np.nan)[longest]
+    logs = np.where(way.weights > 0, way.logs, np.nan)[longest]
     known = ~np.isnan(logs).any(0)
     total = np.where(known, norm_of_all(logs), 0.0)
-    whole = rises(
-        Course(course.at[longest][:1], total[None], np.where(known, course.weights[longest][:1], 0.0)), GROWTH
-    )
+    whole = rises(Trajectory(way.at[longest][:1], total[None], np.where(known, way.weights[longest][:1], 0.0)), GROWTH)
     loss = training_loss(digest)
     confirmed = loss is not None and _loss_confirms(digest)
     if not whole.gradual[0] or (not confirmed and whole.rise[0] < UNCONFIRMED):
         return None
-    left = first_to_leave(rises(course, DEPARTURE / 2))
+    left = first_to_leave(rises(way, DEPARTURE / 2))
     if left is None:
         return None
     value = 10 ** float(finite_tail(states["recent"][left.number], 1)[0])

@@ -62,19 +62,7 @@ class WrongOutputActivation(Rule):
         if found is None:
             return
         module = last_activation(digest)
-        yield Finding(
-            self.code,
-            self.name,
-            found.severity,
-            "" if module is None else module.path,
-            found.evidence[0].step,
-            found.text,
-            found.evidence,
-            found.advice,
-            phase="forward",
-            ruled_out=found.ruled_out,
-            confidence=found.confidence,
-        )
+        yield found.finding(self.code, self.name, "" if module is None else module.path, "forward")
 
 
 class DoubleSoftmax(Rule):

@@ -466,7 +466,7 @@ class DivergingLoss(Rule):
             or loss.state["minimum"] <= 0
         ):
             return
-        change = rises(digest.course(loss.name, ("",)), DIVERGED)
+        change = rises(digest.trajectory(loss.name, ("",)), DIVERGED)
         if change.gradual[0]:
             yield self._finding(digest, loss, change)
 

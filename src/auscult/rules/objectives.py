@@ -76,19 +76,7 @@ class WrongLoss(Rule):
             found = found or _no_probabilities(audit, audit.target) or _one_of_several(digest, audit)
         if found is None:
             return
-        yield Finding(
-            self.code,
-            self.name,
-            found.severity,
-            "",
-            found.evidence[0].step,
-            found.text,
-            found.evidence,
-            found.advice,
-            phase="loss",
-            ruled_out=found.ruled_out,
-            confidence=found.confidence,
-        )
+        yield found.finding(self.code, self.name, "", "loss")
 
 
 class ShapeBroadcast(Rule):

@@ -11,7 +11,7 @@ import numpy as np
 from auscult.core.anatomy import Anatomy
 from auscult.core.audit import Audit, Spread
 from auscult.core.digest import Digest
-from auscult.core.finding import Evidence, Severity
+from auscult.core.finding import Evidence, Finding, Phase, Severity
 from auscult.core.run import Module
 from auscult.rules.channels import EVALUATIONS, leaves, state_of, trainable
 from auscult.rules.fit import REGRESSIONS, is_poor
@@ -38,6 +38,22 @@ class Head(NamedTuple):
     ruled_out: tuple[str, ...]
     severity: Severity = "warning"
     confidence: float = 0.9
+
+    def finding(self, code: str, name: str, path: str, phase: Phase) -> Finding:
+        """As the finding of a rule."""
+        return Finding(
+            code,
+            name,
+            self.severity,
+            path,
+            self.evidence[0].step,
+            self.text,
+            self.evidence,
+            self.advice,
+            phase=phase,
+            ruled_out=self.ruled_out,
+            confidence=self.confidence,
+        )
 
 
 def wrong_head(digest: Digest) -> Head | None:

@@ -13,7 +13,7 @@ from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Module
 from auscult.rules.channels import Logs, finite_tail, is_broken, leaves, recent_start, roster, state_of, update_ratios
-from auscult.rules.course import Course, course, evaluations, is_adversarial, travel
+from auscult.rules.course import Course, accuracies, course, evaluations, is_adversarial, travel
 from auscult.rules.fit import BY_CHANCE, at_chance
 from auscult.rules.rule import Rule
 
@@ -157,7 +157,7 @@ def _lowest_block(state: Any) -> int:
 
 def _accuracies(digest: Digest) -> tuple[Evidence, Evidence] | None:
     """Accuracy in training and in the last evaluation, where both are known."""
-    return _both(digest, "batch_accuracy", evaluations(digest, "accuracy") or evaluations(digest, "acc"))
+    return _both(digest, "batch_accuracy", accuracies(digest))
 
 
 def _both(digest: Digest, metric: str, evaluated: list[tuple[str, Any]]) -> tuple[Evidence, Evidence] | None:
