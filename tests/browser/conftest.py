@@ -166,7 +166,7 @@ def perceptron(*widths: int) -> nn.Sequential:
 def train(
     path: Path, model: nn.Module, steps: int, lr: float, inputs_at: Callable[[int, Tensor], Tensor], **options: Any
 ) -> Path:
-    """An ordinary training on a task that a network of one layer can solve; `inputs_at(step, batch)` may spoil batches."""
+    """An ordinary training on a task that one layer can solve; `inputs_at(step, batch)` may spoil batches."""
     torch.manual_seed(0)
     first = next(model.parameters()).shape[1]
     goal = torch.randn(first, 4)

@@ -1,4 +1,4 @@
-"""The report in a real Chromium: nothing complains, every chart is drawn, evidence is found, playhead and sound agree."""
+"""The report in a real Chromium: nothing complains, all is drawn, evidence is found, playhead and sound agree."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from playwright.sync_api import Page
+from tests.browser.conftest import RUNS, Visits
 
 import auscult
-from tests.browser.conftest import RUNS, Visits
 
 pytestmark = pytest.mark.browser
 
