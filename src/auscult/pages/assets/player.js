@@ -10,9 +10,11 @@ import { formatNumber } from "./timeline.js";
  * @param {import("./timeline.js").Timeline} timeline
  */
 export function createPlayer(sound, timeline) {
-  const audio = document.getElementById("audio");
+  const audio = /** @type {HTMLAudioElement | null} */ (document.getElementById("audio"));
   if (!audio) return;
-  const play = document.getElementById("play");
+  const find = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
+  const play = find("play");
+  const speed = /** @type {HTMLSelectElement} */ (find("speed"));
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   audio.preservesPitch = true; // pitch is data
   const follow = () => {
@@ -20,12 +22,12 @@ export function createPlayer(sound, timeline) {
     if (!audio.paused && !calm) requestAnimationFrame(follow);
   };
   play.addEventListener("click", () => (audio.paused ? audio.play() : audio.pause()));
-  document.getElementById("stop").addEventListener("click", () => {
+  find("stop").addEventListener("click", () => {
     audio.pause();
     audio.currentTime = 0;
     timeline.set("playhead", { playhead: null });
   });
-  document.getElementById("speed").addEventListener("change", (event) => (audio.playbackRate = Number(event.target.value)));
+  speed.addEventListener("change", () => (audio.playbackRate = Number(speed.value)));
   for (const name of ["play", "pause", "ended"]) {
     audio.addEventListener(name, () => (play.textContent = audio.paused ? "Play" : "Pause"));
   }
@@ -35,11 +37,16 @@ export function createPlayer(sound, timeline) {
   timeline.on("seek", () => {
     if (sound?.steps.length && timeline.marked !== null) audio.currentTime = convert(sound.steps, sound.times, timeline.marked);
   });
-  document.querySelectorAll("button.moment").forEach((each) =>
+  /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("button.moment")).forEach((each) =>
     each.addEventListener("click", () => (audio.currentTime = Number(each.dataset.time))),
   );
 }
 
+/**
+ * @param {HTMLAudioElement} audio
+ * @param {Sound | null} sound
+ * @param {import("./timeline.js").Timeline} timeline
+ */
 function showMoment(audio, sound, timeline) {
   const time = audio.currentTime;
   let text = `${time.toFixed(1)} s`;
@@ -49,7 +56,7 @@ function showMoment(audio, sound, timeline) {
     text += `, step ${formatNumber(Math.floor(step))}`;
   }
   const event = sound?.events.findLast((each) => each.time <= time && time - each.time < 3);
-  document.getElementById("now").textContent = event ? `${text}: ${event.text}` : text;
+  /** @type {HTMLElement} */ (document.getElementById("now")).textContent = event ? `${text}: ${event.text}` : text;
 }
 
 /**
@@ -62,7 +69,7 @@ function showMoment(audio, sound, timeline) {
 export function convert(from, to, value) {
   const right = from.findIndex((each) => each > value);
   if (right === 0) return to[0];
-  if (right < 0) return to.at(-1);
+  if (right < 0) return to[to.length - 1];
   const share = (value - from[right - 1]) / (from[right] - from[right - 1]);
   return to[right - 1] + share * (to[right] - to[right - 1]);
 }
