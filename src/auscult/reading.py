@@ -17,7 +17,9 @@ from auscult.rules.registry import RULES, asked, judgement
 from auscult.sound.mappings import sonify_run
 from auscult.sound.request import Context, Polarity, Request
 from auscult.sound.scales import Scale
-from auscult.sound.synth import render
+
+MODES = ("mix", "overview", "arpeggio")
+"""The ways in which a report can be heard."""
 
 
 def diagnose(run: Run, ignore: Sequence[str] = ()) -> Findings:
@@ -90,7 +92,7 @@ def report(run: Run, path: str | PathLike[str], sound: bool = True) -> Path:
     Args:
         run: A run, as `load` gives it.
         path: Where to write it; folders are made.
-        sound: Whether it carries the run's sound.
+        sound: Whether it can be heard, as three voices, as an overview and as an arpeggio.
 
     Returns:
         The path written.
@@ -102,9 +104,6 @@ def report(run: Run, path: str | PathLike[str], sound: bool = True) -> Path:
     if target.suffix.lower() not in (".html", ".htm"):
         raise SetupError(f"Expected `path` to end in .html, but got {str(target)!r}. Write report(run, 'report.html').")
     findings, ignored = examine(run)
-    score = sonify_run(run, findings) if sound else None
-    audio = render(score) if score is not None else None
-    write_atomically(
-        target, report_html(run, findings, score, audio, [each.pattern for each in ignored]).encode("utf-8")
-    )
+    scores = [sonify_run(run, findings, mode=each) for each in MODES] if sound else []
+    write_atomically(target, report_html(run, findings, scores, [each.pattern for each in ignored]).encode("utf-8"))
     return target

@@ -146,7 +146,8 @@ def play_command(run_path: Path) -> Command:
     """Runs `auscult play RUN` after some Python."""
 
     def run(before: str) -> subprocess.CompletedProcess[str]:
-        code = f"import sys\n{before}\nfrom auscult.cli import main\nsys.argv = ['auscult', 'play', {str(run_path)!r}]\nmain()"
+        arguments = ["auscult", "play", str(run_path)]
+        code = f"import sys\n{before}\nfrom auscult.cli import main\nsys.argv = {arguments!r}\nmain()"
         return subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60,
             env={"COLUMNS": "500", "PATH": "", "PYTHONPATH": ":".join(sys.path)},

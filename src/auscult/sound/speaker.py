@@ -8,7 +8,7 @@ counted.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from importlib import import_module
 from threading import Condition
@@ -22,8 +22,8 @@ from auscult.core.errors import MissingExtra, NoDevice
 
 Backend = Literal["default", "null"]
 
-PERIOD_MS = 60  # how much the device asks for at a time
-PERIODS = 4
+PERIOD_MS = 100  # how much the device asks for at a time
+PERIODS = 5
 AHEAD = 1.0  # seconds that are queued before whoever makes the sound has to wait
 PATIENCE = 5.0  # seconds without a question from the device after which it is taken for gone
 
@@ -170,7 +170,7 @@ class Speaker:
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
+def _silent_stderr() -> Generator[None, None, None]:
     """Drop what is written to standard error by libraries in C."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
