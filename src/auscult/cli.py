@@ -227,16 +227,25 @@ def sonify(
 
 @app.command()
 def report(
-    path: RunPath,
-    target: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html by default.")] = None,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN [RUN ...]", help="Directory of the run; several are compared.")
+    ],
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html, or A-vs-B.html, by default.")
+    ] = None,
     sound: Annotated[bool, typer.Option(help="Whether the page carries the run's sound.")] = True,
     skip_damage: SkipDamage = False,
 ) -> None:
-    """Write a run's report: one HTML file with verdict, findings, charts and sound."""
-    run = load(path, skip_damage=skip_damage)
-    _print_damage(run)
+    """Write a run's report: one HTML file with verdict, findings, charts and sound.
+
+    Of several runs it shows where they part, what was set differently, and their curves and heat maps side by side.
+    """
+    several = [load(path, skip_damage=skip_damage) for path in paths]
+    for run in several:
+        _print_damage(run)
+    names = "-vs-".join(dict.fromkeys(path.resolve().name for path in paths))
     with err.status("Building the report ..."):
-        written = write_report(run, target or _beside(path, ".html"), sound=sound)
+        written = write_report(several, target or _beside(paths[0].resolve().with_name(names), ".html"), sound=sound)
     _print_path("report", written)
 
 

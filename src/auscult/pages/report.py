@@ -27,6 +27,7 @@ from auscult.pages.verdict import is_sick, verdict
 from auscult.pages.wording import counted, ignored_line, shown, shown_lines
 
 MAX_MOMENTS = 4000
+ONSETS = "▲ marks the onset of a finding."
 TITLES = {
     "findings": "Findings",
     "sound": "Sound",
@@ -64,7 +65,7 @@ def report_page(
         "findings": cards(findings, drawn) + _ignored(ignored),
         **_sound(score, audio),
         "depth": heatmap_figure(drawn),
-        "curves": chart_figures(drawn.charts, marks_note(marked), rate is not None),
+        "curves": chart_figures(drawn.charts, f"{ONSETS} {marks_note(marked)}", rate is not None),
         "spreads": spread_figure(drawn.spreads),
         "layers": layers(run),
         "unobserved": gaps(run),
