@@ -55,7 +55,7 @@ step. *In full detail* is what such a step takes, in bare steps.
 
 Microseconds per step of the measured blocks:
 
-| | `overhead_time` | timed from outside | live rules | collecting garbage (bare) | other threads (bare) | in full detail |
+| | `overhead_time` | timed from outside | live rules | garbage (bare) | other threads (bare) | in full detail |
 |---|--:|--:|--:|--:|--:|--:|
 """
 STORAGE = """
