@@ -40,6 +40,8 @@ def timbre_weights(timbre: Timbre) -> tuple[float, NDArray[np.float64]]:
     """Lowest partial relative to the pitch, and the weights `(P,)` of its multiples, scaled to the power of a sine."""
     foot, weights = TIMBRES[timbre]
     return foot, np.array(weights) / np.linalg.norm(weights)
+
+
 MAX_SHOWN = 8
 """Voices and events that a notebook shows."""
 
