@@ -2,6 +2,7 @@
 #   make demo     train a healthy and a diverging run, write report and sound
 #   make test     the test suite
 #   make check    formatting, lint, types, floor plan, tests: with the trials everything CI does
+#   make live     the live page under load: twenty viewers for five minutes, hostile stores; about seven minutes
 #   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
@@ -16,7 +17,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check trials score score-ci bench soak reproduce docs gallery clean
+.PHONY: demo test check live trials score score-ci bench soak reproduce docs gallery clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -42,6 +43,9 @@ check: .venv/dev.stamp
 	.venv/bin/pyright
 	.venv/bin/lint-imports
 	$(MAKE) test
+
+live: .venv/dev.stamp
+	.venv/bin/python -m pytest -m live tests/live
 
 trials: .venv/dev.stamp
 	.venv/bin/python -m pytest -m trial tests/trials
