@@ -257,7 +257,7 @@ def make_score(steps: int = 201, seconds: float = 4.0) -> Score:
         duration=seconds,
         voices=(voice,),
         events=(
-            SoundEvent(1.0, "tick", "a quarter of the run", 50),
+            SoundEvent(1.0, "excursion", "a quarter of the run", 50),
             SoundEvent(2.4, "finding", "exploding-gradient in layers.2.weight", 120, "critical"),
         ),
         step_times=times,
