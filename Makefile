@@ -3,6 +3,7 @@
 #   make test     the test suite
 #   make check    formatting, lint, types, floor plan, tests: with the trials everything CI does
 #   make browser  reports and live pages in a real Chromium (Debian: apt-get install chromium); about two minutes
+#   make live     the live page under load: twenty viewers for five minutes, hostile stores; about seven minutes
 #   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
@@ -17,7 +18,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check browser trials score score-ci bench soak reproduce docs gallery clean
+.PHONY: demo test check browser live trials score score-ci bench soak reproduce docs gallery clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -53,6 +54,9 @@ check: .venv/dev.stamp
 
 browser: .venv/node.stamp
 	.venv/bin/python -m pytest -m browser tests/browser
+
+live: .venv/dev.stamp
+	.venv/bin/python -m pytest -m live tests/live
 
 trials: .venv/dev.stamp
 	.venv/bin/python -m pytest -m trial tests/trials
