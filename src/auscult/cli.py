@@ -265,17 +265,62 @@ def play(
 
 @app.command()
 def report(
-    path: RunPath,
-    target: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html by default.")] = None,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN [RUN ...]", help="Directory of the run; several are compared.")
+    ],
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html, or A-vs-B.html, by default.")
+    ] = None,
     sound: Annotated[bool, typer.Option(help="Whether the page carries the run's sound.")] = True,
     skip_damage: SkipDamage = False,
 ) -> None:
-    """Write a run's report: one HTML file with verdict, findings, charts and sound."""
-    run = load(path, skip_damage=skip_damage)
-    _print_damage(run)
+    """Write a run's report: one HTML file with verdict, findings, charts and sound.
+
+    Of several runs it shows where they part, what was set differently, and their curves and heat maps side by side.
+    """
+    several = [load(path, skip_damage=skip_damage) for path in paths]
+    for run in several:
+        _print_damage(run)
+    names = "-vs-".join(dict.fromkeys(path.resolve().name for path in paths))
     with err.status("Building the report ..."):
-        written = write_report(run, target or _beside(path, ".html"), sound=sound)
+        written = write_report(several, target or _beside(paths[0].resolve().with_name(names), ".html"), sound=sound)
     _print_path("report", written)
+
+
+@app.command()
+def live(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory with the runs.")] = Path("runs"),
+    host: Annotated[str, typer.Option(help="Address to listen on; another than this machine's own needs a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes one that is free.")] = 8765,
+    token: Annotated[
+        str, typer.Option(envvar="AUSCULT_TOKEN", help="What a browser must know; at least 16 characters.")
+    ] = "",
+    allowed: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="Another name by which a proxy passes requests on."),
+    ] = None,
+) -> None:
+    """Show the runs of a directory in a browser while they go on. Needs the extra `live`: pip install 'auscult[live]'.
+
+    From another machine: ssh -L 8765:localhost:8765 HOST, then open http://localhost:8765/ there.
+    """
+    try:
+        from auscult.live.server import serve
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise MissingExtra(
+            f"Expected {error.name} to be installed, which `auscult live` serves pages with, but it is not. "
+            "Install it: pip install 'auscult[live]'."
+        ) from None
+
+    def on_ready(address: str) -> None:
+        out.print(f"{'live page':<11}{address}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{'':<11}Ctrl-C stops it; training goes on.", markup=False, highlight=False)
+
+    serve(directory, host, port, token, allowed or (), on_ready)
 
 
 @app.command()

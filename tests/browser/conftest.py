@@ -19,6 +19,14 @@ import auscult
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 HEIGHT = 900
+READBACK = """{
+  const { getContext } = HTMLCanvasElement.prototype;
+  HTMLCanvasElement.prototype.getContext = function (kind, options) {
+    return getContext.call(this, kind, { ...options, willReadFrequently: true });
+  };
+}"""
+"""Tests look at the pixels of canvases, of which Chromium warns where it was not announced."""
+
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +80,7 @@ class Visits:
         self._listen(context, url)
         context.add_init_script(script)
         page = context.new_page()
+        page.add_init_script(READBACK)
         page.goto(url)
         page.wait_for_selector(ready, state="attached")
         return page

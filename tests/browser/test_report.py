@@ -14,6 +14,11 @@ BLANK = """() => [...document.querySelectorAll('canvas')].filter((canvas) => {
   return !data.some((value) => value > 0);
 }).map((canvas) => canvas.parentElement.className || canvas.className)"""
 
+DRAWN = """() => {
+  const plots = [...document.querySelectorAll('.plot')].filter((each) => each.checkVisibility());
+  return plots.length >= 5 && plots.every((each) => each.querySelector('canvas'));
+}"""
+
 LANDED = """([link, tolerance]) => {
   const target = document.getElementById(link.hash.slice(1));
   const mark = target.querySelector(link.dataset.row === undefined ? '.running.marked' : '.heat-cell');
@@ -63,7 +68,7 @@ def test_every_chart_is_drawn_and_nothing_complains(
     visits: Visits, report_url: Callable[[str], str], name: str, width: int, scheme: str
 ) -> None:
     page = visits.open(report_url(name), width=width, scheme=scheme)
-    assert page.locator(".plot canvas").count() >= 5
+    page.wait_for_function(DRAWN)
     assert page.evaluate(BLANK) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not page.locator("img[src=x], [onerror], [onmouseover]").count()

@@ -9,7 +9,7 @@ import pytest
 CSS = files("auscult.pages").joinpath("assets", "report.css").read_text("utf-8")
 LIGHT, DARK = (
     dict(re.findall(r"(--[\w-]+): (#[0-9a-f]{6});", block))
-    for block in CSS.split("@media (prefers-color-scheme: dark)")[:2]
+    for block in CSS.split("@media screen and (prefers-color-scheme: dark)")[:2]
 )
 
 

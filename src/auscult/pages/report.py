@@ -23,6 +23,7 @@ from auscult.pages.player import sound_data, sound_parts
 from auscult.pages.verdict import is_sick, verdict
 from auscult.pages.wording import counted, ignored_line, shown
 
+ONSETS = "▲ marks the onset of a finding."
 TITLES = {
     "findings": "Findings",
     "sound": "Sound",
@@ -59,7 +60,7 @@ def report_page(
         "findings": cards(findings, drawn) + _ignored(ignored),
         **sound_parts(scores),
         "depth": heatmap_figure(drawn),
-        "curves": chart_figures(drawn.charts, marks_note(marked), rate is not None),
+        "curves": chart_figures(drawn.charts, f"{ONSETS} {marks_note(marked)}", rate is not None),
         "spreads": spread_figure(drawn.spreads),
         "layers": layers(run),
         "unobserved": gaps(run),

@@ -1,7 +1,7 @@
 /**
  * Curves over steps, drawn by uPlot: guide bands, stretches of NaN, onsets of findings, a keyboard cursor.
  */
-import { addRunningLines, formatNumber } from "./timeline.js";
+import { addRunningLines, formatNumber, zoomByKey } from "./timeline.js";
 import { drawMarks, drawRate } from "./marks.js";
 
 /**
@@ -425,7 +425,7 @@ function addMouse(plot, timeline) {
 function addKeyboard(parent, title, getPlot, timeline, signal) {
   parent.tabIndex = 0;
   parent.setAttribute("role", "group");
-  parent.setAttribute("aria-label", `${title()}. Arrow keys move the cursor, Enter marks the step, Escape shows all steps.`);
+  parent.setAttribute("aria-label", `${title()}. Arrow keys move the cursor, Enter marks the step, plus and minus zoom, Escape shows all steps.`);
   const press = (/** @type {KeyboardEvent} */ event) => {
     const plot = getPlot();
     if (!plot || event.target !== parent) return;
@@ -440,7 +440,7 @@ function addKeyboard(parent, title, getPlot, timeline, signal) {
     } else if (event.key in moves) {
       const next = Math.min(steps.length - 1, Math.max(0, at + moves[event.key]));
       plot.setCursor({ left: plot.valToPos(steps[next], "x"), top: 10 });
-    } else {
+    } else if (!zoomByKey(timeline, event.key, steps[at])) {
       return;
     }
     event.preventDefault();
@@ -456,7 +456,7 @@ function addAxisButton(parent, chart, change) {
   button.title = "Logarithmic axis";
   const press = (/** @type {boolean} */ on) => {
     button.setAttribute("aria-pressed", String(on));
-    button.setAttribute("aria-label", `Logarithmic axis: ${chart().title}`);
+    button.setAttribute("aria-label", `log axis: ${chart().title}`);
   };
   button.addEventListener("click", () => {
     const on = button.getAttribute("aria-pressed") !== "true";

@@ -2,7 +2,7 @@
  * Depth x steps on a canvas: colours are distances from a healthy centre; NaN, zero and "not observed" have patterns of
  * their own, so that no colour stands for them.
  */
-import { addRunningLines, formatNumber } from "./timeline.js";
+import { addRunningLines, formatNumber, zoomByKey } from "./timeline.js";
 import { unpackCodes } from "./packed.js";
 import { LINEAR_SCALE, LOG_SCALE, NON_FINITE, NOT_OBSERVED, ZERO, columnAt, drawLegend, drawMap, rowHeight } from "./raster.js";
 
@@ -163,7 +163,7 @@ function buildParts(plot) {
   cell.hidden = drag.hidden = true;
   area.tabIndex = 0;
   area.setAttribute("role", "application");
-  area.setAttribute("aria-label", "Heat map, depth over steps. Arrow keys move, Enter opens the curve of the row, Escape shows all steps.");
+  area.setAttribute("aria-label", "Heat map, depth over steps. Arrow keys move, Enter opens the curve of the row, plus and minus zoom, Escape shows all steps.");
   area.setAttribute("aria-describedby", "heatmap-readout");
   return { scroll, labels, area, cells, over, cell, drag, axis };
 }
@@ -321,7 +321,7 @@ function addKeys(parts, getSheet, timeline, state, read, choose) {
       choose();
     } else if (event.key === "Escape") {
       timeline.set("view", { view: timeline.whole });
-    } else {
+    } else if (!zoomByKey(timeline, event.key, sheet.map.starts[state.column])) {
       return;
     }
     event.preventDefault();

@@ -58,6 +58,27 @@ function wholeView(first, last) {
   return { min: first - room, max: last + room };
 }
 
+const ZOOMS = new Map([["+", 0.5], ["=", 0.5], ["-", 2], ["_", 2]]);
+
+/**
+ * Shows fewer steps around one of them, or more of them, but never more than all.
+ *
+ * @param {Timeline} timeline
+ * @param {string} key What was pressed.
+ * @param {number} step
+ * @returns {boolean} Whether the key is one of those that zoom.
+ */
+export function zoomByKey(timeline, key, step) {
+  const factor = ZOOMS.get(key);
+  if (factor === undefined) return false;
+  const { view, whole } = timeline;
+  const min = Math.max(whole.min, step - (step - view.min) * factor);
+  const max = Math.min(whole.max, step + (view.max - step) * factor);
+  const all = min === whole.min && max === whole.max;
+  if (max - min >= 1) timeline.set("view", { view: all ? whole : { min, max } });
+  return true;
+}
+
 /**
  * Places two vertical lines, playhead and mark, over a plot and keeps them there.
  *
