@@ -5,6 +5,7 @@
 #   make browser  reports and live pages in a real Chromium (Debian: apt-get install chromium); about two minutes
 #   make live     the live page under load: twenty viewers for five minutes, hostile stores; about seven minutes
 #   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
+#   make ranks    trainings on two and four ranks against one process in float64; about five minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
 #   make score-ci a fixed part of it with one seed; fails if a gate is missed
@@ -18,7 +19,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check browser live trials score score-ci bench soak reproduce docs gallery clean
+.PHONY: demo test check browser live trials ranks score score-ci bench soak reproduce docs gallery clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -60,6 +61,9 @@ live: .venv/dev.stamp
 
 trials: .venv/dev.stamp
 	.venv/bin/python -m pytest -m trial tests/trials
+
+ranks: .venv/dev.stamp
+	.venv/bin/python -m pytest -m ranks tests/ranks
 
 SEEDS ?= 0-4
 JOBS ?= 2

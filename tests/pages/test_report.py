@@ -77,7 +77,9 @@ def test_structure(sick_page: str) -> None:
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
     assert sections == ["findings", "sound", "depth", "curves", "spreads", "layers", "unobserved", "run"]
     assert (
-        page.words.index("Critical: exploding-gradient") < page.words.index("Evidence") < page.words.index("Early layers are on top")
+        page.words.index("Critical: exploding-gradient")
+        < page.words.index("Evidence")
+        < page.words.index("Early layers are on top")
     )
     for tag, attributes in page.tags:
         if tag == "a":

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from auscult.core.errors import SetupError
 from auscult.core.glance import glance, listing, sparkline
 
+MAX_SHOWN = 8
+"""Voices and events that a notebook shows."""
+
 Timbre = Literal["sine", "warm", "hollow", "bright", "dull", "brilliant", "pair", "reed", "alarm"]
 Part = Literal["layers", "context", "alerts"]
 EventKind = Literal["nan", "zero", "missing", "stalled", "excursion", "finding"]
@@ -40,8 +43,6 @@ def timbre_weights(timbre: Timbre) -> tuple[float, NDArray[np.float64]]:
     """Lowest partial relative to the pitch, and the weights `(P,)` of its multiples, scaled to the power of a sine."""
     foot, weights = TIMBRES[timbre]
     return foot, np.array(weights) / np.linalg.norm(weights)
-MAX_SHOWN = 8
-"""Voices and events that a notebook shows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,6 +22,7 @@ SCOPE_WORDS: dict[Scope, str] = {
     "parameter": "Parameters",
     "module": "Modules",
     "category": "Categories",
+    "rank": "Ranks",
 }
 
 
@@ -78,7 +79,8 @@ def _cadence(run: Run) -> str:
 
 def _unobserved(run: Run) -> str:
     known = {*run.metrics, *(["loss"] if losses(run) else [])}
-    missing = [each for each in METRICS.values() if each.name not in known]
+    ranked = any(METRICS[each].scope == "rank" for each in run.metrics if each in METRICS)
+    missing = [each for each in METRICS.values() if each.name not in known and (ranked or each.scope != "rank")]
     rows = [(each.name, SCOPE_WORDS[each.scope], each.formula) for each in missing]
     seen = set(run.paths("grad_norm"))
     silent = [each.path for each in run.parameters if each.trainable and each.path not in seen]
