@@ -160,8 +160,10 @@ class Source(Protocol):
         """Steps `(R,)` and rows `(R, C)` with start <= step < stop; a column younger than a row is unobserved there."""
         ...
 
-    def columns(self, stream: Stream, positions: list[int], stop: int) -> Iterator[tuple[NDArray[np.int64], Values]]:
-        """Steps `(R,)` and values `(K, R)` of some columns with step < stop, piece by piece in step order."""
+    def columns(
+        self, stream: Stream, positions: list[int], stop: int, start: int = 0
+    ) -> Iterator[tuple[NDArray[np.int64], Values]]:
+        """Steps `(R,)` and values `(K, R)` of some columns with start <= step < stop, piece by piece in step order."""
         ...
 
     def blocks(self, stream: Stream) -> Iterable["Block"]:

@@ -17,6 +17,7 @@ from auscult.core.run import Run
 from auscult.core.sink import Channel, observed
 from auscult.pages.curve import evenly
 from auscult.pages.packed import packed, shortened
+from auscult.pages.sweep import steps_of
 from auscult.pages.wording import shown
 
 Steps = NDArray[np.int64]
@@ -108,8 +109,7 @@ def spreads(run: Run) -> list[Spread]:
 def _read(
     run: Run, index: Mapping[Channel, int], wanted: Mapping[TensorKind, Sequence[str]]
 ) -> dict[TensorKind, tuple[Steps, Floats, Floats]]:
-    parts = [steps for steps, _ in run.source.columns(STREAM, [], run.stop)]
-    steps = np.concatenate(parts) if parts else np.empty(0, np.int64)
+    steps = steps_of(run, STREAM)
     if not wanted or not len(steps):
         return {}
     places: dict[TensorKind, list[NDArray[np.intp]]] = {

@@ -21,7 +21,7 @@ import { createPlayer } from "./player.js";
  * @property {import("./curves.js").Onset[]} onsets
  * @property {import("./marks.js").Mark[]} marks
  * @property {import("./curves.js").Curve | null} rate
- * @property {any} sound
+ * @property {import("./player.js").Sound[]} sounds
  */
 
 /**
@@ -62,7 +62,7 @@ export function openPage(data) {
   heatmap?.set(now.heatmaps, now.rows);
   spreads?.set(now.spreads);
   createLayers();
-  createPlayer(now.sound, timeline);
+  createPlayer(now.sounds, timeline);
   addRateChoice(scene, () => now.rate, redraw);
   addZoomReset(timeline);
   addEvidenceLinks(timeline, heatmap, drawAll);
