@@ -9,7 +9,7 @@ import auscult
 
 NAMES = [
     "Audio", "Finding", "Monitor", "Run", "Score", "Series",
-    "diagnose", "load", "render", "report", "sonify", "watch",
+    "diagnose", "import_runs", "load", "render", "report", "sonify", "watch",
 ]  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from auscult.pages.clip import wav_bytes
 from auscult.pages.facts import gaps, moment, reproduction
 from auscult.pages.layers import layers
 from auscult.pages.tables import chart_tables, folded, heatmap_table
-from auscult.pages.verdict import is_sick, verdict
+from auscult.pages.verdict import is_sick, state_words, verdict
 from auscult.pages.wording import counted, ignored_line, shown, shown_lines
 
 MODULES = ("timeline.js", "palette.js", "curves.js", "raster.js", "heatmap.js", "layers.js", "player.js", "report.js")
@@ -93,11 +93,12 @@ def _head(title: str, style: str, scripts: Sequence[str]) -> str:
 
 def _header(run: Run, findings: Sequence[Finding]) -> str:
     steps = run.steps
-    state = "finished" if run.finished else "unfinished"
+    ended = run.finished and (run.provenance is None or run.provenance.state == "finished")
+    state = "finished" if ended else "unfinished"
     worst = min((each for each in findings), key=lambda each: each.rank, default=None)
     kind = worst.severity if worst is not None and is_sick([worst]) else "healthy" if len(steps) else "empty"
     parts = [
-        f'<span class="state {state}">{state.capitalize()}</span>',
+        f'<span class="state {state}">{state_words(run).removeprefix("is ").capitalize()}</span>',
         f"<span>{counted(len(steps), 'step')} recorded{_span(steps)}</span>",
         f"<span>{counted(len(run.parameters), 'parameter')}</span>" if run.parameters else "",
         f"<span>began {moment(run.info.created)}</span>",
