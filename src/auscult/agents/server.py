@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from auscult.agents import answers
 from auscult.agents.fence import Fence
@@ -64,34 +64,47 @@ def _tools(fence: Fence) -> tuple[Callable[..., Answer], ...]:
         """List the training runs with their number of steps and a verdict of one sentence each."""
         return answers.list_runs(fence)
 
-    def verdict(run: Annotated[str, "Name of a run, as list_runs gives it."]) -> Answer:
-        """Say in one sentence how a run is, how it ended, what was recorded of it and what was not observed."""
+    def verdict(run: str) -> Answer:
+        """Say in one sentence how a run is, how it ended, what was recorded of it and what was not observed.
+
+        Args:
+            run: Name of a run, as list_runs gives it.
+        """
         return answers.tell_verdict(fence, run)
 
-    def findings(run: Annotated[str, "Name of a run, as list_runs gives it."]) -> Answer:
+    def findings(run: str) -> Answer:
         """Diagnose a run: what is wrong, where, since which step, the figures that prove it, and what to try.
 
         Worst first, consequences behind their cause. Where there is none, no rule found a problem in what was observed.
+
+        Args:
+            run: Name of a run, as list_runs gives it.
         """
         return answers.tell_findings(fence, run)
 
     def series(
-        run: Annotated[str, "Name of a run, as list_runs gives it."],
-        metric: Annotated[str, "A metric that verdict lists as recorded or derived, as loss or grad_norm."],
-        path: Annotated[str, "Parameter, module or group, as conv1.weight; empty for the whole run."] = "",
-        points: Annotated[int, "How many points at most, 5 to 2000; extremes and NaN are kept."] = 200,
-        first: Annotated[int | None, "First step wanted."] = None,
-        last: Annotated[int | None, "Last step wanted."] = None,
+        run: str, metric: str, path: str = "", points: int = 200, first: int | None = None, last: int | None = None
     ) -> Answer:
-        """Read one metric of one path over steps, with a summary of all its values."""
+        """Read one metric of one path over steps, thinned so that extremes and NaN stay, with a summary of all values.
+
+        Args:
+            run: Name of a run, as list_runs gives it.
+            metric: A metric that verdict lists as recorded or derived, as loss or grad_norm.
+            path: Parameter, module or group, as conv1.weight; empty for the whole run.
+            points: How many points at most, 5 to 2000.
+            first: First step wanted.
+            last: Last step wanted.
+        """
         return answers.tell_series(fence, run, metric, path, points, first, last)
 
-    def compare(
-        runs: Annotated[list[str], "Two to eight names, as list_runs gives them."],
-        metric: Annotated[str, "The metric to put side by side."] = "loss",
-        path: Annotated[str, "Its parameter, module or group; empty for the whole run."] = "",
-    ) -> Answer:
-        """Put runs side by side: verdicts, findings, one metric in figures, and the settings in which they differ."""
+    def compare(runs: list[str], metric: str = "loss", path: str = "") -> Answer:
+        """Put runs side by side: verdicts, findings, one metric in figures, and the settings in which they differ.
+
+        Args:
+            runs: Two to eight names, as list_runs gives them.
+            metric: The metric to put side by side.
+            path: Its parameter, module or group; empty for the whole run.
+        """
         return answers.compare(fence, runs, metric, path)
 
     return list_runs, verdict, findings, series, compare

@@ -96,8 +96,10 @@ def open_table(run: Run, metric: str) -> Table:
     if metric not in DRIVERS:
         raise SetupError(f"Expected `metric` to be one of {', '.join(DRIVERS)}, but got {metric!r}.")
     inputs = METRICS[metric].inputs or (metric,)
-    held = (each for each in run.streams if any(channel.metric in inputs for channel in run.source.channels(each)))
-    stream: Stream = next(held, METRICS[metric].stream)
+    stream = METRICS[metric].stream
+    for each in run.streams:  # an imported run has them among what the user logged
+        if stream not in run.streams and any(channel.metric in inputs for channel in run.source.channels(each)):
+            stream = each
     found: dict[str, dict[str, int]] = {name: {} for name in inputs}
     for position, channel in enumerate(run.source.channels(stream) if stream in run.streams else ()):
         if channel.metric in found:
