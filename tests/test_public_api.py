@@ -8,7 +8,7 @@ import pytest
 import auscult
 
 NAMES = [
-    "Audio", "Finding", "Monitor", "Run", "Score", "Series",
+    "Audio", "Finding", "Findings", "Monitor", "Run", "Score", "Series",
     "diagnose", "import_runs", "load", "render", "report", "sonify", "watch",
 ]  # fmt: skip
 

@@ -75,7 +75,7 @@ def _of_few(message: bytes) -> int:
 def _joined(lanes: Sequence[int]) -> int:
     """The register behind several lanes of one message, each walked by itself."""
     state, *others = lanes
-    shift = _shift_by_lane() if others else ()
+    shift = _shift_by_lane()
     for each in others:
         moved = shift[0][state & 0xFF] ^ shift[1][state >> 8 & 0xFF]
         state = moved ^ shift[2][state >> 16 & 0xFF] ^ shift[3][state >> 24] ^ each
