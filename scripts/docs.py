@@ -16,7 +16,7 @@ from auscult.rules.rule import Rule
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "auscult"
-ROOMS = ("core", "metrics", "store", "rules", "sound", "pages", "monitor", "clinic")
+ROOMS = ("core", "metrics", "store", "rules", "sound", "pages", "monitor", "imports", "clinic", "live", "agents")
 TREE = ("<!-- tree: begin -->", "<!-- tree: end -->")
 
 
