@@ -10,6 +10,7 @@ import auscult
 from auscult.core.run import Run
 from auscult.core.score import Score, Voice
 from auscult.pages.wording import listed
+from auscult.sound.earcons import name_of
 from auscult.sound.scales import CENTRE, LOWEST
 
 SECONDS = 12.0
@@ -21,6 +22,8 @@ EARCONS = {
     "nan": ("five hard pulses", "not finite"),
     "critical": ("three falling notes", "a critical finding"),
     "warning": ("two rising notes", "a warning"),
+    "info": ("a short note", "a remark"),
+    "stalled": ("two falling low notes", "no update for long"),
 }
 ZERO, BROKEN = ", zero", "not finite"  # how the score names the voices of what is exactly zero, and of the heartbeat
 
@@ -76,11 +79,11 @@ def _distance(octaves: float) -> str:
 
 
 def _events(score: Score) -> str:
-    kinds = [(each.severity if each.kind == "finding" else each.kind) or each.kind for each in score.events]
-    if not kinds:
+    kinds = [name_of(each) for each in score.events]
+    if not any(kinds):
         return "No alarm and no finding is heard."
     heard = []
-    for kind, count in Counter(kinds).items():
+    for kind, count in Counter(kind for kind in kinds if kind is not None).items():
         sound, meaning = EARCONS[kind]
         times = ", ".join(f"{each.time:.1f} s" for each, own in zip(score.events, kinds) if own == kind)
         heard.append(f"{sound} at {times} ({'each ' if count > 1 else ''}{meaning})")

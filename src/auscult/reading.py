@@ -1,6 +1,6 @@
 """A run at rest: diagnose it, hear it, put it on a page. Never imports torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -8,16 +8,19 @@ from auscult.core.atomic import write_atomically
 from auscult.core.digest import digest_run
 from auscult.core.errors import SetupError
 from auscult.core.finding import Finding
+from auscult.core.findings import Findings
 from auscult.core.run import Run
 from auscult.core.score import Score
 from auscult.pages.report import report_html
 from auscult.rules.ignoring import Ignored, checked_patterns
 from auscult.rules.registry import RULES, asked, judgement
 from auscult.sound.mappings import sonify_run
+from auscult.sound.request import Context, Polarity, Request
+from auscult.sound.scales import Scale
 from auscult.sound.synth import render
 
 
-def diagnose(run: Run, ignore: Sequence[str] = ()) -> list[Finding]:
+def diagnose(run: Run, ignore: Sequence[str] = ()) -> Findings:
     """What is wrong with a run.
 
     Args:
@@ -27,12 +30,12 @@ def diagnose(run: Run, ignore: Sequence[str] = ()) -> list[Finding]:
 
     Returns:
         Findings, active before recovered, worst first, consequences behind their cause; empty for a healthy run. For
-        `run.until(step)` they are the ones that were known at that step.
+        `run.until(step)` they are the ones that were known at that step. A list, which shows itself in a notebook.
 
     Raises:
         SetupError: if a pattern is malformed.
     """
-    return examine(run, ignore)[0]
+    return Findings(examine(run, ignore)[0])
 
 
 def examine(run: Run, ignore: Sequence[str] = ()) -> tuple[list[Finding], list[Ignored]]:
@@ -43,22 +46,42 @@ def examine(run: Run, ignore: Sequence[str] = ()) -> tuple[list[Finding], list[I
 
 
 def sonify(
-    run: Run, mapping: str = "vitals", mode: str = "mix", metric: str | None = None, seconds: float | None = None
+    run: Run,
+    mapping: str = "vitals",
+    mode: str = "mix",
+    metric: str | None = None,
+    seconds: float | None = None,
+    *,
+    path: str | None = None,
+    steps: tuple[int, int] | None = None,
+    polarity: Polarity = "up",
+    scale: Scale = "continuous",
+    context: Sequence[Context] = (),
+    references: Mapping[str, float] | None = None,
 ) -> Score:
     """Turn a run into a score: pitch says how far a group of layers is from healthy, an alarm that a number is NaN.
 
     Args:
         run: A run, as `load` gives it.
         mapping: `vitals`, or `perone2019` for the original one tone of 200 + 100 * norm Hz per layer and step.
-        mode: `mix`: early, middle and late layers as three voices.
+        mode: `mix`: early, middle and late layers as three voices. `overview`: the same, each excursion marked at its
+            step. `arpeggio`: layers one after the other, early to late. `solo`: one layer. `step`: a chord per step.
         metric: What drives the pitch: `grad_norm` (against the run's own beginning, the default), `update_ratio` or
-            `update_to_data` (against 1e-3: a healthy run is a unison on C5).
-        seconds: Length; None lets the number of steps decide.
+            `update_to_data` (against 1e-3: a healthy run is a unison on C5), `saturated_fraction` or `dead_fraction`
+            (against 5 %), `param_norm`, `update_norm`, `grad_to_data`.
+        seconds: Length, up to an hour; None lets the number of steps decide. An earcon at the end may add up to 2 s.
+        path: The parameter or module that `solo` plays.
+        steps: First and last step to hear; None for all.
+        polarity: `up`: more is higher; `down`: more is lower.
+        scale: `continuous`, or the nearest notes of `chromatic` or `pentatonic`, easier on the ear and less exact.
+        context: Softly behind the layers, any of `loss`, `lr`, `clipping`, `epochs`.
+        references: Those of another score (`score.references`), to hear both runs on one scale.
 
     Raises:
-        SetupError: if mapping, mode or metric is unknown.
+        SetupError: if something is unknown or cannot be.
     """
-    return sonify_run(run, diagnose(run), mapping=mapping, mode=mode, metric=metric, seconds=seconds)
+    request = Request(metric, seconds, path, steps, polarity, scale, tuple(context), dict(references or {}))
+    return sonify_run(run, diagnose(run), request, mapping=mapping, mode=mode)
 
 
 def report(run: Run, path: str | PathLike[str], sound: bool = True) -> Path:

@@ -7,7 +7,10 @@ import pytest
 
 from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run, RunInfo, Segment
+from auscult.core.score import Score
 from auscult.core.sink import NOT_OBSERVED_32, Channel
+from auscult.sound.earcons import EARCONS, earcon_voice
+from auscult.sound.synth import render
 
 
 class MemorySource:
@@ -82,6 +85,28 @@ def make_run(
     return Run(info, (Segment(0, 0.0, parameters),), MemorySource(tables))
 
 
+def heard(name: str, sample_rate: int) -> np.ndarray:
+    """Samples `(frames,)` of one earcon."""
+    score = Score("t", "test", EARCONS[name].duration, (earcon_voice(name, [0.0]),), channels=1)
+    return render(score, sample_rate).samples[:, 0].astype(np.float64)
+
+
+def located(samples: np.ndarray, sample_rate: int = 44_100) -> tuple[float | None, float]:
+    """Seconds at which the alarm begins in sound `(frames, channels)`, or None, and the best score, 0 to 1.
+
+    A matched filter on the mono sum; an alarm scores 0.3 or more.
+    """
+    mono = samples.sum(1)[::2].astype(np.float64)  # the earcon's partials end at 2640 Hz
+    template = heard("nan", sample_rate // 2)
+    length = 1 << int(len(mono) + len(template)).bit_length()
+    cross = np.fft.irfft(np.fft.rfft(mono, length) * np.conj(np.fft.rfft(template, length)), length)
+    energy = np.concatenate([[0.0], np.cumsum(mono**2)])
+    window = energy[len(template) :] - energy[: -len(template)]
+    score = np.abs(cross[: len(window)]) / np.sqrt(np.maximum(window, 1e-6) * (template @ template))
+    best = int(score.argmax())
+    return (best / (sample_rate // 2) if score[best] >= 0.3 else None), float(score[best])
+
+
 def calm(steps: int = 200, layers: int = 6, seed: int = 0) -> np.ndarray:
     """Norms `(steps, layers)` of a healthy run: log-normal noise of a tenth of a decade, layers at different scales."""
     generator = np.random.default_rng(seed)
@@ -101,3 +126,13 @@ def _calm() -> Callable[..., np.ndarray]:
 @pytest.fixture(name="unobserved")
 def _unobserved() -> Callable[..., np.ndarray]:
     return unobserved
+
+
+@pytest.fixture(name="heard")
+def _heard() -> Callable[..., np.ndarray]:
+    return heard
+
+
+@pytest.fixture(name="located")
+def _located() -> Callable[..., tuple[float | None, float]]:
+    return located

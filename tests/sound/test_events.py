@@ -1,8 +1,9 @@
 import numpy as np
 
 from auscult.core.finding import Evidence, Finding
-from auscult.sound.events import alarms, end_of, notices, spread, stretches
+from auscult.sound.events import alarms, end_of, notices, spread
 from auscult.sound.frames import follow, open_table, weights
+from auscult.sound.intervals import stretches
 
 STEPS = np.arange(1000)
 TIMES = STEPS / 20
@@ -40,10 +41,12 @@ def test_an_alarm_sounds_again_after_recovery_but_not_all_the_time(make_run, cal
     assert first.text == "grad_norm of layer0.weight is not finite (inf); again 2 more times until step 110"
 
 
-def test_findings_are_heard_from_warning_on_at_their_step():
-    events = notices([finding(300), finding(100, "critical"), finding(50, "info")], STEPS, TIMES)
+def test_findings_are_heard_at_their_step_the_worst_first():
+    events = notices([finding(300), finding(100), finding(100, "critical"), finding(50, "info")], STEPS, TIMES)
     assert [(each.step, each.time, each.severity) for each in events] == [
+        (50, 2.5, "info"),
         (100, 5.0, "critical"),
+        (100, 5.0, "warning"),
         (300, 15.0, "warning"),
     ]
     assert notices([finding(10**9), finding(-1)], STEPS, TIMES)[1].time == TIMES[-1]

@@ -3,6 +3,7 @@ import pytest
 
 from auscult.core.errors import SetupError
 from auscult.sound.mappings import sonify_run
+from auscult.sound.request import Request
 from auscult.sound.synth import render
 
 
@@ -22,7 +23,7 @@ def test_sample_for_sample(make_run):
     audio = render(score)
     assert audio.samples.shape == (531_846, 1)
     assert audio.sample_rate == 44_100
-    assert score.loudness is None
+    assert score.gain == 1.0
     assert np.abs(audio.samples[:, 0] - original(norms)).max() <= 1e-6
 
 
@@ -63,8 +64,8 @@ def test_what_is_not_finite_is_a_silent_tone_with_words(make_run):
 
 def test_seconds_leave_out_steps_at_the_end(make_run):
     run = make_run(np.ones((100, 4)))
-    assert sonify_run(run, mapping="perone2019", seconds=0.6).duration == pytest.approx(0.6)
-    assert len(sonify_run(run, mapping="perone2019", seconds=0.6).steps) == 10
+    assert sonify_run(run, (), Request(seconds=0.6), mapping="perone2019").duration == pytest.approx(0.6)
+    assert len(sonify_run(run, (), Request(seconds=0.6), mapping="perone2019").steps) == 10
     with pytest.warns(UserWarning, match="first 10000 are heard"):
         score = sonify_run(make_run(np.ones((10_001, 4))), mapping="perone2019")
     assert score.duration == pytest.approx(600)
@@ -74,4 +75,6 @@ def test_nothing_recorded_is_silence(make_run):
     score = sonify_run(make_run({}), mapping="perone2019")
     assert render(score).samples.shape == (0, 1)
     with pytest.raises(SetupError, match="grad_norm"):
-        sonify_run(make_run(np.ones((3, 1))), mapping="perone2019", metric="update_ratio")
+        sonify_run(make_run(np.ones((3, 1))), (), Request(metric="update_ratio"), mapping="perone2019")
+    with pytest.raises(SetupError, match="nothing but `seconds`"):
+        sonify_run(make_run(np.ones((3, 1))), (), Request(polarity="down"), mapping="perone2019")

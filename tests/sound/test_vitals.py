@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from auscult.core.finding import Evidence, Finding
-from auscult.sound.earcons import EARCONS, synthesize
 from auscult.sound.loudness import integrated_loudness, true_peak
 from auscult.sound.mappings import sonify_run
+from auscult.sound.request import Request
+from auscult.sound.scales import equal_loudness
 from auscult.sound.synth import render
 
 RATE = 44_100
@@ -18,19 +19,6 @@ def at(voice, values, time):
 
 def loudest_between(samples, start, stop):
     return np.abs(samples[round(start * RATE) : round(stop * RATE)]).max()
-
-
-def located(samples, threshold=0.3):
-    """Seconds at which the alarm begins by a matched filter on the mono sum, or None; and the normalized score."""
-    mono = samples.sum(1)[::2].astype(np.float64)  # the earcon's partials end at 2640 Hz
-    template = synthesize(EARCONS["nan"], RATE // 2).astype(np.float64)
-    length = 1 << int(len(mono) + len(template)).bit_length()
-    cross = np.fft.irfft(np.fft.rfft(mono, length) * np.conj(np.fft.rfft(template, length)), length)
-    energy = np.concatenate([[0.0], np.cumsum(mono**2)])
-    window = energy[len(template) :] - energy[: -len(template)]
-    score = np.abs(cross[: len(window)]) / np.sqrt(np.maximum(window, 1e-6) * (template @ template))
-    best = int(score.argmax())
-    return (best / (RATE // 2) if score[best] >= threshold else None), score[best]
 
 
 def test_three_voices_in_depth_order_within_bounds(make_run, calm):
@@ -64,14 +52,14 @@ def test_pitch_is_the_published_formula(make_run):
 def test_healthy_updates_are_a_unison_on_c5(make_run, metric):
     norms = np.full((120, 6), 1e-3)
     norms[:, 5] = 1e-1  # one layer out of tune
-    score = sonify_run(make_run(norms[:, :5], metric=metric), metric=metric)
+    score = sonify_run(make_run(norms[:, :5], metric=metric), (), Request(metric=metric))
     samples = render(score).samples.sum(1)
     for voice in score.voices:
         np.testing.assert_allclose(voice.frequencies, 523.25, rtol=1e-5)
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
     peak = np.fft.rfftfreq(len(samples), 1 / RATE)[spectrum.argmax()]
     assert peak == pytest.approx(523.25, abs=0.2)
-    mistuned = sonify_run(make_run(norms[:, [0, 1, 5]], metric=metric), metric=metric)
+    mistuned = sonify_run(make_run(norms[:, [0, 1, 5]], metric=metric), (), Request(metric=metric))
     assert at(mistuned.voices[2], mistuned.voices[2].frequencies, 6.0) == pytest.approx(1504, rel=1e-3)
 
 
@@ -82,7 +70,7 @@ def test_length_follows_the_number_of_steps(make_run, steps, seconds):
     score = sonify_run(make_run(np.ones((steps, 1))))
     assert score.duration == pytest.approx(seconds)
     assert len(score.steps) <= 600
-    assert sonify_run(make_run(np.ones((steps, 1))), seconds=3.0).duration == 3.0
+    assert sonify_run(make_run(np.ones((steps, 1))), (), Request(seconds=3.0)).duration == 3.0
 
 
 @pytest.mark.parametrize("index", [0, 1, 333, 50_000, 99_999])
@@ -95,15 +83,15 @@ def test_a_single_step_is_heard_among_100_000(make_run, index):
     assert abs(peak - index * 60 / 100_000) <= 0.1
 
 
-def test_the_first_nan_is_where_it_belongs(make_run, calm):
+def test_the_first_nan_is_where_it_belongs(make_run, calm, located):
     generator = np.random.default_rng(5)
     for seed in range(20):
         norms = calm(150, 6, seed)
         first, layer = int(generator.integers(0, 150)), generator.integers(0, 6)
-        clean_place, clean_score = located(render(sonify_run(make_run(norms), seconds=8.0)).samples)
+        clean_place, clean_score = located(render(sonify_run(make_run(norms), (), Request(seconds=8.0))).samples)
         assert clean_place is None, clean_score
         norms[first:, layer:] = generator.choice([np.nan, np.inf, -np.inf])
-        score = sonify_run(make_run(norms), seconds=8.0)
+        score = sonify_run(make_run(norms), (), Request(seconds=8.0))
         place, _ = located(render(score).samples)
         assert place == pytest.approx(first * 8 / 150, abs=0.15)
         assert [(event.kind, event.step) for event in score.events] == [("nan", first)]
@@ -135,7 +123,7 @@ def test_only_the_broken_group_stops(make_run, calm):
     assert at(late, late.amplitudes, 15.0) == 0
 
 
-def test_zero_falls_to_131_hz_without_harmonics_and_12_db(make_run):
+def test_zero_falls_to_131_hz_without_harmonics_and_12_phon(make_run):
     norms = np.ones((200, 1))
     norms[100:] = 0
     score = sonify_run(make_run(norms))
@@ -145,8 +133,11 @@ def test_zero_falls_to_131_hz_without_harmonics_and_12_db(make_run):
     frequencies = np.fft.rfftfreq(len(dead), 1 / RATE)
     assert frequencies[power.argmax()] == pytest.approx(130.8125, abs=0.25)
     assert power[np.abs(frequencies - 130.8125) > 10].sum() < 1e-8 * power.sum()
-    assert 10 * np.log10((dead**2).mean() / (alive**2).mean()) == pytest.approx(-12.04, abs=0.1)
-    assert not score.events
+    raised = 20 * np.log10(equal_loudness(130.8125) / equal_loudness(523.25))
+    assert 10 * np.log10((dead**2).mean() / (alive**2).mean()) - raised == pytest.approx(-12.04, abs=0.1)
+    assert [(event.kind, event.step, event.text) for event in score.events] == [
+        ("zero", 100, "grad_norm of middle layers is exactly 0")
+    ]
 
 
 def test_not_observed_is_silence(make_run, calm, unobserved):
@@ -158,7 +149,8 @@ def test_not_observed_is_silence(make_run, calm, unobserved):
     assert samples[: 8 * RATE].any()
     assert samples[round(14.1 * RATE) :].any()
     assert len(score.voices) == 3
-    assert not score.events
+    assert [(event.kind, event.step) for event in score.events] == [("missing", 81)]
+    assert "early layers, middle layers, late layers is not observed" in score.transcript()
 
 
 def finding(step, severity):
@@ -172,14 +164,15 @@ def test_findings_are_heard_and_written(make_run, calm):
     run = make_run(calm(200, 3))
     score = sonify_run(run, findings)
     assert [(event.time, event.text) for event in score.events] == [
+        (3.0, "Bad since 30."),
         (4.0, "Bad since 40."),
         (12.0, "Bad since 120."),
         (pytest.approx(19.9), "Bad since 199."),
     ]
-    assert len(score.transcript().splitlines()) == 3
+    assert len(score.transcript().splitlines()) == 4
     assert score.duration > 20.0  # the last earcon is not cut
     with_events, without = render(score).samples, render(sonify_run(run)).samples
-    scale = np.abs(with_events[: 3 * RATE]).max() / np.abs(without[: 3 * RATE]).max()
+    scale = score.gain / sonify_run(run).gain
     added = np.abs(with_events[: len(without)] - scale * without)
     assert added[round(4.0 * RATE) : round(4.2 * RATE)].max() > 0.02
     assert added[round(5.0 * RATE) : round(11.9 * RATE)].max() < 1e-4
@@ -236,7 +229,7 @@ def test_the_alarm_is_at_most_10_db_over_the_bed(make_run, calm):
 @pytest.mark.parametrize("mapping", ["vitals", "perone2019"])
 @pytest.mark.filterwarnings("ignore:.*perone2019:UserWarning")
 def test_anything_gives_finite_samples(make_run, norms, mapping):
-    score = sonify_run(make_run(norms), [finding(0, "critical")], mapping=mapping, seconds=2.0)
+    score = sonify_run(make_run(norms), [finding(0, "critical")], Request(seconds=2.0), mapping=mapping)
     audio = render(score)
     assert np.isfinite(audio.samples).all()
     assert len(audio.samples) == round(score.duration * RATE)

@@ -1,19 +1,48 @@
 """Voice and Score: what to hear, as numbers; one score, any renderer.
 
-Knows neither runs nor samples. `to_dict` gives the JSON form.
+Knows neither runs nor samples. A renderer plays voices and multiplies their sum by the gain, no more: earcons are
+voices too; tremolo, fades and equal loudness are in the amplitudes. `to_dict` gives the JSON form.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import sqrt
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.errors import SetupError
+from auscult.core.glance import glance, listing, sparkline
 
-Timbre = Literal["sine", "warm", "hollow", "bright"]
-EventKind = Literal["nan", "finding", "tick"]
+MAX_SHOWN = 8
+"""Voices and events that a notebook shows."""
+
+Timbre = Literal["sine", "warm", "hollow", "bright", "dull", "brilliant", "pair", "reed", "alarm"]
+Part = Literal["layers", "context", "alerts"]
+EventKind = Literal["nan", "zero", "missing", "stalled", "excursion", "finding"]
+
+TIMBRES: Mapping[Timbre, tuple[float, tuple[float, ...]]] = MappingProxyType(
+    {
+        "sine": (1.0, (1.0,)),
+        "warm": (0.5, (0.5, 1.0, 0.0, 0.3)),
+        "hollow": (1.0, (1.0, 0.0, 0.4, 0.0, 0.25)),
+        "bright": (1.0, (1.0, 0.85, 0.3, 0.5, 0.15, 0.3)),
+        "dull": (1.0, (1.0, 0.1)),
+        "brilliant": (1.0, (0.0, 0.0, 1.0, 0.0, 0.8, 0.0, 0.6)),
+        "pair": (1.0, (1.0, 1 / sqrt(2))),
+        "reed": (1.0, tuple(1 / sqrt(k) for k in range(1, 5))),
+        "alarm": (1.0, tuple(1 / sqrt(k) for k in range(1, 7))),
+    }
+)
+"""Timbre to (lowest partial relative to the pitch, weights of its multiples 1, 2, 3, ...)."""
+
+
+def timbre_weights(timbre: Timbre) -> tuple[float, NDArray[np.float64]]:
+    """Lowest partial relative to the pitch, and the weights `(P,)` of its multiples, scaled to the power of a sine."""
+    foot, weights = TIMBRES[timbre]
+    return foot, np.array(weights) / np.linalg.norm(weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +58,8 @@ class Voice:
         durations: For a voice of separate tones, seconds each lasts, float64 `(N,)`; None for a gliding voice.
         timbre: Harmonic content.
         pan: -1 (left) to 1 (right).
+        ramp: Seconds in which a glide begins and ends (linear) and each tone does (raised cosine); 0 for none.
+        part: `layers` for what drives the pitch, `context` for loss, lr, clipping and epochs, `alerts` for earcons.
     """
 
     name: str
@@ -38,6 +69,8 @@ class Voice:
     durations: NDArray[np.float64] | None = None
     timbre: Timbre = "sine"
     pan: float = 0.0
+    ramp: float = 0.005
+    part: Part = "layers"
 
     def __post_init__(self) -> None:
         lengths = {len(self.times), len(self.frequencies), len(self.amplitudes)}
@@ -51,14 +84,31 @@ class Voice:
                 "Missing and non-finite data are events or silence, never numbers to play."
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types; `partials` are pairs of (frequency / pitch, amplitude / the voice's amplitude)."""
+        foot, weights = timbre_weights(self.timbre)
+        return {
+            "name": self.name,
+            "part": self.part,
+            "timbre": self.timbre,
+            "partials": [[foot * k, weight] for k, weight in enumerate(weights.tolist(), 1) if weight],
+            "pan": self.pan,
+            "ramp": self.ramp,
+            "times": self.times.tolist(),
+            "frequencies": self.frequencies.tolist(),
+            "amplitudes": self.amplitudes.tolist(),
+            "durations": None if self.durations is None else self.durations.tolist(),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class SoundEvent:
-    """Something that happens at one moment: an earcon with its text twin.
+    """Something that is heard at one moment, in words.
 
     Attributes:
         time: Seconds from the start.
-        kind: Which earcon.
+        kind: What happens. `nan`, `stalled`, `excursion` and `finding` have an earcon among the voices; of `zero` and
+            `missing` the voices themselves tell.
         text: The same in words.
         step: The step it stands for.
         severity: Of the finding, where it is one.
@@ -70,6 +120,16 @@ class SoundEvent:
     step: int
     severity: str | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {
+            "time": self.time,
+            "kind": self.kind,
+            "text": self.text,
+            "step": self.step,
+            "severity": self.severity,
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
@@ -79,13 +139,16 @@ class Score:
         title: The run's name.
         mapping: Name of the mapping that made it.
         duration: Seconds.
-        voices: The lines.
-        events: Earcons, in time order.
+        voices: The lines; those of the layers come first.
+        events: What happens, in time order.
         step_times: Seconds at which `steps` begin, float64 `(M,)`, increasing: the playhead's map.
         steps: int64 `(M,)`, increasing.
         channels: 1 or 2.
-        references: Path to the reference value against which its pitch is measured; makes a resumed run sound the same.
-        loudness: Target in LUFS of the rendered audio; None leaves amplitudes as they are.
+        references: Voice to the value against which its pitch is measured; makes a resumed run sound the same.
+        gain: By what the sum of the voices is multiplied; it was measured, so that the sound has -23 LUFS and at most
+            -1 dBTP.
+        mode: Name of the mode that made it.
+        metric: What drives the pitch.
     """
 
     title: str
@@ -97,42 +160,42 @@ class Score:
     steps: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     channels: int = 2
     references: Mapping[str, float] = field(default_factory=dict[str, float])
-    loudness: float | None = -23.0
+    gain: float = 1.0
+    mode: str = "mix"
+    metric: str = "grad_norm"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         return {
             "title": self.title,
             "mapping": self.mapping,
+            "mode": self.mode,
+            "metric": self.metric,
             "duration": self.duration,
             "channels": self.channels,
-            "loudness": self.loudness,
+            "gain": self.gain,
             "references": dict(self.references),
             "steps": self.steps.tolist(),
             "step_times": self.step_times.tolist(),
-            "voices": [
-                {
-                    "name": voice.name,
-                    "timbre": voice.timbre,
-                    "pan": voice.pan,
-                    "times": voice.times.tolist(),
-                    "frequencies": voice.frequencies.tolist(),
-                    "amplitudes": voice.amplitudes.tolist(),
-                    "durations": None if voice.durations is None else voice.durations.tolist(),
-                }
-                for voice in self.voices
-            ],
-            "events": [
-                {
-                    "time": event.time,
-                    "kind": event.kind,
-                    "text": event.text,
-                    "step": event.step,
-                    "severity": event.severity,
-                }
-                for event in self.events
-            ],
+            "voices": [voice.to_dict() for voice in self.voices],
+            "events": [event.to_dict() for event in self.events],
         }
+
+    def _repr_html_(self) -> str:
+        facts = [("mapping", self.mapping), ("length", f"{self.duration:.1f} s"), ("channels", f"{self.channels}")]
+        if len(self.steps):
+            facts.append(("steps", f"{self.steps[0]:,} to {self.steps[-1]:,}"))
+        drawn: list[str] = []
+        for voice in self.voices[:MAX_SHOWN]:
+            heard = np.where(voice.amplitudes > 0, voice.frequencies, np.nan)
+            if np.isfinite(heard).any():
+                facts.append((voice.name, f"{np.nanmin(heard):,.0f} to {np.nanmax(heard):,.0f} Hz"))
+                drawn.append(f"<div>{sparkline(heard, f'{voice.name}: pitch over time')}</div>")
+            else:
+                facts.append((voice.name, "silent"))
+        if len(self.voices) > MAX_SHOWN:
+            facts.append(("further voices", f"{len(self.voices) - MAX_SHOWN:,}"))
+        return glance(f"Score of {self.title}", facts, *drawn, listing(self.transcript().splitlines(), MAX_SHOWN))
 
     def transcript(self) -> str:
         """Every event in words, one line each, in order."""

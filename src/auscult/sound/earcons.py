@@ -1,17 +1,16 @@
-"""Earcons: short sounds with one fixed meaning each, as samples.
+"""Earcons: short sounds with one fixed meaning each, as tones of a voice.
 
-Knows neither scores nor loudness targets. Pulses have raised-cosine ramps of 5 ms, so none of them clicks.
+Knows nothing of samples or of loudness targets.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
-from auscult.core.score import SoundEvent
-
-RAMP = 0.005  # seconds
+from auscult.core.score import SoundEvent, Timbre, Voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class Pulse:
 
     frequency: float
     seconds: float
-    rest: float
+    rest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +34,15 @@ class Earcon:
 
     Attributes:
         pulses: In order.
-        partials: Number of harmonics including the fundamental; the k-th has 1/sqrt(k) of its amplitude.
+        timbre: Their partials.
         level: Root mean square while a pulse sounds; a bed of three voices has about 0.3.
+        meaning: What it says, in words.
     """
 
     pulses: tuple[Pulse, ...]
-    partials: int
+    timbre: Timbre
     level: float
+    meaning: str
 
     @property
     def duration(self) -> float:
@@ -50,49 +51,58 @@ class Earcon:
 
 
 _ALARM = Pulse(440.0, 0.15, 0.05)
+_SIGH = Pulse(233.08, 0.22, 0.03), Pulse(184.99, 0.4, 0.0)
 EARCONS = MappingProxyType(
     {
-        "nan": Earcon((_ALARM, _ALARM, Pulse(440.0, 0.15, 0.2), _ALARM, _ALARM), partials=6, level=0.6),
-        "warning": Earcon((Pulse(587.33, 0.11, 0.02), Pulse(783.99, 0.15, 0.0)), partials=2, level=0.4),
+        "nan": Earcon((_ALARM, _ALARM, Pulse(440.0, 0.15, 0.2), _ALARM, _ALARM), "alarm", 0.85, "NaN or infinity"),
+        "stalled": Earcon(_SIGH, "reed", 0.45, "the run stands still: no update is made"),
         "critical": Earcon(
-            (Pulse(1174.66, 0.07, 0.025), Pulse(880.0, 0.07, 0.025), Pulse(659.26, 0.09, 0.0)), partials=4, level=0.5
+            (Pulse(1174.66, 0.07, 0.025), Pulse(880.0, 0.07, 0.025), Pulse(659.26, 0.09)),
+            "reed",
+            0.5,
+            "a critical finding",
         ),
-        "tick": Earcon((Pulse(1567.98, 0.02, 0.0),), partials=1, level=0.15),
+        "warning": Earcon((Pulse(587.33, 0.11, 0.02), Pulse(783.99, 0.15)), "pair", 0.4, "a warning"),
+        "info": Earcon((Pulse(1396.91, 0.09),), "pair", 0.2, "a remark"),
+        "excursion": Earcon((Pulse(1975.53, 0.03),), "sine", 0.2, "an excursion of a power of ten or more"),
     }
 )
 """Name to earcon. A finding sounds as its severity."""
 
 
-def earcon_of(event: SoundEvent) -> Earcon:
-    """The earcon of an event; a finding of unknown severity sounds as a warning."""
+def name_of(event: SoundEvent) -> str | None:
+    """The name of an event's earcon; None for what the voices themselves tell."""
     if event.kind == "finding":
-        return EARCONS["critical" if event.severity == "critical" else "warning"]
-    return EARCONS[event.kind]
+        return event.severity if event.severity in ("critical", "info") else "warning"
+    return event.kind if event.kind in EARCONS else None
 
 
-def synthesize(earcon: Earcon, sample_rate: int) -> NDArray[np.float32]:
-    """Samples `(frames,)` of an earcon, mono; partials at or above half the sample rate are left out."""
-    samples = np.zeros(round(earcon.duration * sample_rate), np.float32)
-    start = 0.0
-    for pulse in earcon.pulses:
-        first = round(start * sample_rate)
-        count = min(round(pulse.seconds * sample_rate), len(samples) - first)
-        samples[first : first + count] = earcon.level * _pulse(pulse.frequency, count, earcon.partials, sample_rate)
-        start += pulse.seconds + pulse.rest
-    return samples
+def length_of(event: SoundEvent) -> float:
+    """Seconds that an event's earcon lasts; 0 without one."""
+    name = name_of(event)
+    return 0.0 if name is None else EARCONS[name].duration
 
 
-def ramped(count: int, sample_rate: int) -> NDArray[np.float64]:
-    """An envelope `(count,)` of 1 with raised-cosine ramps at both ends, 5 ms each or half of what there is."""
-    length = min(round(RAMP * sample_rate), count // 2)
-    ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(length) / max(length, 1))
-    return np.concatenate([ramp, np.ones(count - 2 * length), ramp[::-1]])
+def earcon_voices(events: Sequence[SoundEvent]) -> tuple[Voice, ...]:
+    """The earcons of events, one voice of tones for each kind that occurs."""
+    named = [(name_of(event), event.time) for event in events]
+    found = {name: [time for other, time in named if other == name] for name in EARCONS}
+    return tuple(earcon_voice(name, times) for name, times in found.items() if times)
 
 
-def _pulse(frequency: float, count: int, partials: int, sample_rate: int) -> NDArray[np.float64]:
-    """A pulse with root mean square 1 before its ramps."""
-    audible = [k for k in range(1, partials + 1) if k * frequency < sample_rate / 2]
-    angle = 2 * np.pi * frequency / sample_rate * np.arange(count)
-    total = sum((np.sin(k * angle) / np.sqrt(k) for k in audible), np.zeros(count))
-    power = sum(0.5 / k for k in audible) or 1.0
-    return total / np.sqrt(power) * ramped(count, sample_rate)
+def earcon_voice(name: str, times: Sequence[float]) -> Voice:
+    """One earcon, heard at some times, in seconds."""
+    earcon = EARCONS[name]
+    lengths = np.array([pulse.seconds for pulse in earcon.pulses])
+    offsets = np.cumsum([0.0, *(pulse.seconds + pulse.rest for pulse in earcon.pulses[:-1])])
+    starts = (np.asarray(times)[:, None] + offsets).ravel()
+    pitches = np.array([pulse.frequency for pulse in earcon.pulses])
+    return Voice(
+        name=name,
+        times=starts,
+        frequencies=np.tile(pitches, len(times)),
+        amplitudes=np.full(len(starts), earcon.level * sqrt(2)),
+        durations=np.tile(lengths, len(times)),
+        timbre=earcon.timbre,
+        part="alerts",
+    )

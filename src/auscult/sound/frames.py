@@ -18,8 +18,13 @@ from auscult.core.metric import Stream
 from auscult.core.run import Run
 from auscult.core.sink import observed
 
-DRIVERS = ("grad_norm", "param_norm", "update_norm", "update_ratio", "update_to_data", "grad_to_data")
-"""Metrics that can drive a voice: per parameter, >= 0, from one stream."""
+SHARES = {"saturated_fraction": 0.05, "dead_fraction": 0.05}
+"""Shares of a module's output with what is usual of them; healthy where they are 0, so that 0 is no silence there."""
+
+SMALLEST_SHARE = 1e-3
+
+DRIVERS = ("grad_norm", "param_norm", "update_norm", "update_ratio", "update_to_data", "grad_to_data", *SHARES)
+"""Metrics that can drive a voice: per parameter or module, >= 0, from one stream."""
 
 REFERENCE_VALUES = 50
 BATCH = 64  # parameters read at a time
@@ -57,7 +62,8 @@ class Table:
         seen: NDArray[np.bool_] = np.logical_and.reduce(observed(together).reshape(shape), axis=0)
         inputs = together.astype(np.float64).reshape(shape)
         derive = METRICS[self.metric].derive
-        return (inputs[0] if derive is None else derive(*inputs)), seen
+        values = inputs[0] if derive is None else derive(*inputs)
+        return (np.maximum(values, SMALLEST_SHARE) if self.metric in SHARES else values), seen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +76,8 @@ class Track:
             the frame's steps, or the furthest excursion of any of them where it is a decade or more; NaN where nothing
             finite and positive was observed.
         reference: Median over the parameters of the median of their first 50 finite positive values; None without any.
+        excursion: Position on the time axis of the furthest excursion within each frame, int64 `(F,)`; -1 without one.
+        stray: Which of `paths` makes it, int64 `(F,)`; -1 without one.
         zero: Whether at least half of the observed parameters are exactly 0, per step `(N,)`.
         broken: How many parameters are not finite, per step, int64 `(N,)`.
         culprit: Which of `paths` is the first of them, per step, int64 `(N,)`; -1 if there is none.
@@ -80,6 +88,8 @@ class Track:
     paths: tuple[str, ...]
     level: NDArray[np.float64]
     reference: float | None
+    excursion: NDArray[np.int64]
+    stray: NDArray[np.int64]
     zero: NDArray[np.bool_]
     broken: NDArray[np.int64]
     culprit: NDArray[np.int64]
@@ -104,7 +114,8 @@ def open_table(run: Run, metric: str) -> Table:
     own = [steps for steps, _ in run.source.columns(stream, [], run.stop)] if stream in run.streams else []
     rows = np.concatenate(own) if own else np.empty(0, np.int64)
     steps = np.union1d(run.steps, rows)
-    order = [each.path for each in run.parameters] or list(found[inputs[0]])
+    known = run.modules if METRICS[metric].scope == "module" else run.parameters
+    order = [each.path for each in known] or list(found[inputs[0]])
     columns = {
         path: tuple(found[name][path] for name in inputs)
         for path in order
@@ -128,14 +139,18 @@ def follow(table: Table, paths: Sequence[str], edges: NDArray[np.int64]) -> Trac
         edges: Position on the time axis at which each frame begins, and the end of the last, int64 `(F + 1,)`.
     """
     tally = _Tally.empty(len(table.steps))
+    strays = _Strays.empty(len(edges) - 1)
     medians, ups, downs = ([np.empty((0, len(edges) - 1))] for _ in range(3))
     references = [np.empty(0)]
+    bounds = np.searchsorted(table.rows, edges)
     for start in range(0, len(paths), BATCH):
         values, known = table.read(paths[start : start + BATCH])
         tally.count(table.rows, values, known, start)
         logs = _logarithms(values, known)
         references.append(_references(logs))
-        for parts, part in zip((medians, ups, downs), _excursions(logs, np.searchsorted(table.rows, edges))):
+        found = _excursions(logs, bounds)
+        strays.note(logs, bounds, found[1], found[2], start)
+        for parts, part in zip((medians, ups, downs), found):
             parts.append(part)
     centre = middle(np.concatenate(medians).T)
     reference = middle(np.concatenate(references)[None])[0]
@@ -145,6 +160,8 @@ def follow(table: Table, paths: Sequence[str], edges: NDArray[np.int64]) -> Trac
         paths=tuple(paths),
         level=_with_excursions(centre, np.concatenate(ups), np.concatenate(downs)),
         reference=float(10.0**reference) if np.isfinite(reference) else None,
+        excursion=np.where(strays.row >= 0, table.rows[strays.row] if len(table.rows) else -1, -1),
+        stray=strays.who,
         zero=zero[held] & ~missing,
         broken=np.where(missing, 0, tally.broken[held]),
         culprit=tally.culprit[held],
@@ -178,6 +195,37 @@ class _Tally:
         who = bad[:, new].argmax(0)
         self.culprit[rows[new]] = first + who
         self.culprit_value[rows[new]] = values[who, new]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Strays:
+    """The furthest excursion of each frame while batches of parameters come in: how far, in which row, whose."""
+
+    distance: NDArray[np.float64]
+    row: NDArray[np.int64]
+    who: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, frames: int) -> "_Strays":
+        return cls(np.zeros(frames), np.full(frames, -1), np.full(frames, -1))
+
+    def note(
+        self,
+        logs: NDArray[np.float64],
+        bounds: NDArray[np.int64],
+        ups: NDArray[np.float64],
+        downs: NDArray[np.float64],
+        first: int,
+    ) -> None:
+        """Add parameters `first`, `first + 1`, ... with logarithms `(K, R)` and excursions `(K, F)`."""
+        furthest = np.maximum(ups, downs)
+        for frame in np.flatnonzero(furthest.max(0, initial=0.0) > self.distance).tolist():
+            who = int(furthest[:, frame].argmax())
+            some = logs[who, bounds[frame] : bounds[frame + 1]]
+            row = np.nanargmax(some) if ups[who, frame] >= downs[who, frame] else np.nanargmin(some)
+            self.distance[frame] = furthest[who, frame]
+            self.row[frame] = bounds[frame] + row
+            self.who[frame] = first + who
 
 
 def middle(values: NDArray[np.float64]) -> NDArray[np.float64]:

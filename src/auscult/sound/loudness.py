@@ -1,4 +1,4 @@
-"""Loudness: the gated meter of ITU-R BS.1770-4, true peak, and the gain that brings samples to a target.
+"""Loudness: the gated meter of ITU-R BS.1770-4, and true peak.
 
 Knows nothing of scores. NumPy alone: filters are applied piece by piece in the frequency domain.
 """
@@ -12,8 +12,6 @@ Samples = NDArray[np.float32] | NDArray[np.float64]
 CEILING = -1.0  # dBTP
 ABSOLUTE_GATE = -70.0  # LUFS
 RELATIVE_GATE = -10.0  # LU below the mean of what passed the absolute gate
-LIMITER_HOP = 64  # samples
-LIMITER_REACH = 8  # hops of look-ahead, and of release
 WARM_UP = 0.25  # seconds after which the K-weighting has forgotten its past (its slowest pole is at 38 Hz)
 PIECE = 1 << 17  # samples filtered at a time
 TAPS = 24  # per phase of the oversampling filter
@@ -66,41 +64,6 @@ def integrated_loudness(samples: Samples, sample_rate: int) -> float:
 def true_peak(samples: Samples) -> float:
     """Largest magnitude of the sound between and at its samples, by 4x oversampling; linear, 0 for silence."""
     return float(_peaks(samples).max(initial=0.0))
-
-
-def normalize(samples: NDArray[np.float32], sample_rate: int, target: float) -> NDArray[np.float32]:
-    """Bring sound to a loudness with one gain, then hold its true peak at -1 dBTP with a look-ahead limiter.
-
-    Args:
-        samples: `(frames, channels)`, finite.
-        sample_rate: Frames per second.
-        target: LUFS.
-
-    Returns:
-        Samples of the same shape; silence stays as it is.
-    """
-    loudness = integrated_loudness(samples, sample_rate)
-    if not np.isfinite(loudness):
-        return samples
-    return limit(samples * np.float32(10 ** ((target - loudness) / 20)))
-
-
-def limit(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Hold the true peak of sound `(frames, channels)` at -1 dBTP; sound below it is returned untouched."""
-    ceiling = 10 ** (CEILING / 20)
-    if np.abs(samples).max(initial=0.0) < ceiling / 4:  # no sum of the oversampling filter's taps exceeds 3
-        return samples
-    peaks = _peaks(samples)
-    if peaks.max(initial=0.0) <= ceiling:
-        return samples
-    starts = np.arange(0, len(samples), LIMITER_HOP)
-    wanted = np.minimum(1.0, 0.98 * ceiling / np.maximum(np.maximum.reduceat(peaks, starts), 1e-9))
-    width = 2 * LIMITER_REACH + 1
-    held = sliding_window_view(np.pad(wanted, 2 * LIMITER_REACH, mode="edge"), width).min(-1)
-    smooth = sliding_window_view(held, width).mean(-1)  # never above `wanted`: each mean is over minima that include it
-    gain = np.interp(np.arange(len(samples)), starts + LIMITER_HOP / 2, smooth)
-    limited = samples * gain[:, None].astype(np.float32)
-    return limited * np.float32(min(1.0, 0.999 * ceiling / true_peak(limited)))
 
 
 def _lufs(power: NDArray[np.float64] | np.floating) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ what it adds to the original is a bound at half the sample rate and words for wh
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from auscult.core.run import Run
 from auscult.core.score import Score, SoundEvent, Voice
 from auscult.sound.events import alarms, notices
 from auscult.sound.frames import Table, follow, open_table, weights
+from auscult.sound.request import Request
 from auscult.sound.scales import linear_frequency
 
 SAMPLE_RATE = 44_100
@@ -25,28 +27,33 @@ AMPLITUDE = 0.1
 LONGEST = 600.0  # seconds, unless asked for more
 
 
-def tones(run: Run, findings: Sequence[Finding], metric: str | None, seconds: float | None) -> Score:
+def tones(run: Run, findings: Sequence[Finding], request: Request) -> Score:
     """One tone per layer and step.
 
     Args:
         run: The run; its parameters with two or more dimensions are the layers.
         findings: Kept as text only.
-        metric: None or `grad_norm`.
-        seconds: At most this long, by leaving out steps at the end; None for all of a run of up to ten minutes.
+        request: `seconds` says how long at most, by leaving out steps at the end; None is all of a run of up to ten
+            minutes. Nothing else may be asked for.
 
     Raises:
-        SetupError: if another metric is asked for.
+        SetupError: if another metric or anything else is asked for.
     """
-    if metric not in (None, "grad_norm"):
+    if request.metric not in (None, "grad_norm"):
         raise SetupError(
-            f"Expected `metric` to be grad_norm for the mapping perone2019, but got {metric!r}. "
+            f"Expected `metric` to be grad_norm for the mapping perone2019, but got {request.metric!r}. "
             'Other metrics are heard with mapping="vitals".'
+        )
+    if replace(request, metric=None, seconds=None) != Request():
+        raise SetupError(
+            "Expected nothing but `seconds` to be asked of the mapping perone2019, which is the original as it was. "
+            'Everything else is heard with mapping="vitals".'
         )
     table = open_table(run, "grad_norm")
     paths = weights(table)
     steps, norms = _norms(table, paths)
     step_frames = len(paths) * TONE_FRAMES + REST_FRAMES
-    kept = _fitting(len(steps), step_frames / SAMPLE_RATE, seconds)
+    kept = _fitting(len(steps), step_frames / SAMPLE_RATE, request.seconds)
     steps, norms = steps[:kept], norms[:kept]
     begins = np.arange(kept) * step_frames
     starts = begins[:, None] + np.arange(len(paths)) * TONE_FRAMES
@@ -57,6 +64,7 @@ def tones(run: Run, findings: Sequence[Finding], metric: str | None, seconds: fl
         frequencies=_bounded(linear_frequency(np.where(playable, np.abs(norms), 0.0))).ravel(),
         amplitudes=np.where(playable, AMPLITUDE, 0.0).ravel(),
         durations=np.full(norms.size, TONE_FRAMES / SAMPLE_RATE),
+        ramp=0.0,
     )
     return Score(
         title=run.info.name,
@@ -67,7 +75,6 @@ def tones(run: Run, findings: Sequence[Finding], metric: str | None, seconds: fl
         step_times=begins / SAMPLE_RATE,
         steps=steps,
         channels=1,
-        loudness=None,
     )
 
 

@@ -3,10 +3,30 @@
 Knows nothing of runs, voices or time. Bounds hold for every input, because an ear cannot look away.
 """
 
+from types import MappingProxyType
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from auscult.core.errors import SetupError
+
+Scale = Literal["continuous", "chromatic", "pentatonic"]
+
+NOTES: MappingProxyType[Scale, tuple[int, ...]] = MappingProxyType(
+    {"chromatic": tuple(range(12)), "pentatonic": (0, 2, 4, 7, 9)}
+)
+"""Scale to its notes, in semitones above C."""
+
+HYSTERESIS = 30.0  # cents by which another note must be nearer before a voice leaves the one it is on
+
+CONTOUR = (
+    (100.0, 125.0, 160.0, 200.0, 250.0, 315.0, 400.0, 500.0, 630.0, 800.0, 1000.0, 1250.0, 1600.0, 2000.0, 2500.0),
+    (18.65, 15.56, 12.47, 9.86, 7.53, 5.39, 3.45, 2.05, 0.81, -0.11, 0.0, 2.15, 3.19, -0.04, -2.74),
+)
+"""Hz, and dB above the level at 1 kHz that a sine needs there to be as loud: ISO 226:2003 at 60 phon."""
+
+STRONGEST = 12.0  # dB that a low tone is raised at most
 
 CENTRE = 523.25  # Hz, C5: where a value equal to its reference lies
 OCTAVES = 2.0  # the furthest a value can go from the centre, either way
@@ -81,3 +101,32 @@ def tremolo_rate(distance: ArrayLike) -> NDArray[np.float64]:
 def linear_frequency(x: ArrayLike, base: float = 200.0, slope: float = 100.0) -> NDArray[np.float64]:
     """Hz as base + slope * x, unbounded: the mapping of Perone (2019)."""
     return base + slope * np.asarray(x, np.float64)
+
+
+def equal_loudness(frequency: ArrayLike) -> NDArray[np.float64]:
+    """The factor on its amplitude that makes a tone as loud as one of 1 kHz; at most +12 dB.
+
+    Source: ISO 226:2003, the contour of 60 phon, between its frequencies by log frequency.
+
+    Args:
+        frequency: Hz, any shape.
+    """
+    at, level = CONTOUR
+    decibels = np.interp(np.log(np.asarray(frequency, np.float64)), np.log(at), level)
+    return 10.0 ** (np.minimum(decibels, STRONGEST) / 20)
+
+
+def quantized(frequencies: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:
+    """Each frequency of a line `(N,)` as the nearest note of a scale; a note is left only for one 30 cents nearer."""
+    if scale == "continuous":
+        return frequencies
+    notes = np.array([12.0 * octave + note for octave in range(-3, 4) for note in NOTES[scale]])
+    wanted = 12.0 * np.log2(frequencies / CENTRE)
+    heard = np.empty(len(wanted))
+    current = np.inf
+    for index, pitch in enumerate(wanted.tolist()):
+        nearest = float(notes[np.abs(notes - pitch).argmin()])
+        if abs(current - pitch) - abs(nearest - pitch) > HYSTERESIS / 100:
+            current = nearest
+        heard[index] = current
+    return CENTRE * 2.0 ** (heard / 12)
