@@ -1,12 +1,10 @@
 """Clip: Audio as a PCM WAV file in memory, small enough to be embedded in a page."""
 
-import io
-import wave
-
 import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.audio import Audio
+from auscult.core.wav import wav_file
 
 MAX_BYTES = 8_000_000
 SMALL_RATE = 22_050
@@ -23,13 +21,7 @@ def wav_bytes(audio: Audio, limit: int = MAX_BYTES) -> bytes:
     samples, rate = audio.samples, audio.sample_rate
     if samples.size * BYTES_PER_SAMPLE > limit and rate > SMALL_RATE:
         samples, rate = _resample(samples, rate, SMALL_RATE), SMALL_RATE
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(samples.shape[1])
-        file.setsampwidth(BYTES_PER_SAMPLE)
-        file.setframerate(rate)
-        file.writeframes(np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-    return buffer.getvalue()
+    return wav_file(samples, rate, 8 * BYTES_PER_SAMPLE)
 
 
 def _resample(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
