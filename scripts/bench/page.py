@@ -29,7 +29,8 @@ Written by `make bench`; run it on your own machine. Random data, no data loadin
 * **direct**: time spent measuring, over the bare step. For auscult it is what the run itself recorded as
   `overhead_time`, with the store, the live rules and the logging of the loss, in the long run at the *cadence*
   (norms and samples at every so many steps): each kind of step counts by its mean and by how often the cadence asks for
-  it. For the others it is the time inside the calls and hooks that the loop would not have without them.
+  it. Steps in full detail (the first, the last, powers of two from 64 within a quarter of the budget) are left out and
+  stand below. For the others it is the time inside the calls and hooks that the loop would not have without them.
 * **pair**: median of (block of the variant / bare block of the same round), and its quartiles. It sees indirect effects
   too, and the noise of the machine: read it beside the control, which compares bare with bare. What happens at few
   steps is hardly in the median.
@@ -50,12 +51,12 @@ The default variant once more, with hooks right before and after each of auscult
 see torch's calls of the hooks and what auscult does outside its own clock. What torch takes longer because a module has
 hooks at all is in *pair* alone. Garbage collection is counted wherever it strikes, mostly outside of auscult; of other
 threads, auscult has the one that seals rows. *Live rules* are the digests and the rules, with their share of the bare
-step.
+step. *In full detail* is what such a step takes, in bare steps.
 
 Microseconds per step of the measured blocks:
 
-| | `overhead_time` | timed from outside | live rules | garbage collection (bare) | other threads, CPU (bare) |
-|---|--:|--:|--:|--:|--:|
+| | `overhead_time` | timed from outside | live rules | garbage (bare) | other threads (bare) | in full detail |
+|---|--:|--:|--:|--:|--:|--:|
 """
 STORAGE = """
 ## Writing and reading
@@ -151,13 +152,15 @@ def _audit(workload: Workload, results: Results) -> str:
     bare = results[BARE][1]
     assert isinstance(variant, WatchedFromOutside)
     steps = workload.blocks * workload.steps
+    examined = variant.examined() / _step(workload, results)
     collecting, bare_collecting, beside, bare_beside = (
         f"{1e6 * each / steps:.1f}" for each in (timing.collecting, bare.collecting, timing.beside, bare.beside)
     )
     return (
         f"| {workload.name} | {1e6 * variant.reported():.1f} | {1e6 * variant.outside():.1f} "
         f"| {1e6 * variant.judged():.1f} ({variant.judged() / _step(workload, results):.2%}) "
-        f"| {collecting} ({bare_collecting}) | {beside} ({bare_beside}) |\n"
+        f"| {collecting} ({bare_collecting}) | {beside} ({bare_beside}) "
+        f"| {'none' if isnan(examined) else f'{examined:.1f} steps'} |\n"
     )
 
 

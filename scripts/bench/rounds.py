@@ -3,11 +3,13 @@
 import gc
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from scripts.bench.loops import (
@@ -83,34 +85,67 @@ def measure(
         device: Where it is trained.
     """
     directory.mkdir()
-    made: Results = {
-        name: (make(workload, directory / str(number), device), Timing())
-        for number, (name, make) in enumerate(variants.items())
-    }
-    for variant, _ in made.values():
-        steps = preparation(workload, variant)
-        for _ in range(steps):
-            variant.step()
-        variant.begin()
-        done(steps)
-    collector = Collector()
-    gc.callbacks.append(collector)
-    order = list(made.values())
-    dice = random.Random(0)
-    for _ in range(blocks):
-        dice.shuffle(order)
-        for variant, timing in order:
-            _run_block(variant, workload.steps, timing, collector, device)
-            done(workload.steps)
-    gc.callbacks.remove(collector)
-    for variant, _ in made.values():
-        variant.end()
+    own = OwnTime()
+    with (
+        patch("auscult.monitor.allowance.perf_counter", own.now),
+        patch("auscult.monitor.backlog.perf_counter", own.now),
+    ):
+        made: Results = {}
+        for number, (name, make) in enumerate(variants.items()):
+            with own.of(name):
+                made[name] = make(workload, directory / str(number), device), Timing()
+        for name, (variant, _) in made.items():
+            steps = preparation(workload, variant)
+            with own.of(name):
+                for _ in range(steps):
+                    variant.step()
+                variant.begin()
+            done(steps)
+        collector = Collector()
+        gc.callbacks.append(collector)
+        order = list(made.items())
+        dice = random.Random(0)
+        for _ in range(blocks):
+            dice.shuffle(order)
+            for name, (variant, timing) in order:
+                with own.of(name):
+                    _run_block(variant, workload.steps, timing, collector, device)
+                done(workload.steps)
+        gc.callbacks.remove(collector)
+        for name, (variant, _) in made.items():
+            with own.of(name):
+                variant.end()
     return made
 
 
 def preparation(workload: Workload, variant: Bare) -> int:
     """Steps that a variant makes before it is measured."""
     return workload.settle if variant.governed else workload.warm_up
+
+
+class OwnTime:
+    """A clock for each variant, which stands still while the others train.
+
+    Without it a variant would see all of them as its own time between two steps, of which it may judge a share, and
+    after which it writes what waits.
+    """
+
+    def __init__(self) -> None:
+        self._passed: dict[str, float] = {}
+        self._from = 0.0
+
+    def now(self) -> float:
+        """Seconds of the variant that trains."""
+        return time.perf_counter() - self._from
+
+    @contextmanager
+    def of(self, variant: str) -> Iterator[None]:
+        """While this variant trains."""
+        self._from = time.perf_counter() - self._passed.get(variant, 0.0)
+        try:
+            yield
+        finally:
+            self._passed[variant] = self.now()
 
 
 class Collector:

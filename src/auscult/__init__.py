@@ -21,6 +21,7 @@ from auscult.core.version import __version__ as __version__
 if TYPE_CHECKING:
     from auscult.core.audio import Audio as Audio
     from auscult.core.finding import Finding as Finding
+    from auscult.core.findings import Findings as Findings
     from auscult.core.run import Run as Run
     from auscult.core.score import Score as Score
     from auscult.core.series import Series as Series
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Audio": "auscult.core.audio",
     "Finding": "auscult.core.finding",
+    "Findings": "auscult.core.findings",
     "Monitor": "auscult.monitor",
     "Run": "auscult.core.run",
     "Score": "auscult.core.score",
@@ -47,7 +49,7 @@ _HOME = {
     "watch": "auscult.monitor",
 }
 __all__ = [
-    "Audio", "Finding", "Monitor", "Run", "Score", "Series",
+    "Audio", "Finding", "Findings", "Monitor", "Run", "Score", "Series",
     "diagnose", "load", "render", "report", "sonify", "watch",
 ]  # fmt: skip
 

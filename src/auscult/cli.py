@@ -301,6 +301,42 @@ def report(
 
 
 @app.command()
+def live(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory with the runs.")] = Path("runs"),
+    host: Annotated[str, typer.Option(help="Address to listen on; another than this machine's own needs a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes one that is free.")] = 8765,
+    token: Annotated[
+        str, typer.Option(envvar="AUSCULT_TOKEN", help="What a browser must know; at least 16 characters.")
+    ] = "",
+    allowed: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="Another name by which a proxy passes requests on."),
+    ] = None,
+) -> None:
+    """Show the runs of a directory in a browser while they go on. Needs the extra `live`: pip install 'auscult[live]'.
+
+    From another machine: ssh -L 8765:localhost:8765 HOST, then open http://localhost:8765/ there.
+    """
+    try:
+        from auscult.live.server import serve
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise MissingExtra(
+            f"Expected {error.name} to be installed, which `auscult live` serves pages with, but it is not. "
+            "Install it: pip install 'auscult[live]'."
+        ) from None
+
+    def on_ready(address: str) -> None:
+        out.print(f"{'live page':<11}{address}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{'':<11}Ctrl-C stops it; training goes on.", markup=False, highlight=False)
+
+    serve(directory, host, port, token, allowed or (), on_ready)
+
+
+@app.command()
 def export(
     path: RunPath,
     target: Annotated[

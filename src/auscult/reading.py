@@ -8,6 +8,7 @@ from auscult.core.atomic import write_atomically
 from auscult.core.digest import digest_run
 from auscult.core.errors import SetupError
 from auscult.core.finding import Finding
+from auscult.core.findings import Findings
 from auscult.core.run import Run
 from auscult.core.score import Score
 from auscult.pages.report import report_html
@@ -19,7 +20,7 @@ from auscult.sound.scales import Scale
 from auscult.sound.synth import render
 
 
-def diagnose(run: Run, ignore: Sequence[str] = ()) -> list[Finding]:
+def diagnose(run: Run, ignore: Sequence[str] = ()) -> Findings:
     """What is wrong with a run.
 
     Args:
@@ -29,12 +30,12 @@ def diagnose(run: Run, ignore: Sequence[str] = ()) -> list[Finding]:
 
     Returns:
         Findings, active before recovered, worst first, consequences behind their cause; empty for a healthy run. For
-        `run.until(step)` they are the ones that were known at that step.
+        `run.until(step)` they are the ones that were known at that step. A list, which shows itself in a notebook.
 
     Raises:
         SetupError: if a pattern is malformed.
     """
-    return examine(run, ignore)[0]
+    return Findings(examine(run, ignore)[0])
 
 
 def examine(run: Run, ignore: Sequence[str] = ()) -> tuple[list[Finding], list[Ignored]]:

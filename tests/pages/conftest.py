@@ -40,10 +40,12 @@ class MemorySource:
         inside = (steps >= start) & (steps < stop)
         return steps[inside], rows[inside]
 
-    def columns(self, stream: Stream, positions: list[int], stop: int) -> Iterator[tuple[NDArray[np.int64], Values]]:
+    def columns(
+        self, stream: Stream, positions: list[int], stop: int, start: int = 0
+    ) -> Iterator[tuple[NDArray[np.int64], Values]]:
         _, steps, rows = self.tables[stream]
-        end = int(np.searchsorted(steps, stop))
-        for first in range(0, end, PIECE):
+        begin, end = np.searchsorted(steps, (start, stop)).tolist()
+        for first in range(begin, end, PIECE):
             piece = slice(first, min(first + PIECE, end))
             yield steps[piece], rows[piece][:, positions].T
 

@@ -7,7 +7,8 @@ import pytest
 from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Run
 from auscult.pages.anchor import anchor_of
-from auscult.pages.charts import Chart, pictures
+from auscult.pages.chart import Chart
+from auscult.pages.charts import pictures
 
 
 def by_name(charts: tuple[Chart, ...]) -> dict[str, Chart]:

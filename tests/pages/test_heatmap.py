@@ -1,5 +1,6 @@
 import base64
 import json
+import zlib
 
 import numpy as np
 
@@ -92,6 +93,8 @@ def test_to_dict_round_trip(poisoned: Run) -> None:
     assert swept is not None
     coded = heatmap(swept)
     plain = json.loads(json.dumps(coded.to_dict(), allow_nan=False))
-    codes = np.frombuffer(base64.b64decode(plain["codes"]), "<i2").reshape(len(plain["rows"]), len(plain["starts"]))
+    codes = np.frombuffer(zlib.decompress(base64.b64decode(plain["codes"])), "<i2").reshape(
+        len(plain["rows"]), len(plain["starts"])
+    )
     np.testing.assert_array_equal(codes, coded.codes)
     assert plain["centres"][-1] is None

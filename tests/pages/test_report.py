@@ -75,9 +75,11 @@ def test_structure(sick_page: str) -> None:
     assert page.open == []
     assert len(set(page.ids)) == len(page.ids)
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
-    assert sections == ["findings", "sound", "depth", "curves", "layers", "unobserved", "run"]
+    assert sections == ["findings", "sound", "depth", "curves", "spreads", "layers", "unobserved", "run"]
     assert (
-        page.words.index("Critical: exploding-gradient") < page.words.index("Evidence") < page.words.index("Depth over")
+        page.words.index("Critical: exploding-gradient")
+        < page.words.index("Evidence")
+        < page.words.index("Early layers are on top")
     )
     for tag, attributes in page.tags:
         if tag == "a":
@@ -141,7 +143,7 @@ def test_the_modules_are_one_script_without_imports(sick_page: str) -> None:
     assert not re.search(r"^\s*(import|export)\b", script, re.MULTILINE)
     names = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", script, re.MULTILINE)
     assert len(set(names)) == len(names), "two modules declare one name"
-    assert script.rstrip().endswith("start();")
+    assert script.rstrip().endswith('openPage(JSON.parse(document.getElementById("data").textContent));')
 
 
 def test_hostile_names_stay_text(hostile: Run, hostile_paths: tuple[str, ...], finding: Callable[..., Finding]) -> None:

@@ -15,17 +15,24 @@ from numpy.typing import NDArray
 from auscult.core.anatomy import Anatomy
 from auscult.core.audit import Audit
 from auscult.core.catalogue import METRICS, unit_of
-from auscult.core.errors import UnknownName
+from auscult.core.errors import SetupError, UnknownName
 from auscult.core.finding import Finding
+from auscult.core.glance import glance, listing
 from auscult.core.metric import Metric, Stream
 from auscult.core.origin import Origin
+from auscult.core.plot import draw_series
 from auscult.core.series import Series
 from auscult.core.sink import Channel, Values, observed
 from auscult.core.standstill import Standstill
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from auscult.core.detail import Detail
     from auscult.core.digest import Block
+
+MAX_SHOWN = 8
+"""Settings, findings and damages that a notebook shows."""
 
 ModuleKind = Literal[
     "affine", "normalisation", "dropout", "activation", "embedding", "recurrent", "attention", "shape", "other"
@@ -153,8 +160,10 @@ class Source(Protocol):
         """Steps `(R,)` and rows `(R, C)` with start <= step < stop; a column younger than a row is unobserved there."""
         ...
 
-    def columns(self, stream: Stream, positions: list[int], stop: int) -> Iterator[tuple[NDArray[np.int64], Values]]:
-        """Steps `(R,)` and values `(K, R)` of some columns with step < stop, piece by piece in step order."""
+    def columns(
+        self, stream: Stream, positions: list[int], stop: int, start: int = 0
+    ) -> Iterator[tuple[NDArray[np.int64], Values]]:
+        """Steps `(R,)` and values `(K, R)` of some columns with start <= step < stop, piece by piece in step order."""
         ...
 
     def blocks(self, stream: Stream) -> list["Block"]:
@@ -321,6 +330,31 @@ class Run:
             self._require_path(metric, path, tuple(channel.path for _, channel, _ in found))
         return Series(metric, path, unit=unit_of(metric))
 
+    def plot(self, metric: str, path: str | Sequence[str] | None = None, ax: "Axes | None" = None) -> "Axes":
+        """Draw a metric over steps, with matplotlib.
+
+        Args:
+            metric: A name of the catalogue, or one the user logged.
+            path: One path or several; without it the whole run, or for a metric without a total all of its paths.
+            ax: matplotlib axes to draw on; a figure of its own where there is none.
+
+        Returns:
+            The axes, to go on with.
+
+        Raises:
+            UnknownName: as `series`.
+            MissingExtra: if matplotlib is not installed.
+        """
+        if path is None:
+            path = self.paths(metric)
+            entry = METRICS.get(metric)
+            total = not path or "" in path or (entry is not None and self._has_total(entry))
+            path = ("",) if total else path
+        paths = (path,) if isinstance(path, str) else tuple(path)
+        if not paths:
+            raise SetupError("Expected at least one `path`, but got none. Leave `path` out to draw the whole run.")
+        return draw_series([self.series(metric, each) for each in paths], ax)
+
     @property
     def details(self) -> tuple[int, ...]:
         """The steps of which everything was recorded, increasing; `run.detail(step)` reads one."""
@@ -345,6 +379,26 @@ class Run:
         """The run as it stood right after this step."""
         begun = tuple(each for each in self.segments if each.step <= step)
         return replace(self, stop=min(self.stop, step + 1), segments=begun or self.segments[:1])
+
+    def _repr_html_(self) -> str:
+        steps = self.steps
+        span = f" ({steps[0]:,} to {steps[-1]:,})" if len(steps) else ""
+        said = [f"{finding.code} {finding.name}: {finding.summary}" for _, finding in self.findings]
+        facts = [
+            ("state", "finished" if self.finished else "unfinished"),
+            ("steps", f"{len(steps):,}{span}"),
+            ("parameters", f"{len(self.parameters):,}, {sum(each.size for each in self.parameters):,} elements"),
+            ("metrics", f"{len(self.metrics):,}: {', '.join(self.metrics)}"),
+            *((name, f"{value}") for name, value in list(self.info.config.items())[:MAX_SHOWN]),
+            ("found while it ran", f"{len(said):,}"),
+            *(("damage", each) for each in self.damage[:MAX_SHOWN]),
+        ]
+        return glance(f"Run {self.info.name}", facts, listing(said, MAX_SHOWN))
+
+    def _has_total(self, entry: Metric) -> bool:
+        """Whether a metric of parts has a value for the whole run, because it, or what it is derived from, adds up."""
+        inputs = [METRICS[name] for name in entry.inputs if name != "clip_coefficient"]
+        return all(self._has_total(each) for each in inputs) if inputs else entry.adds_up
 
     def _derived(self, entry: Metric, path: str) -> Series:
         inputs = [self.series(name, "" if name == "clip_coefficient" else path) for name in entry.inputs]

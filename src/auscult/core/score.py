@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.errors import SetupError
+from auscult.core.glance import glance, listing, sparkline
+
+MAX_SHOWN = 8
+"""Voices and events that a notebook shows."""
 
 Timbre = Literal["sine", "warm", "hollow", "bright", "dull", "brilliant", "pair", "reed", "alarm"]
 Part = Literal["layers", "context", "alerts"]
@@ -186,6 +190,22 @@ class Score:
             "voices": [voice.to_dict() for voice in self.voices],
             "events": [event.to_dict() for event in self.events],
         }
+
+    def _repr_html_(self) -> str:
+        facts = [("mapping", self.mapping), ("length", f"{self.duration:.1f} s"), ("channels", f"{self.channels}")]
+        if len(self.steps):
+            facts.append(("steps", f"{self.steps[0]:,} to {self.steps[-1]:,}"))
+        drawn: list[str] = []
+        for voice in self.voices[:MAX_SHOWN]:
+            heard = np.where(voice.amplitudes > 0, voice.frequencies, np.nan)
+            if np.isfinite(heard).any():
+                facts.append((voice.name, f"{np.nanmin(heard):,.0f} to {np.nanmax(heard):,.0f} Hz"))
+                drawn.append(f"<div>{sparkline(heard, f'{voice.name}: pitch over time')}</div>")
+            else:
+                facts.append((voice.name, "silent"))
+        if len(self.voices) > MAX_SHOWN:
+            facts.append(("further voices", f"{len(self.voices) - MAX_SHOWN:,}"))
+        return glance(f"Score of {self.title}", facts, *drawn, listing(self.transcript().splitlines(), MAX_SHOWN))
 
     def transcript(self) -> str:
         """Every event in words, one line each, in order."""

@@ -12,6 +12,10 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 from auscult.core.errors import SetupError
+from auscult.core.glance import glance, sparkline
+
+UNITLESS = ("", "1", "as logged")
+"""Units that are not written behind a name."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -92,6 +96,23 @@ class Series(NDArrayOperatorsMixin, Sequence[float]):
             f"Series({self.name!r}, {len(self)} values, steps {self.steps[0]} to {self.steps[-1]}, "
             f"last {self.values[-1]:.6g})"
         )
+
+    def _repr_html_(self) -> str:
+        title = self.name if self.unit in UNITLESS else f"{self.name} ({self.unit})"
+        if not self.observed:
+            return glance(title, [("values", "not observed")])
+        lost = np.flatnonzero(~np.isfinite(self.values))
+        finite = np.where(np.isfinite(self.values), self.values, np.nan)
+        facts = [
+            ("values", f"{len(self):,}, steps {self.steps[0]:,} to {self.steps[-1]:,}"),
+            ("last", f"{self.values[-1]:.6g}"),
+        ]
+        if len(lost) < len(self):
+            for name, place in (("smallest", int(np.nanargmin(finite))), ("largest", int(np.nanargmax(finite)))):
+                facts.append((name, f"{self.values[place]:.6g} at step {self.steps[place]:,}"))
+        if len(lost):
+            facts.append(("NaN or inf", f"{len(lost):,}, the first at step {self.steps[lost[0]]:,}"))
+        return glance(title, facts, sparkline(self.values, f"{self.name} over steps"))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is not False:

@@ -5,20 +5,20 @@ Knows nothing of HTML. The guide lines are the catalogue's, priors and not verdi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from auscult.core.audit import Audit
 from auscult.core.catalogue import METRICS, unit_of
 from auscult.core.errors import UnknownName
 from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Run
-from auscult.core.series import Series
+from auscult.pages.chart import MAX_CURVES, Chart, Guide, curves_of, each_or_few, is_wide, sentence
 from auscult.pages.curve import Curve, evenly
 from auscult.pages.heatmap import Heatmap, heatmap
+from auscult.pages.logged import category_charts, logged_charts
+from auscult.pages.spreads import Spread, spreads
 from auscult.pages.sweep import Sweep, sweep
-from auscult.pages.wording import counted, figure, listed, shown
+from auscult.pages.wording import counted, shown
 
 MAPPED = (
     "grad_norm",
@@ -36,61 +36,10 @@ MAPPED = (
 SPREAD = ("update_ratio", "activation_std", "saturated_fraction", "dead_fraction")
 """Those of them of which a chart shows the lowest and the highest value at every step."""
 
-MAX_CURVES = 6
 GIBIBYTE = 2**30
-MAX_LOGGED = 24
 MAX_FURTHER = 12
 MAX_LAYERS = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Guide:
-    """A line, or a band between two values, that a reader compares a curve with."""
-
-    low: float
-    high: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Chart:
-    """Some curves over steps on one pair of axes.
-
-    Attributes:
-        name: Unique on the page; its anchor is `chart-<name>`.
-        title: Its heading.
-        note: What is drawn, in a sentence or two.
-        unit: Unit of the vertical axis.
-        log: Whether that axis is logarithmic at first; only where positive values allow it.
-        curves: At least one.
-        guides: Lines and bands.
-        by_depth: Whether the curves are layers in forward order, to be coloured so.
-    """
-
-    name: str
-    title: str
-    note: str
-    unit: str
-    log: bool
-    curves: tuple[Curve, ...]
-    guides: tuple[Guide, ...] = ()
-    by_depth: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {
-            "name": self.name,
-            "title": self.title,
-            "unit": self.unit,
-            "log": self.log and _has_positive(self.curves),
-            "by_depth": self.by_depth,
-            "curves": [each.to_dict() for each in self.curves],
-            "guides": [{"low": each.low, "high": each.high, "text": each.text} for each in self.guides],
-        }
-
-    def shows(self, metric: str, path: str) -> bool:
-        """Whether one of the curves is this metric of this path."""
-        return any(each.series.metric == metric and each.series.path == path for each in self.curves)
+MAX_ROWS = 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,11 +50,15 @@ class Pictures:
         charts: The curves.
         heatmaps: The heat maps, in the order offered.
         sweeps: What the heat maps were coded from, by metric.
+        rows: Of the rows of the heat maps those that findings name, in full, by metric and path.
+        spreads: How tensors were distributed over time.
     """
 
     charts: tuple[Chart, ...]
     heatmaps: tuple[Heatmap, ...]
     sweeps: Mapping[str, Sweep]
+    rows: Mapping[str, Mapping[str, Curve]]
+    spreads: tuple[Spread, ...]
 
 
 def pictures(run: Run, findings: Sequence[Finding]) -> Pictures:
@@ -116,7 +69,8 @@ def pictures(run: Run, findings: Sequence[Finding]) -> Pictures:
     drawn = [chart for chart in _charts(run, sweeps, evidence) if chart.curves]
     mapped = {(name, path) for name, swept in sweeps.items() for path in swept.paths}
     drawn += _further(run, drawn, mapped, evidence)
-    return Pictures(tuple(drawn), tuple(heatmap(each) for each in sweeps.values()), sweeps)
+    maps = tuple(heatmap(each) for each in sweeps.values())
+    return Pictures(tuple(drawn), maps, sweeps, _rows(run, mapped, evidence), tuple(spreads(run)))
 
 
 def model_order(run: Run, metric: str) -> tuple[str, ...]:
@@ -129,19 +83,28 @@ def model_order(run: Run, metric: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*known, *recorded))) if recorded else ()
 
 
+def _rows(run: Run, mapped: set[tuple[str, str]], evidence: Sequence[Evidence]) -> dict[str, dict[str, Curve]]:
+    """What findings name, in full; every other row is drawn from the cells of its heat map."""
+    named = list(dict.fromkeys((each.metric, each.path) for each in evidence if (each.metric, each.path) in mapped))
+    rows: dict[str, dict[str, Curve]] = {}
+    for metric, path in named[:MAX_ROWS]:
+        rows.setdefault(metric, {}).update({shown(path): curve for curve in curves_of(run, metric, [path])})
+    return rows
+
+
 def _charts(run: Run, sweeps: Mapping[str, Sweep], evidence: Sequence[Evidence]) -> list[Chart]:
     return [
-        *_logged(run),
-        *_categories(run, evidence),
+        *logged_charts(run),
+        *category_charts(run, evidence),
         Chart("grad_norm", "Gradient norm, whole model", "Before clipping; logarithmic.", "1", True,
-              _curves(run, "grad_norm", [""])),
+              curves_of(run, "grad_norm", [""])),
         Chart("clip_ratio", "Clip ratio", "Total gradient norm / max_norm. Above 1, clipping acted.", "1", True,
-              _curves(run, "clip_ratio", [""]), (Guide(1.0, 1.0, "clipping acts above 1"),)),
+              curves_of(run, "clip_ratio", [""]), (Guide(1.0, 1.0, "clipping acts above 1"),)),
         Chart("update_ratio", "Update ratio", "Size of an update against the size of what it updates.", "1", True,
-              (*_curves(run, "update_ratio", [""]), *_spread(run, "update_ratio", sweeps, evidence, "parameter")),
+              (*curves_of(run, "update_ratio", [""]), *_spread(run, "update_ratio", sweeps, evidence, "parameter")),
               (Guide(1e-4, 1e-3, "usual"), Guide(1e-3, 1e-3, "1e-3"))),
         Chart("lr", "Learning rate", "As the update uses it, per parameter group.", "1", False,
-              _each_or_few(run, "lr", evidence)),
+              each_or_few(run, "lr", evidence)),
         _update_to_data(run, sweeps),
         Chart("activation_std", "Activation std", "Spread of the modules' outputs.", "1", True,
               _spread(run, "activation_std", sweeps, evidence, "module"), (Guide(1.0, 1.0, "near 1 at step 0"),)),
@@ -150,11 +113,11 @@ def _charts(run: Run, sweeps: Mapping[str, Sweep], evidence: Sequence[Evidence])
         Chart("dead_fraction", "Dead units", "Share of units that are 0 for every sample of the batch.", "1", False,
               _spread(run, "dead_fraction", sweeps, evidence, "module")),
         Chart("time", "Step time and monitoring overhead", _overhead_note(run), "s", True,
-              (*_curves(run, "step_time", [""]), *_curves(run, "overhead_time", [""]))),
+              (*curves_of(run, "step_time", [""]), *curves_of(run, "overhead_time", [""]))),
         Chart("throughput", "Throughput", "Samples per second of step time.", "samples/s", False,
-              _curves(run, "throughput", [""])),
-        Chart("memory", "Memory", f"{_sentence(METRICS['memory'].formula)}.", "GiB", False,
-              tuple(Curve(each.label, each.series / GIBIBYTE) for each in _curves(run, "memory", [""]))),
+              curves_of(run, "throughput", [""])),
+        Chart("memory", "Memory", f"{sentence(METRICS['memory'].formula)}.", "GiB", False,
+              tuple(Curve(each.label, each.series / GIBIBYTE) for each in curves_of(run, "memory", [""]))),
     ]  # fmt: skip
 
 
@@ -168,55 +131,8 @@ def _update_to_data(run: Run, sweeps: Mapping[str, Sweep]) -> Chart:
     note = "std(update) / std(weight), early layers darkest. Healthy: near the line at 1e-3 (Karpathy, 2022)."
     if len(chosen) < len(paths):
         note += f" Shown are {len(chosen)} of {counted(len(paths), 'weight')}, evenly spread over depth."
-    curves = _curves(run, "update_to_data", chosen)
+    curves = curves_of(run, "update_to_data", chosen)
     return Chart("update_to_data", "Update to data", note, "1", True, curves, (Guide(1e-3, 1e-3, "1e-3"),), True)
-
-
-def _logged(run: Run) -> list[Chart]:
-    """What users logged, one chart per last part of the name (`train/loss` and `val/loss` together), losses first."""
-    groups: dict[str, list[Series]] = {}
-    for stream in ("user", "evaluation"):
-        for channel in run.source.channels(stream) if stream in run.streams else ():
-            if channel.metric not in METRICS or METRICS[channel.metric].scope != "category":
-                key = channel.metric.rsplit("/", 1)[-1]
-                groups.setdefault(key, []).append(run.series(channel.metric, channel.path))
-    names = sorted(groups, key=lambda key: (key != "loss", "loss" not in key))
-    charts: list[Chart] = []
-    for position, key in enumerate(names[:MAX_LOGGED]):
-        seen = [each for each in groups[key] if each.observed]
-        note = f"As logged: {listed([each.name for each in seen], MAX_CURVES)}."
-        if position == MAX_LOGGED - 1 and len(names) > MAX_LOGGED:
-            note += (
-                f" {counted(len(names) - MAX_LOGGED, 'more logged name')} not drawn: {listed(names[MAX_LOGGED:], 12)}."
-            )
-        title = _sentence(shown(key) or "unnamed")
-        curves = tuple(Curve(shown(each.name), each) for each in seen[:MAX_CURVES])
-        guides: tuple[Guide, ...] = ()
-        if key == "loss":
-            begun, guides = _first_loss(run.audit)
-            note += begun
-        charts.append(Chart(f"logged-{position}", title, note, "as logged", _is_wide(curves), curves, guides))
-    return charts
-
-
-def _first_loss(audit: Audit | None) -> tuple[str, tuple[Guide, ...]]:
-    """What the first loss call gave beside what an uninformed model would, as a sentence and as a line."""
-    if audit is None:
-        return " The first loss call was not observed.", ()
-    said = f" The first loss call ({shown(audit.loss)}, step {audit.step:,}) gave {figure(audit.value)}"
-    if audit.expected is None:
-        return f"{said}; what an uninformed model would give is not known.", ()
-    classes = "" if audit.classes is None else f" = log({audit.classes:,})"
-    said += f"; an uninformed model would give {figure(audit.expected)}{classes}. Healthy: close to it."
-    return said, (Guide(audit.expected, audit.expected, "uninformed"),)
-
-
-def _categories(run: Run, evidence: Sequence[Evidence]) -> list[Chart]:
-    return [
-        Chart(name, title, f"{_sentence(METRICS[name].formula)}.", "as logged", False, curves)
-        for name, title in (("category_loss", "Loss by category"), ("category_loss_per_token", "Loss per token"))
-        if (curves := _each_or_few(run, name, evidence))
-    ]
 
 
 def _further(
@@ -229,30 +145,16 @@ def _further(
         if key in mapped or key in found or any(chart.shows(*key) for chart in drawn) or len(found) == MAX_FURTHER:
             continue
         try:
-            curves = _curves(run, each.metric, [each.path])
+            curves = curves_of(run, each.metric, [each.path])
         except UnknownName:  # evidence may rest on a figure that is no series of the run
             continue
         if curves:
             title = f"{each.metric} of {each.path}" if each.path else each.metric
             note = METRICS[each.metric].formula if each.metric in METRICS else "As logged."
             found[key] = Chart(
-                f"further-{len(found)}", shown(title), note, unit_of(each.metric), _is_wide(curves), curves
+                f"further-{len(found)}", shown(title), note, unit_of(each.metric), is_wide(curves), curves
             )
     return list(found.values())
-
-
-def _curves(run: Run, metric: str, paths: Sequence[str]) -> tuple[Curve, ...]:
-    """Those of the paths that were observed, each with all of its values."""
-    several = [run.series(metric, path) for path in paths] if metric in run.metrics else []
-    whole = "whole model" if metric in METRICS and METRICS[metric].scope == "parameter" else shown(metric)
-    return tuple(Curve(shown(each.path) or whole, each) for each in several if each.observed)
-
-
-def _each_or_few(run: Run, metric: str, evidence: Sequence[Evidence]) -> tuple[Curve, ...]:
-    """Every path where there are few; of many the ones that findings name, then the first."""
-    paths = run.paths(metric)
-    named = [each.path for each in evidence if each.metric == metric and each.path in paths]
-    return _curves(run, metric, list(dict.fromkeys((*named, *paths)))[:MAX_CURVES])
 
 
 def _spread(
@@ -263,13 +165,13 @@ def _spread(
         return ()
     paths = [path for path, count in zip(sweeps[metric].paths, sweeps[metric].count) if count]
     if len(paths) < MAX_CURVES:
-        return _curves(run, metric, paths)
+        return curves_of(run, metric, paths)
     named = dict.fromkeys(each.path for each in evidence if each.metric == metric and each.path in paths)
     swept = sweeps[metric]
     return (
         Curve(f"lowest {noun}", swept.lowest),
         Curve(f"highest {noun}", swept.highest),
-        *_curves(run, metric, list(named)[: MAX_CURVES - 3]),
+        *curves_of(run, metric, list(named)[: MAX_CURVES - 3]),
     )
 
 
@@ -282,19 +184,3 @@ def _overhead_note(run: Run) -> str:
     spent = whole.values[np.searchsorted(whole.steps, steps)]
     share = np.sum(took[spent > 0]) / np.sum(spent[spent > 0]) if (spent > 0).any() else np.nan
     return f"Wall time of a step, and the part of it spent inside auscult: {share:.2%} of the whole."
-
-
-def _sentence(text: str) -> str:
-    """With a capital in front; the rest keeps its own."""
-    return text[:1].upper() + text[1:]
-
-
-def _has_positive(curves: Sequence[Curve]) -> bool:
-    return any((np.isfinite(each.series.values) & (each.series.values > 0)).any() for each in curves)
-
-
-def _is_wide(curves: Sequence[Curve]) -> bool:
-    """Whether all finite values are positive and span more than a factor of 100."""
-    finite = [each.series.values[np.isfinite(each.series.values)] for each in curves]
-    values = np.concatenate(finite) if finite else np.empty(0)
-    return bool(len(values)) and float(values.min()) > 0 and float(values.max()) > 100 * float(values.min())

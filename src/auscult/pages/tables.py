@@ -6,8 +6,9 @@ from html import escape
 import numpy as np
 
 from auscult.core.series import Series
-from auscult.pages.charts import Chart
+from auscult.pages.chart import Chart
 from auscult.pages.curve import summary
+from auscult.pages.spreads import NOT_OBSERVED, Spread
 from auscult.pages.sweep import Sweep
 from auscult.pages.wording import figure, shown
 
@@ -79,6 +80,27 @@ def heatmap_table(swept: Sweep) -> str:
     )
     head = ("path", "values", "median", "smallest > 0", "largest", "last", "exact zeros", "NaN or inf", "first at step")
     return folded(f"{swept.metric} as a table", table(f"{swept.metric} of every row", head, rows))
+
+
+def spread_table(spread: Spread) -> str:
+    """Mean and standard deviation of every tensor at the first, the middle and the last column."""
+    places = sorted({0, len(spread.starts) // 2, len(spread.starts) - 1})
+    head = ["path", *(f"{name} at step {spread.starts[at]:,}" for at in places for name in ("mean", "std"))]
+    rows = (
+        (
+            shown(path),
+            *(
+                "not observed" if spread.std[row, at] == NOT_OBSERVED else figure(float(values[row, at]), 3)
+                for at in places
+                for values in (spread.mean, spread.std)
+            ),
+        )
+        for row, path in enumerate(spread.paths)
+    )
+    caption = f"{spread.title}: mean and std"
+    if len(spread.paths) < spread.total:
+        caption += f" of {len(spread.paths):,} of {spread.total:,}, evenly spread over depth"
+    return folded(f"{spread.title} as a table", table(caption, head, rows))
 
 
 def _values(chart: Chart) -> str:

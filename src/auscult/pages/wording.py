@@ -8,24 +8,10 @@ import math
 from collections.abc import Sequence
 
 from auscult.core.finding import Finding
+from auscult.core.visible import shown as shown
+from auscult.core.visible import shown_lines as shown_lines
 
 SEVERITY_WORDS = {"critical": "Critical", "warning": "Warning", "info": "Note"}
-
-
-def shown(text: str) -> str:
-    r"""A name from a run with control and format characters made visible, as `\x1b`, so that it cannot pose as another.
-
-    Terminal escapes, line breaks, NUL and bidirectional overrides all become their Python escape; letters of any
-    script stay as they are.
-    """
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
-
-
-def shown_lines(text: str) -> str:
-    """Like `shown` for sentences: line breaks and tabs become spaces."""
-    return shown(" ".join(text.split()))
 
 
 def place(path: str) -> str:

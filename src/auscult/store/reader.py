@@ -49,10 +49,12 @@ class StoreSource:
         with readable(self._path):
             return self._streams[stream].rows(start, stop)
 
-    def columns(self, stream: Stream, positions: list[int], stop: int) -> Iterator[tuple[NDArray[np.int64], Values]]:
-        """Steps `(R,)` and values `(K, R)` of some columns with step < stop, piece by piece in step order."""
+    def columns(
+        self, stream: Stream, positions: list[int], stop: int, start: int = 0
+    ) -> Iterator[tuple[NDArray[np.int64], Values]]:
+        """Steps `(R,)` and values `(K, R)` of some columns with start <= step < stop, piece by piece in step order."""
         with readable(self._path):
-            yield from self._streams[stream].columns(positions, stop)
+            yield from self._streams[stream].columns(positions, stop, start)
 
     def blocks(self, stream: Stream, level: int = BLOCK_STEPS) -> list[Block]:
         """The stored digests of closed blocks of 64 or 1,024 steps, in order."""
@@ -117,7 +119,7 @@ def list_runs(directory: str | os.PathLike[str]) -> list[Path]:
 
 
 def _find_runs(directory: Path, depth: int) -> Iterator[Path]:
-    if _is_run(directory):
+    if is_run(directory):
         yield directory
     elif depth:
         try:
@@ -128,7 +130,8 @@ def _find_runs(directory: Path, depth: int) -> Iterator[Path]:
             yield from _find_runs(each, depth - 1)
 
 
-def _is_run(directory: Path) -> bool:
+def is_run(directory: Path) -> bool:
+    """Whether a directory holds a run, told from the first bytes of its `run.json`."""
     try:
         with (directory / RUN).open("rb") as file:
             return f'"format": "{FORMAT}"'.encode() in file.read(200)

@@ -2,62 +2,121 @@
  * Curves over steps, drawn by uPlot: guide bands, stretches of NaN, onsets of findings, a keyboard cursor.
  */
 import { addRunningLines, formatNumber } from "./timeline.js";
+import { drawMarks, drawRate } from "./marks.js";
 
 /**
  * @typedef {{label: string, steps: number[], values: (number | null)[], nonfinite: number[][], nonpositive: number[][]}} Curve
  * @typedef {{low: number, high: number, text: string}} Guide
- * @typedef {{name: string, title: string, unit: string, log: boolean, by_depth: boolean, curves: Curve[], guides: Guide[]}} Chart
+ * @typedef {{name: string, title: string, unit: string, log: boolean, by_depth: boolean, curves: Curve[], guides: Guide[],
+ *   groups?: number[], bands?: [number, number][]}} Chart `groups` tells which run each curve is of; `bands` which two
+ *   curves have the space between them filled.
  * @typedef {{step: number, severity: string, text: string}} Onset
  */
 
 const HEIGHT = 220;
+const CURSORS = uPlot.sync("steps");
 const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [4, 4], [12, 4]];
 
 /**
- * Draws a chart into an element and keeps it there.
+ * What all charts of a page share.
+ *
+ * @typedef {object} Scene
+ * @property {import("./timeline.js").Timeline} timeline
+ * @property {() => import("./palette.js").Palette} palette The colours of the moment.
+ * @property {Onset[]} onsets
+ * @property {import("./marks.js").Mark[]} marks
+ * @property {Curve | null} rate The learning rate, to be drawn behind the curves; null where it is not wanted.
+ */
+
+/**
+ * @typedef {object} Drawing
+ * @property {() => void} redraw Draws the chart anew, at once if it is in sight, otherwise when it comes into sight.
+ * @property {() => void} draw Draws it now if it is not drawn as it should be.
+ * @property {(chart: Chart) => void} replace Shows other curves in its place.
+ * @property {() => void} end Takes it away.
+ */
+
+/**
+ * Draws a chart into an element when it comes near the part of the page in sight, and keeps it there.
  *
  * @param {HTMLElement} parent
- * @param {Chart} chart
- * @param {import("./timeline.js").Timeline} timeline
- * @param {() => import("./palette.js").Palette} palette
- * @param {Onset[]} onsets
- * @param {AbortSignal} [signal] Ends it.
- * @returns {() => void} Draws it anew, in the colours of the moment.
+ * @param {Chart} first
+ * @param {Scene} scene
+ * @returns {Drawing}
  */
-export function drawChart(parent, chart, timeline, palette, onsets, signal) {
+export function drawChart(parent, first, scene) {
+  const { timeline } = scene;
+  const ending = new AbortController();
+  const button = addAxisButton(parent, () => chart, (on) => {
+    log = on;
+    redraw();
+  });
+  let chart = first;
   let log = chart.log;
   /** @type {any} */
   let plot = null;
-  let place = () => {};
-  const draw = () => {
-    plot?.destroy();
-    const data = joinCurves(chart, log);
-    plot = new uPlot(plotOptions(parent, chart, timeline, palette(), onsets, log), data, parent);
-    plot.over.append(lines);
-    place();
-  };
+  let [near, stale, moved] = [false, true, false];
   const lines = document.createElement("div");
   lines.className = "lines";
-  place = addRunningLines(timeline, lines, signal);
-  addAxisButton(parent, chart, log, (on) => {
-    log = on;
-    draw();
-  });
-  draw();
-  addKeyboard(parent, chart.title, () => plot, timeline);
-  timeline.on("view", () => plot.setScale("x", timeline.view), signal);
+  const place = addRunningLines(timeline, lines, ending.signal);
+  const draw = () => {
+    if (!stale || !parent.clientWidth) return;
+    stale = moved = false;
+    plot?.destroy();
+    plot = new uPlot(plotOptions(parent, chart, scene, log), joinCurves(chart, log), parent);
+    plot.over.append(lines);
+    hear();
+    place();
+  };
+  const hear = () => {
+    CURSORS.unsub(plot); // a cursor out of sight costs as much as one in sight
+    if (near) CURSORS.sub(plot);
+  };
+  const redraw = () => {
+    stale = true;
+    if (near) draw();
+  };
+  const show = () => {
+    if (near && plot && !stale) plot.setScale("x", timeline.view);
+    else moved = true;
+  };
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      near = entries[entries.length - 1].isIntersecting;
+      if (near) draw();
+      if (near && moved) plot?.setScale("x", timeline.view);
+      if (near) moved = false;
+      if (plot) hear();
+    },
+    { rootMargin: "200px" },
+  );
   const fit = () => {
-    if (parent.clientWidth && parent.clientWidth !== plot.width) plot.setSize({ width: parent.clientWidth, height: HEIGHT });
+    if (plot && parent.clientWidth && parent.clientWidth !== plot.width) plot.setSize({ width: parent.clientWidth, height: HEIGHT });
     place();
   };
   const observer = new ResizeObserver(() => requestAnimationFrame(fit)); // in the next frame, so that it never chases itself
+  timeline.on("view", show, ending.signal);
+  addKeyboard(parent, () => chart.title, () => plot, timeline, ending.signal);
+  button.press(log);
+  watcher.observe(parent);
   observer.observe(parent);
-  signal?.addEventListener("abort", () => {
+  const replace = (/** @type {Chart} */ other) => {
+    chart = other;
+    log = log && hasPositive(chart);
+    button.press(log);
+    redraw();
+  };
+  const end = () => {
+    ending.abort();
+    watcher.disconnect();
     observer.disconnect();
-    plot.destroy();
-  });
-  return draw;
+    plot?.destroy();
+    parent.replaceChildren();
+  };
+  return { redraw, draw, replace, end };
 }
+
+const hasPositive = (/** @type {Chart} */ chart) => chart.curves.some((curve) => curve.values.some((value) => value !== null && value > 0));
 
 /**
  * @param {Chart} chart
@@ -72,7 +131,9 @@ function joinCurves(chart, log) {
 }
 
 /** uPlot's options: axes, series, what is drawn behind and before the curves. */
-function plotOptions(parent, chart, timeline, colours, onsets, log) {
+function plotOptions(parent, chart, scene, log) {
+  const { timeline } = scene;
+  const colours = scene.palette();
   const axis = { stroke: colours.quiet, grid: { stroke: colours.grid, width: 1 }, ticks: { stroke: colours.grid, width: 1 } };
   const format = (_, values) => values.map((value) => (value === null ? "" : formatNumber(value)));
   return {
@@ -91,19 +152,24 @@ function plotOptions(parent, chart, timeline, colours, onsets, log) {
       ...chart.curves.map((curve, index) => ({
         label: curve.label,
         ...lineStyle(chart, index, colours),
-        width: 1.5,
+        width: chart.bands?.length && index ? 0.5 : 1.5,
         points: { show: curve.values.length < 3, size: 6 },
         value: (plot, value, series, at) => readValue(curve, plot, value, series, at, log),
       })),
     ],
-    cursor: { sync: { key: "steps" }, drag: { x: true, y: false, setScale: false }, focus: { prox: 24 } },
+    bands: (chart.bands ?? []).map(([high, low]) => ({ series: [high + 1, low + 1], fill: colours.spread })),
+    cursor: { sync: { key: CURSORS.key }, drag: { x: true, y: false, setScale: false }, focus: { prox: 24 } },
     legend: { markers: { width: 2 } },
     hooks: {
-      drawClear: [(plot) => drawBands(plot, chart.guides, colours)],
+      drawClear: [
+        (plot) => scene.rate && chart.name !== "lr" && drawRate(plot, scene.rate, colours),
+        (plot) => drawBands(plot, chart.guides, colours),
+      ],
       draw: [
+        (plot) => drawMarks(plot, scene.marks, colours),
         (plot) => drawGuideLines(plot, chart.guides, colours),
         (plot) => drawStretches(plot, chart, colours, log),
-        (plot) => drawOnsets(plot, onsets, colours),
+        (plot) => drawOnsets(plot, scene.onsets, colours),
       ],
       setSelect: [(plot) => zoom(plot, timeline)],
       ready: [(plot) => addMouse(plot, timeline)],
@@ -111,8 +177,17 @@ function plotOptions(parent, chart, timeline, colours, onsets, log) {
   };
 }
 
-/** Curves of layers are coloured by depth, and every second one dashed where colours are shared. */
+/**
+ * Curves of layers are coloured by depth, and every second one dashed where colours are shared; those of several runs by
+ * run, and dashed by what they are of.
+ */
 function lineStyle(chart, index, colours) {
+  if (chart.groups?.length) {
+    const group = chart.groups[index];
+    const number = index - chart.groups.indexOf(group);
+    return { stroke: colours.curves[group % colours.curves.length], dash: DASHES[number % DASHES.length] };
+  }
+  if (chart.bands?.length) return { stroke: colours.curves[0], dash: [] };
   if (!chart.by_depth) return { stroke: colours.curves[index % colours.curves.length], dash: DASHES[index % DASHES.length] };
   const tones = colours.depths.length;
   const tone = Math.round((index * (tones - 1)) / Math.max(1, chart.curves.length - 1));
@@ -347,12 +422,13 @@ function addMouse(plot, timeline) {
   plot.over.addEventListener("dblclick", () => timeline.set("view", { view: timeline.whole }));
 }
 
-function addKeyboard(parent, title, getPlot, timeline) {
+function addKeyboard(parent, title, getPlot, timeline, signal) {
   parent.tabIndex = 0;
   parent.setAttribute("role", "group");
-  parent.setAttribute("aria-label", `${title}. Arrow keys move the cursor, Enter marks the step, Escape shows all steps.`);
-  parent.addEventListener("keydown", (event) => {
+  parent.setAttribute("aria-label", `${title()}. Arrow keys move the cursor, Enter marks the step, Escape shows all steps.`);
+  const press = (/** @type {KeyboardEvent} */ event) => {
     const plot = getPlot();
+    if (!plot || event.target !== parent) return;
     const steps = plot.data[0];
     const moves = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -Infinity, End: Infinity };
     const at = plot.cursor.idx ?? 0;
@@ -361,29 +437,33 @@ function addKeyboard(parent, title, getPlot, timeline) {
       timeline.set("mark", {});
     } else if (event.key === "Escape") {
       timeline.set("view", { view: timeline.whole });
-    } else if (event.key in moves && event.target === parent) {
+    } else if (event.key in moves) {
       const next = Math.min(steps.length - 1, Math.max(0, at + moves[event.key]));
       plot.setCursor({ left: plot.valToPos(steps[next], "x"), top: 10 });
     } else {
       return;
     }
     event.preventDefault();
-  });
+  };
+  parent.addEventListener("keydown", press, { signal });
 }
 
-function addAxisButton(parent, chart, log, change) {
+function addAxisButton(parent, chart, change) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "axis";
   button.textContent = "log";
   button.title = "Logarithmic axis";
-  button.setAttribute("aria-label", `Logarithmic axis: ${chart.title}`);
-  button.setAttribute("aria-pressed", String(log));
+  const press = (/** @type {boolean} */ on) => {
+    button.setAttribute("aria-pressed", String(on));
+    button.setAttribute("aria-label", `Logarithmic axis: ${chart().title}`);
+  };
   button.addEventListener("click", () => {
     const on = button.getAttribute("aria-pressed") !== "true";
-    if (on && !chart.curves.some((curve) => curve.values.some((value) => value > 0))) return;
-    button.setAttribute("aria-pressed", String(on));
+    if (on && !hasPositive(chart())) return;
+    press(on);
     change(on);
   });
   parent.append(button);
+  return { press };
 }

@@ -1,56 +1,91 @@
 /**
- * Depth x steps on a canvas: colours are distances from a row's healthy centre; NaN, zero and "not observed" have
- * patterns of their own, so that no colour stands for them.
+ * Depth x steps on a canvas: colours are distances from a healthy centre; NaN, zero and "not observed" have patterns of
+ * their own, so that no colour stands for them.
  */
 import { addRunningLines, formatNumber } from "./timeline.js";
-import {
-  LINEAR_SCALE, LOG_SCALE, NON_FINITE, NOT_OBSERVED, ZERO, columnAt, decode, drawLegend, drawMap, rowHeight,
-} from "./raster.js";
+import { unpackCodes } from "./packed.js";
+import { LINEAR_SCALE, LOG_SCALE, NON_FINITE, NOT_OBSERVED, ZERO, columnAt, drawLegend, drawMap, rowHeight } from "./raster.js";
 
 /**
- * @typedef {{metric: string, rows: string[], starts: number[], stops: number[], codes: string,
- *   centres: (number | null)[], scale: "log" | "linear", reach: number}} Heatmap
+ * @typedef {{metric: string, rows: string[], starts: number[], stops: number[], codes: string, others: string | null,
+ *   centres: (number | null)[], healthy: number | null, scale: "log" | "linear", reach: number, pair?: string[]}} Heatmap
+ *   `pair` names two runs where the values are those of the second divided by those of the first.
+ * @typedef {import("./raster.js").Sheet} Sheet
+ * @typedef {Record<string, Record<string, import("./curves.js").Curve>>} Rows Curves in full, by metric and path.
  */
 
+const MAX_REACH = 4;
+
 /**
- * @param {Heatmap[]} maps
- * @param {import("./timeline.js").Timeline} timeline
- * @param {() => import("./palette.js").Palette} palette
+ * @param {import("./curves.js").Scene} scene
  * @param {(chart: import("./curves.js").Chart | null) => void} openRow Shows the curve of a row.
- * @returns {{draw: () => void, show: (metric: string, row: number, step: number) => void}}
  */
-export function createHeatmap(maps, timeline, palette, openRow) {
+export function createHeatmap(scene, openRow) {
+  const { timeline } = scene;
   const plot = document.getElementById("heatmap-plot");
   const parts = buildParts(plot);
-  const decoded = maps.map((map) => decode(map.codes));
-  const select = document.getElementById("heatmap-metric");
-  const state = { index: 0, row: 0, column: 0 };
-  const map = () => maps[state.index];
+  const select = /** @type {HTMLSelectElement} */ (document.getElementById("heatmap-metric"));
+  const centre = /** @type {HTMLSelectElement} */ (document.getElementById("heatmap-centre"));
+  const state = { row: 0, column: 0, open: false };
+  /** @type {Heatmap[]} */
+  let maps = [];
+  /** @type {Rows} */
+  let rows = {};
+  /** @type {Map<Heatmap, Promise<[Int16Array, Int16Array]>>} */
+  const unpacked = new Map();
+  /** @type {Sheet | null} */
+  let sheet = null;
   const place = addRunningLines(timeline, parts.over);
   const draw = () => {
-    state.row = Math.min(state.row, map().rows.length - 1);
-    state.column = Math.min(state.column, map().starts.length - 1);
-    drawMap(map(), decoded[state.index], parts, timeline, palette());
-    drawLegend(map(), palette());
-    showTable(state.index);
+    if (!sheet || !plot.clientWidth) return;
+    state.row = Math.min(state.row, sheet.map.rows.length - 1);
+    state.column = Math.min(state.column, sheet.map.starts.length - 1);
+    drawMap(sheet, parts, timeline.view, scene.palette());
+    drawLegend(sheet, scene.palette());
     place();
   };
   const read = () => {
-    document.getElementById("heatmap-readout").textContent = describe(map(), decoded[state.index], state.row, state.column);
-    placeCell(map(), parts, timeline, state);
+    document.getElementById("heatmap-readout").textContent = describe(sheet, state.row, state.column);
+    placeCell(sheet.map, parts, timeline, state);
   };
   const open = () => {
-    openRow(rowChart(map(), decoded[state.index], state.row));
-    timeline.set("seek", { marked: map().starts[state.column] });
+    state.open = true;
+    openRow(rowChart(sheet, state.row, rows[sheet.map.metric]?.[sheet.map.rows[state.row]]));
+  };
+  const choose = () => {
+    open();
+    timeline.set("seek", { marked: sheet.map.starts[state.column] });
     timeline.set("mark", {});
   };
-  select.addEventListener("change", () => {
-    state.index = Number(select.value);
-    openRow(null);
+  /** Unpacks the map chosen, if it still is when that is done. */
+  const load = async () => {
+    const map = maps[Number(select.value)];
+    if (!map) return;
+    if (!unpacked.has(map)) unpacked.set(map, unpackBoth(map));
+    const [codes, others] = await unpacked.get(map);
+    if (map !== maps[Number(select.value)]) return;
+    offerCentres(centre, map);
+    sheet = compare(map, codes, others, centre.value);
+    showTable(Number(select.value));
     draw();
+  };
+  const set = async (/** @type {Heatmap[]} */ several, /** @type {Rows} */ named) => {
+    const metric = maps[Number(select.value)]?.metric;
+    [maps, rows] = [several, named];
+    unpacked.clear();
+    select.replaceChildren(...maps.map((map, index) => new Option(map.metric, String(index))));
+    select.value = String(Math.max(0, maps.findIndex((map) => map.metric === metric)));
+    await load();
+    if (state.open) open();
+  };
+  select.addEventListener("change", () => {
+    state.open = false;
+    openRow(null);
+    load();
   });
-  addPointer(parts, map, timeline, state, read, open);
-  addKeys(parts, map, state, read, open);
+  centre.addEventListener("change", load);
+  addPointer(parts, () => sheet, timeline, state, read, choose);
+  addKeys(parts, () => sheet, timeline, state, read, choose);
   timeline.on("view", draw);
   let width = 0;
   const fit = () => {
@@ -59,17 +94,55 @@ export function createHeatmap(maps, timeline, palette, openRow) {
     draw();
   };
   new ResizeObserver(() => requestAnimationFrame(fit)).observe(plot);
-  const show = (metric, row, step) => {
-    state.index = Math.max(0, maps.findIndex((each) => each.metric === metric));
-    select.value = String(state.index);
+  /** Chooses a metric and a row, marks a step in it, and opens its curve. */
+  const show = async (/** @type {string} */ metric, /** @type {number} */ row, /** @type {number} */ step) => {
+    select.value = String(Math.max(0, maps.findIndex((each) => each.metric === metric)));
+    await load();
     state.row = row;
-    state.column = columnAt(map(), step);
+    state.column = columnAt(sheet.map, step);
     draw();
     read();
-    openRow(rowChart(map(), decoded[state.index], row));
-    parts.scroll.scrollTop = (row + 0.5) * rowHeight(map()) - parts.scroll.clientHeight / 2;
+    open();
+    parts.scroll.scrollTop = (row + 0.5) * rowHeight(sheet.map) - parts.scroll.clientHeight / 2;
   };
-  return { draw, show };
+  return { draw, show, set };
+}
+
+/** @param {Heatmap} map */
+async function unpackBoth(map) {
+  const codes = await unpackCodes(map.codes);
+  return /** @type {[Int16Array, Int16Array]} */ ([codes, map.others === null ? codes : await unpackCodes(map.others)]);
+}
+
+/** What a row can be compared with: itself, all rows, or the literature. */
+function offerCentres(select, map) {
+  const before = select.dataset.metric === map.metric ? select.value : "";
+  const healthy = map.healthy === null ? [] : [new Option(`healthy: ${formatNumber(map.healthy)}`, "healthy")];
+  const own = map.pair ? "equal" : "the row’s own median";
+  select.replaceChildren(...healthy, new Option(own, "own"), ...(map.pair ? [] : [new Option("the median of all rows", "all")]));
+  if (before) select.value = before;
+  select.dataset.metric = map.metric;
+  select.disabled = map.scale === "linear" || Boolean(map.pair);
+}
+
+/** @returns {Sheet} */
+function compare(map, codes, others, against) {
+  const known = map.centres.filter((each) => each !== null).sort((left, right) => left - right);
+  const one = against === "healthy" ? map.healthy : against === "all" ? known[Math.floor(known.length / 2)] : null;
+  const centres = map.centres.map((each) => one ?? each);
+  const shifts = Int32Array.from(map.centres, (each) => (one && each ? Math.round(LOG_SCALE * Math.log10(each / one)) : 0));
+  return { map, codes, others, shifts, centres, reach: one ? reachOf(codes, shifts, map.starts.length) : map.reach };
+}
+
+/** Decades that hold 99.5 % of some of the cells, between 1 and 4. */
+function reachOf(codes, shifts, columns) {
+  const far = [];
+  const every = Math.max(1, Math.floor(codes.length / 20000));
+  for (let at = 0; at < codes.length; at += every) {
+    if (codes[at] > ZERO) far.push(Math.abs(codes[at] + shifts[Math.floor(at / columns)]));
+  }
+  far.sort((left, right) => left - right);
+  return Math.max(1, Math.min(MAX_REACH, Math.ceil((far[Math.floor(0.995 * (far.length - 1))] ?? 0) / LOG_SCALE)));
 }
 
 function buildParts(plot) {
@@ -85,61 +158,91 @@ function buildParts(plot) {
   const cells = make("canvas", "heat-cells", area);
   const over = make("div", "heat-over", area);
   const cell = make("div", "heat-cell", over);
+  const drag = make("div", "heat-drag", over);
   const axis = make("canvas", "heat-axis", plot);
-  cell.hidden = true;
+  cell.hidden = drag.hidden = true;
   area.tabIndex = 0;
   area.setAttribute("role", "application");
-  area.setAttribute("aria-label", "Heat map, depth over steps. Arrow keys move, Enter opens the curve of the row.");
+  area.setAttribute("aria-label", "Heat map, depth over steps. Arrow keys move, Enter opens the curve of the row, Escape shows all steps.");
   area.setAttribute("aria-describedby", "heatmap-readout");
-  return { scroll, labels, area, cells, over, cell, axis };
+  return { scroll, labels, area, cells, over, cell, drag, axis };
 }
 
 /** Of the text twins only that of the metric in view is offered. */
 function showTable(index) {
-  document.querySelectorAll("#heatmap > details").forEach((each, position) => {
-    each.hidden = position !== index;
+  document.querySelectorAll("#heatmap-tables > details").forEach((each, position) => {
+    /** @type {HTMLElement} */ (each).hidden = position !== index;
   });
 }
 
-function describe(map, codes, row, column) {
+/**
+ * @param {Sheet} sheet
+ * @param {number} row
+ * @param {number} column
+ */
+function describe(sheet, row, column) {
+  const { map } = sheet;
   const first = map.starts[column];
   const last = map.stops[column] - 1;
   const steps = last > first ? `steps ${formatNumber(first)} to ${formatNumber(last)}` : `step ${formatNumber(first)}`;
-  return `${map.rows[row]}, ${steps}: ${map.metric} ${cellText(map, codes[row * map.starts.length + column], row)}`;
+  return `${map.rows[row]}, ${steps}: ${map.metric} ${cellText(sheet, row, row * map.starts.length + column)}`;
 }
 
-function cellText(map, code, row) {
+function cellText(sheet, row, at) {
+  const { map, codes, others } = sheet;
+  const code = codes[at];
   if (code === NOT_OBSERVED) return "not observed";
   if (code === NON_FINITE) return "NaN or inf";
   if (code === ZERO) return "0";
-  const value = cellValue(map, code, row);
-  if (map.scale === "linear") return formatNumber(value);
-  const factor = 10 ** Math.abs(code / LOG_SCALE);
-  const words = factor < 1.005 ? "at its centre" : `${code > 0 ? "×" : "÷"}${formatNumber(Number(factor.toPrecision(3)))} of its centre`;
-  return `≈ ${formatNumber(Number(value.toPrecision(3)))}, ${words} ${formatNumber(map.centres[row])}`;
+  const [low, high] = [code, others[at]].sort((left, right) => left - right).map((each) => cellValue(map, each, row));
+  const rounded = (/** @type {number} */ value) => formatNumber(Number(value.toPrecision(3)));
+  const values = low === high ? rounded(low) : `${rounded(low)} to ${rounded(high)}`;
+  if (map.scale === "linear") return values;
+  const distance = code + sheet.shifts[row];
+  const factor = 10 ** Math.abs(distance / LOG_SCALE);
+  const times = `${distance > 0 ? "×" : "÷"}${rounded(factor)}`;
+  if (map.pair) return factor < 1.005 ? "equal" : `of ${map.pair[1]} is ${times} that of ${map.pair[0]}`;
+  const words = factor < 1.005 ? "at its centre" : `${times} of its centre`;
+  return `≈ ${values}, ${words} ${formatNumber(sheet.centres[row])}`;
 }
 
 function cellValue(map, code, row) {
   return map.scale === "linear" ? code / LINEAR_SCALE : map.centres[row] * 10 ** (code / LOG_SCALE);
 }
 
-/** @returns {import("./curves.js").Chart} */
-function rowChart(map, codes, row) {
+/**
+ * @param {Sheet} sheet
+ * @param {number} row
+ * @param {import("./curves.js").Curve | undefined} exact
+ * @returns {import("./curves.js").Chart}
+ */
+function rowChart(sheet, row, exact) {
+  const { map } = sheet;
+  const centre = sheet.centres[row];
+  const text = map.pair ? "equal" : "centre";
+  const guides = map.scale === "log" && centre !== null ? [{ low: centre, high: centre, text }] : [];
+  const binned = map.others !== null;
+  const curves = exact ? [exact] : binned ? [cellCurve(sheet, row, Math.max, "highest"), cellCurve(sheet, row, Math.min, "lowest")] : [cellCurve(sheet, row, Math.max, map.rows[row])];
+  const log = map.scale === "log" && curves.some((curve) => curve.values.some((value) => value !== null && value > 0));
+  const bands = /** @type {[number, number][]} */ (binned && !exact ? [[0, 1]] : []);
+  return { name: "row", title: `${map.metric} of ${map.rows[row]}`, unit: "", log, by_depth: false, curves, guides, bands };
+}
+
+/** One end of the cells of a row. */
+function cellCurve({ map, codes, others }, row, end, label) {
   const columns = map.starts.length;
-  const curve = { label: map.rows[row], steps: [], values: [], nonfinite: [], nonpositive: [] };
+  const curve = { label, steps: [], values: [], nonfinite: [], nonpositive: [] };
   for (let column = 0; column < columns; column += 1) {
-    const code = codes[row * columns + column];
+    const at = row * columns + column;
     const span = [map.starts[column], map.stops[column] - 1];
-    if (code === NOT_OBSERVED) continue;
-    if (code === NON_FINITE) curve.nonfinite.push(span);
-    if (code === ZERO) curve.nonpositive.push(span);
+    if (codes[at] === NOT_OBSERVED) continue;
+    if (codes[at] === NON_FINITE) curve.nonfinite.push(span);
+    if (codes[at] === ZERO) curve.nonpositive.push(span);
     curve.steps.push(map.starts[column]);
-    curve.values.push(code === NON_FINITE ? null : code === ZERO ? 0 : cellValue(map, code, row));
+    const value = codes[at] === ZERO ? 0 : cellValue(map, end(codes[at], others[at]), row);
+    curve.values.push(codes[at] === NON_FINITE ? null : value);
   }
-  const centre = map.centres[row];
-  const guides = map.scale === "log" && centre !== null ? [{ low: centre, high: centre, text: "centre" }] : [];
-  const log = map.scale === "log" && curve.values.some((value) => value > 0);
-  return { name: "row", title: `${map.metric} of ${map.rows[row]}`, unit: "", log, by_depth: false, curves: [curve], guides };
+  return curve;
 }
 
 function placeCell(map, parts, timeline, state) {
@@ -153,38 +256,71 @@ function placeCell(map, parts, timeline, state) {
   parts.cell.style.height = `${rowHeight(map)}px`;
 }
 
-function addPointer(parts, map, timeline, state, read, open) {
-  const locate = (event) => {
+/** Hovering reads a cell, a click opens its row, dragging shows fewer steps. */
+function addPointer(parts, getSheet, timeline, state, read, choose) {
+  let begun = NaN;
+  const stepAt = (event) => {
     const box = parts.over.getBoundingClientRect();
-    const share = (event.clientX - box.left) / box.width;
-    const step = timeline.view.min + share * (timeline.view.max - timeline.view.min) + 0.5;
-    state.row = Math.max(0, Math.min(map().rows.length - 1, Math.floor((event.clientY - box.top) / rowHeight(map()))));
-    state.column = columnAt(map(), step);
+    const share = Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
+    return timeline.view.min + share * (timeline.view.max - timeline.view.min);
+  };
+  const locate = (event) => {
+    const { map } = getSheet();
+    const box = parts.over.getBoundingClientRect();
+    state.row = Math.max(0, Math.min(map.rows.length - 1, Math.floor((event.clientY - box.top) / rowHeight(map))));
+    state.column = columnAt(map, stepAt(event) + 0.5);
     read();
   };
-  parts.over.addEventListener("pointermove", locate);
-  parts.over.addEventListener("pointerleave", () => (parts.cell.hidden = document.activeElement !== parts.area));
-  parts.over.addEventListener("click", (event) => {
+  const drag = (event) => {
+    const box = parts.over.getBoundingClientRect();
+    const [left, right] = [begun, event.clientX].sort((one, other) => one - other);
+    parts.drag.hidden = right - left < 4;
+    parts.drag.style.transform = `translateX(${left - box.left}px)`;
+    parts.drag.style.width = `${right - left}px`;
+  };
+  parts.over.addEventListener("pointerdown", (event) => (begun = event.button === 0 && event.pointerType === "mouse" ? event.clientX : NaN));
+  parts.over.addEventListener("pointermove", (event) => {
+    if (!getSheet()) return;
     locate(event);
-    open();
+    if (event.buttons === 1 && !Number.isNaN(begun)) drag(event);
+  });
+  parts.over.addEventListener("pointerleave", () => {
+    parts.cell.hidden = document.activeElement !== parts.area;
+    parts.drag.hidden = true;
+  });
+  parts.over.addEventListener("click", (event) => {
+    if (!getSheet()) return;
+    locate(event);
+    const dragged = !parts.drag.hidden;
+    parts.drag.hidden = true;
+    if (!dragged) choose();
+    else {
+      const from = { clientX: begun };
+      const [min, max] = [stepAt(from), stepAt(event)].sort((one, other) => one - other);
+      if (max - min >= 1) timeline.set("view", { view: { min, max } });
+    }
   });
   parts.over.addEventListener("dblclick", () => timeline.set("view", { view: timeline.whole }));
 }
 
-function addKeys(parts, map, state, read, open) {
+function addKeys(parts, getSheet, timeline, state, read, choose) {
   parts.area.addEventListener("keydown", (event) => {
     const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-10, 0], PageDown: [10, 0], Home: [0, -1e9], End: [0, 1e9] };
+    const sheet = getSheet();
+    if (!sheet) return;
     if (event.key in moves) {
       const [down, right] = moves[event.key];
-      state.row = Math.max(0, Math.min(map().rows.length - 1, state.row + down));
-      state.column = Math.max(0, Math.min(map().starts.length - 1, state.column + right));
-      const top = state.row * rowHeight(map());
+      state.row = Math.max(0, Math.min(sheet.map.rows.length - 1, state.row + down));
+      state.column = Math.max(0, Math.min(sheet.map.starts.length - 1, state.column + right));
+      const top = state.row * rowHeight(sheet.map);
       if (top < parts.scroll.scrollTop) parts.scroll.scrollTop = top;
-      const bottom = top + rowHeight(map()) - parts.scroll.clientHeight;
+      const bottom = top + rowHeight(sheet.map) - parts.scroll.clientHeight;
       if (bottom > parts.scroll.scrollTop) parts.scroll.scrollTop = bottom;
       read();
     } else if (event.key === "Enter" || event.key === " ") {
-      open();
+      choose();
+    } else if (event.key === "Escape") {
+      timeline.set("view", { view: timeline.whole });
     } else {
       return;
     }

@@ -15,6 +15,8 @@ const MAP_NAMES = ["--map-low-2", "--map-low-1", "--map-centre", "--map-high-1",
  * @property {string} grid
  * @property {string} paper
  * @property {string} band
+ * @property {string} spread
+ * @property {string} rate
  * @property {string} bad
  * @property {string} critical
  * @property {string} warning
@@ -36,6 +38,8 @@ export function readPalette() {
     grid: get("--grid"),
     paper: get("--paper"),
     band: get("--band"),
+    spread: get("--spread"),
+    rate: get("--rate"),
     bad: get("--bad"),
     critical: get("--critical"),
     warning: get("--warning"),

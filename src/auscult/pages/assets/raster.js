@@ -11,19 +11,29 @@ export const LOG_SCALE = 1000;
 export const LINEAR_SCALE = 10000;
 
 /**
- * @param {string} text Base64 of little-endian int16.
- * @returns {Int16Array}
+ * A heat map as it is compared with a centre.
+ *
+ * @typedef {object} Sheet
+ * @property {import("./heatmap.js").Heatmap} map
+ * @property {Int16Array} codes Of the end of each cell that is farthest from the row's own centre.
+ * @property {Int16Array} others Of the other end.
+ * @property {Int32Array} shifts What to add to the codes of each row, so that they tell the distance from the centre.
+ * @property {number[]} centres The centre of each row.
+ * @property {number} reach Decades at which the colours end.
+ *
+ * @typedef {import("./palette.js").Palette} Palette
+ * @typedef {import("./timeline.js").View} View
  */
-export function decode(text) {
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  const view = new DataView(bytes.buffer);
-  return Int16Array.from({ length: bytes.length / 2 }, (_, index) => view.getInt16(index * 2, true));
-}
 
 /** Height of a row in CSS pixels. */
-export const rowHeight = (map) => Math.max(2, Math.min(18, Math.floor(520 / map.rows.length)));
+export const rowHeight = (/** @type {{rows: string[]}} */ map) => Math.max(2, Math.min(18, Math.floor(520 / map.rows.length)));
 
-/** The last column that begins at a step or before it. */
+/**
+ * The last column that begins at a step or before it.
+ *
+ * @param {{starts: number[]}} map
+ * @param {number} step
+ */
 export function columnAt(map, step) {
   let low = 0;
   let high = map.starts.length - 1;
@@ -35,13 +45,19 @@ export function columnAt(map, step) {
   return low;
 }
 
-export function drawMap(map, codes, parts, timeline, colours) {
-  const height = map.rows.length * rowHeight(map);
+/**
+ * @param {Sheet} sheet
+ * @param {any} parts
+ * @param {View} view
+ * @param {Palette} colours
+ */
+export function drawMap(sheet, parts, view, colours) {
+  const height = sheet.map.rows.length * rowHeight(sheet.map);
   const gutter = parts.scroll.clientWidth < 520 ? 96 : 210;
   const width = Math.max(60, parts.scroll.clientWidth - gutter);
-  drawLabels(map, parts.labels, gutter, height, colours);
-  paint(parts.cells, width, height, (image) => fill(image, map, codes, timeline.view, colours));
-  drawAxis(parts.axis, gutter, width, timeline.view, colours);
+  drawLabels(sheet.map, parts.labels, gutter, height, colours);
+  paint(parts.cells, width, height, (image) => fill(image, sheet, view, colours));
+  drawAxis(parts.axis, gutter, width, view, colours);
 }
 
 function size(canvas, width, height) {
@@ -62,30 +78,53 @@ function paint(canvas, width, height, fillImage) {
   context.putImageData(image, 0, 0);
 }
 
-/** Every pixel shows the cell farthest from healthy among the columns that fall into it: narrow screens hide nothing. */
-function fill(image, map, codes, view, colours) {
-  const columns = map.starts.length;
-  const { width, height, data } = image;
-  const scale = Math.max(1, Math.round(devicePixelRatio));
-  const spans = pixelSpans(map, view, width);
-  const table = new Map();
-  let painted = -1;
-  for (let y = 0; y < height; y += 1) {
-    const row = Math.min(map.rows.length - 1, Math.floor((y * map.rows.length) / height));
-    const striped = Math.floor(y / scale);
-    if (row === painted && y > 0 && rowHeight(map) < 4) {
-      data.copyWithin(y * width * 4, (y - 1) * width * 4, y * width * 4);
-      continue;
-    }
-    painted = row;
-    for (let x = 0; x < width; x += 1) {
-      let code = NOT_OBSERVED;
-      for (let column = spans[2 * x]; column < spans[2 * x + 1]; column += 1) code = worse(code, codes[row * columns + column]);
-      const colour = pixelColour(code, Math.floor(x / scale), striped, map, colours, table);
-      data.set(colour, (y * width + x) * 4);
-      data[(y * width + x) * 4 + 3] = 255;
+/** Every pixel shows the cell farthest from the centre among the columns that fall into it: narrow screens hide nothing. */
+function fill(image, sheet, view, colours) {
+  const { width, height } = image;
+  const rows = sheet.map.rows.length;
+  const pixels = new Uint32Array(image.data.buffer);
+  const spans = pixelSpans(sheet.map, view, width);
+  const paints = makePaints(sheet, colours);
+  const line = new Int16Array(width);
+  for (let row = 0; row < rows; row += 1) {
+    const top = Math.ceil((row * height) / rows);
+    const bottom = Math.ceil(((row + 1) * height) / rows);
+    const plain = collect(line, sheet, row, spans);
+    for (let y = top; y < bottom; y += 1) {
+      if (plain && y > top) pixels.copyWithin(y * width, top * width, (top + 1) * width);
+      else paintLine(pixels, line, y, paints);
     }
   }
+}
+
+/**
+ * The codes of a row's pixels.
+ *
+ * @param {Int16Array} line
+ * @param {Sheet} sheet
+ * @param {number} row
+ * @param {Int32Array} spans
+ * @returns {boolean} Whether all are distances, and so have no pattern.
+ */
+function collect(line, { codes, others, shifts, map }, row, spans) {
+  const first = row * map.starts.length;
+  const shift = shifts[row];
+  let plain = true;
+  for (let x = 0; x < line.length; x += 1) {
+    let code = NOT_OBSERVED;
+    for (let at = first + spans[2 * x]; at < first + spans[2 * x + 1]; at += 1) code = worse(worse(code, codes[at], shift), others[at], shift);
+    if (code <= ZERO) plain = false;
+    line[x] = code <= ZERO ? code : Math.max(ZERO + 1, Math.min(32767, code + shift));
+  }
+  return plain;
+}
+
+function worse(left, right, shift) {
+  if (left === NON_FINITE || right === NON_FINITE) return NON_FINITE;
+  if (left === ZERO || right === ZERO) return ZERO;
+  if (left === NOT_OBSERVED) return right;
+  if (right === NOT_OBSERVED) return left;
+  return Math.abs(right + shift) > Math.abs(left + shift) ? right : left;
 }
 
 /** First and one past the last column of every pixel. */
@@ -105,25 +144,45 @@ function pixelSpans(map, view, width) {
   return spans;
 }
 
-function worse(left, right) {
-  if (left === NON_FINITE || right === NON_FINITE) return NON_FINITE;
-  if (left === ZERO || right === ZERO) return ZERO;
-  if (left === NOT_OBSERVED) return right;
-  if (right === NOT_OBSERVED) return left;
-  return Math.abs(right) > Math.abs(left) ? right : left;
+/** Colours as a canvas keeps them, one for every code, and those that the patterns are made of. */
+function makePaints(sheet, colours) {
+  const table = new Uint32Array(65536);
+  const end = sheet.map.scale === "linear" ? LINEAR_SCALE : sheet.reach * LOG_SCALE;
+  for (let code = -end; code <= end; code += 1) table[code + 32768] = asPixel(cellColour(code, sheet, colours));
+  table.fill(table[32768 - end], 0, 32768 - end);
+  table.fill(table[32768 + end], 32769 + end);
+  return {
+    table,
+    scale: Math.max(1, Math.round(devicePixelRatio)),
+    centre: asPixel(colours.map[2]),
+    nonFinite: asPixel(colours.nonFinite),
+    zero: asPixel(colours.zero),
+    hole: asPixel(colours.hole),
+  };
 }
 
-function pixelColour(code, x, y, map, colours, table) {
-  if (code === NON_FINITE) return (x + y) % 6 < 4 ? colours.nonFinite : colours.map[2];
-  if (code === ZERO) return x % 4 < 2 ? colours.zero : colours.map[2];
-  if (code === NOT_OBSERVED) return (x - y + 8192) % 8 === 0 ? colours.hole : colours.map[2];
-  if (!table.has(code)) table.set(code, cellColour(code, map, colours));
-  return table.get(code);
+function paintLine(pixels, line, row, { table, scale, centre, nonFinite, zero, hole }) {
+  const y = Math.floor(row / scale);
+  const first = row * line.length;
+  for (let at = 0; at < line.length; at += 1) {
+    const code = line[at];
+    if (code > ZERO) {
+      pixels[first + at] = table[code + 32768];
+      continue;
+    }
+    const x = Math.floor(at / scale);
+    if (code === NON_FINITE) pixels[first + at] = (x + y) % 6 < 4 ? nonFinite : centre;
+    else if (code === ZERO) pixels[first + at] = x % 4 < 2 ? zero : centre;
+    else pixels[first + at] = (x - y + 8192) % 8 === 0 ? hole : centre;
+  }
 }
 
-function cellColour(code, map, colours) {
-  if (map.scale === "linear") return mix(colours.map.slice(2), code / LINEAR_SCALE);
-  return mix(colours.map, 0.5 + code / LOG_SCALE / map.reach / 2);
+/** In the order of a canvas' bytes; every machine that runs a browser is little-endian. */
+const asPixel = ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+
+function cellColour(code, sheet, colours) {
+  if (sheet.map.scale === "linear") return mix(colours.map.slice(2), code / LINEAR_SCALE);
+  return mix(colours.map, 0.5 + code / LOG_SCALE / sheet.reach / 2);
 }
 
 function drawLabels(map, canvas, gutter, height, colours) {
@@ -171,10 +230,14 @@ function drawAxis(canvas, gutter, width, view, colours) {
   }
 }
 
-export function drawLegend(map, colours) {
+/**
+ * @param {Sheet} sheet
+ * @param {Palette} colours
+ */
+export function drawLegend(sheet, colours) {
   const parent = document.getElementById("heatmap-legend");
   const canvas = document.createElement("canvas");
-  const scale = map.scale === "linear";
+  const scale = sheet.map.scale === "linear";
   paint(canvas, 160, 12, (image) => {
     for (let x = 0; x < image.width; x += 1) {
       const share = x / (image.width - 1);
@@ -188,21 +251,18 @@ export function drawLegend(map, colours) {
     element.append(...children);
     return element;
   };
-  const low = scale ? "0" : `÷${power(map.reach)}`;
-  const high = scale ? "1" : `×${power(map.reach)}`;
+  const low = scale ? "0" : `÷${power(sheet.reach)}`;
+  const high = scale ? "1" : `×${power(sheet.reach)}`;
   const swatches = [[NON_FINITE, "NaN or inf"], ...(scale ? [] : [[ZERO, "exact zero"]]), [NOT_OBSERVED, "not observed"]];
+  const paints = makePaints(sheet, colours);
   parent.replaceChildren(
     item(low, canvas, high),
     ...swatches.map(([code, text]) => {
       const swatch = document.createElement("canvas");
       paint(swatch, 24, 12, (image) => {
-        const dots = Math.max(1, Math.round(devicePixelRatio));
-        for (let y = 0; y < image.height; y += 1) {
-          for (let x = 0; x < image.width; x += 1) {
-            const colour = pixelColour(code, Math.floor(x / dots), Math.floor(y / dots), map, colours, new Map());
-            image.data.set([...colour, 255], (y * image.width + x) * 4);
-          }
-        }
+        const line = new Int16Array(image.width).fill(code);
+        const pixels = new Uint32Array(image.data.buffer);
+        for (let y = 0; y < image.height; y += 1) paintLine(pixels, line, y, paints);
       });
       return item(swatch, text);
     }),

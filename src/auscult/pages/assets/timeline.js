@@ -12,6 +12,7 @@
  * @property {number | null} marked Step that a reader marked.
  * @property {(topic: Topic, listener: () => void, signal?: AbortSignal) => void} on Until the signal is aborted.
  * @property {(topic: Topic, change: object) => void} set
+ * @property {(first: number, last: number) => void} extend Other steps are all steps; whoever saw all of them still does.
  */
 
 /**
@@ -20,8 +21,7 @@
  * @returns {Timeline}
  */
 export function createTimeline(first, last) {
-  const room = Math.max(0.5, (last - first) * 0.005);
-  const whole = { min: first - room, max: last + room };
+  const whole = wholeView(first, last);
   /** @type {Map<Topic, (() => void)[]>} */
   const listeners = new Map();
   const timeline = {
@@ -39,8 +39,23 @@ export function createTimeline(first, last) {
       Object.assign(timeline, change);
       for (const listener of listeners.get(topic) ?? []) listener();
     },
+    extend(begin, end) {
+      const followed = timeline.view === timeline.whole;
+      timeline.whole = wholeView(begin, end);
+      if (followed) timeline.set("view", { view: timeline.whole });
+    },
   };
   return timeline;
+}
+
+/**
+ * @param {number} first
+ * @param {number} last
+ * @returns {View}
+ */
+function wholeView(first, last) {
+  const room = Math.max(0.5, (last - first) * 0.005);
+  return { min: first - room, max: last + room };
 }
 
 /**

@@ -1,0 +1,191 @@
+"""Follower: reads one run while it goes on, once for however many viewers. Called from threads; knows no HTTP."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from platform import node
+from typing import Any, TypeVar
+
+from auscult.core.errors import AuscultError
+from auscult.core.finding import Finding
+from auscult.core.run import Run, RunInfo
+from auscult.live.condition import Condition, Facts
+from auscult.live.increment import chart_points
+from auscult.live.lengths import require_names_of_usual_length
+from auscult.live.listing import Entry, find_stranger
+from auscult.live.mark import Mark
+from auscult.live.processes import is_open, list_open_files
+from auscult.live.pulse import Pulse, PulseTaker
+from auscult.live.rendering import Rendering, render
+from auscult.pages.charts import Pictures
+from auscult.pages.wording import shown_lines
+from auscult.store.reader import load
+
+logger = logging.getLogger("auscult")
+Made = TypeVar("Made")
+MOST_TEXT = 2000
+PROCESSES_S = 10.0
+
+
+class Unreadable(AuscultError):  # noqa: N818  (says what the run is)
+    """A run that cannot be shown; the message does not say where on this machine the listed directory is."""
+
+
+class Follower:
+    """One run, read again whenever its files have grown.
+
+    Attributes:
+        entry: Its place in the listing.
+        condition: What it is doing.
+        info: Its identity; None if it cannot be read.
+        facts: What its store says of its condition; None likewise.
+        mark: How far it has been read; None likewise.
+        findings: The findings as the monitor last told them, worst first.
+        findings_told: How often it told one.
+        rendering: Its page as it was last made; None before.
+
+    Args:
+        root: The directory that is listed, resolved.
+        entry: The run.
+    """
+
+    def __init__(self, root: Path, entry: Entry) -> None:
+        self.entry = entry
+        self.condition = Condition("unreadable", "not read yet")
+        self.info: RunInfo | None = None
+        self.facts: Facts | None = None
+        self.mark: Mark | None = None
+        self.findings: list[Finding] = []
+        self.findings_told = 0
+        self.rendering: Rendering | None = None
+        self._root = root
+        self._taker = PulseTaker(entry.path)
+        self._pulse: Pulse | None = None
+        self._run: Run | None = None
+        self._error = "not read yet"
+        self._skip_damage = False
+        self._process = 0.0, False  # when its process was last looked for, and whether it was there
+        self._reading = threading.RLock()
+        self._drawing = threading.Lock()
+
+    @property
+    def last_step(self) -> int:
+        """The last recorded step; -1 if there is none."""
+        return -1 if self.facts is None else self.facts.last_step
+
+    @property
+    def written(self) -> float:
+        """When its files last grew, seconds since the epoch; 0 before the first look."""
+        return 0.0 if self._pulse is None else self._pulse.written
+
+    def look(self) -> bool:
+        """Read what was written since the last look. Returns whether anything was, or whether its condition changed."""
+        with self._reading:
+            before = self.condition.word
+            pulse = self._taker.take()
+            grown = self._pulse is None or pulse.shape != self._pulse.shape
+            if grown:
+                self._pulse = pulse
+                self._read()
+            self.condition = self._judged(pulse.written)
+            return grown or self.condition.word != before
+
+    def points(self, drawn: Pictures, first: int, last: int) -> list[dict[str, Any]]:
+        """The points of what is drawn from one step to another.
+
+        Raises:
+            Unreadable: if the run cannot be read.
+        """
+        return self._of_what_is_whole(lambda run: chart_points(run, drawn, first, last))
+
+    def render(self) -> Rendering:
+        """Make the page of what was last read.
+
+        Raises:
+            Unreadable: if the run cannot be read.
+        """
+        with self._drawing:
+            made = self._of_what_is_whole(lambda run: render(run, Mark.of(run, Facts.of(run).last_step)))
+            self.rendering, self.findings = made, list(made.findings)
+            return made
+
+    def release(self) -> None:
+        """Keep no more than the listing shows: nobody looks at the run itself."""
+        self._run = self.rendering = None
+
+    def _of_what_is_whole(self, make: Callable[[Run], Made]) -> Made:
+        """What is made of the run; where it turns out to be damaged, of what is left of it."""
+        try:
+            return make(self._loaded())
+        except Unreadable:
+            raise
+        except Exception as error:  # whatever a store holds, the server stays up
+            if self._skip_damage or not isinstance(error, OSError):
+                logger.warning("%s cannot be shown", self.entry.place, exc_info=error)
+                raise Unreadable(self._told(error)) from error
+        with self._reading:
+            self._skip_damage = True
+            self._read()
+        return self._of_what_is_whole(make)
+
+    def _loaded(self) -> Run:
+        with self._reading:
+            if self._run is None and self.facts is not None:  # released
+                self._read()
+            if self._run is None:
+                raise Unreadable(self._error)
+            return self._run
+
+    def _read(self) -> None:
+        self._run = self.info = self.facts = self.mark = None
+        stranger = find_stranger(self._root, self.entry.path)
+        if stranger is not None:
+            self._error = stranger
+            return
+        try:
+            run = load(self.entry.path, skip_damage=self._skip_damage)
+            require_names_of_usual_length(run)
+            run = replace(run, damage=tuple(self._without_place(each) for each in run.damage))
+            facts, told = Facts.of(run), [finding for _, finding in run.findings]
+        except Exception as error:
+            if self._skip_damage or not isinstance(error, OSError):
+                self._error = self._told(error)
+                return
+            self._skip_damage = True
+            self._read()
+            return
+        self.findings = sorted({each.key: each for each in told}.values(), key=lambda each: each.rank)
+        self.findings_told = len(told)
+        self._run, self.info, self.facts, self.mark = run, run.info, facts, Mark.of(run, facts.last_step)
+
+    def _judged(self, written: float) -> Condition:
+        facts, now = self.facts, time.time()
+        if facts is None:
+            return Condition("unreadable", self._error)
+        alive = self._is_alive(facts, written, now) if facts.is_quiet(written, now) else None
+        return facts.condition(written, now, alive)
+
+    def _is_alive(self, facts: Facts, written: float, now: float) -> bool | None:
+        """Whether a process has the run's files open. Once it is gone it is not looked for again until they grow."""
+        if facts.host != node():
+            return None
+        looked, alive = self._process
+        if looked <= written or (alive and now - looked > PROCESSES_S):
+            files = list_open_files(self.entry.path.stat().st_uid)
+            if files is None:
+                return None
+            alive = is_open(self.entry.path, files)
+            self._process = now, alive
+        return alive
+
+    def _told(self, error: Exception) -> str:
+        kind = "" if isinstance(error, AuscultError | OSError) else f"{type(error).__name__}: "
+        return shown_lines(self._without_place(f"{kind}{error}")[:MOST_TEXT])
+
+    def _without_place(self, text: str) -> str:
+        """A message about a file, without the place of the listed directory on this machine."""
+        return text.replace(f"{self._root}{os.sep}", "").replace(str(self._root), ".")

@@ -1,0 +1,105 @@
+/**
+ * The page of one run, kept as the run is: new points as they are saved, the page's other parts when they are made anew,
+ * and on zooming the detail of the steps in view.
+ */
+import { openPage } from "./page.js";
+import { listen } from "./events.js";
+import { createStatus } from "./status.js";
+import { createCurveStore } from "./livecurves.js";
+
+/**
+ * @typedef {import("./page.js").Data} Data
+ * @typedef {{title: string, mark: string, sections: Record<string, string>, data: Data}} Fresh A page, as the server makes it.
+ * @typedef {{first: number, last: number, charts: import("./livecurves.js").Points[]}} Added
+ */
+
+const SETTLED_MS = 200;
+const AGAIN_MS = 2000;
+
+function start() {
+  const status = createStatus();
+  const embedded = document.getElementById("data");
+  if (embedded) follow(JSON.parse(embedded.textContent), status);
+  else wait(status);
+}
+
+/** A run that cannot be read: its page is loaded again when it can be. */
+function wait(status) {
+  listen("events", "", status, { anew: () => location.reload(), condition: status.condition });
+}
+
+/**
+ * @param {Data} data
+ * @param {import("./status.js").Status} status
+ */
+function follow(data, status) {
+  const page = openPage(data);
+  const store = createCurveStore(data.charts);
+  /** @type {Map<string, string>} */
+  const placed = new Map();
+  let steps = data.steps;
+  /** @type {Promise<void>} */
+  let turn = Promise.resolve(); // one page after the other
+  const show = (/** @type {string[]} */ names) => page.update({ data: { charts: store.charts(names), steps } });
+
+  const stream = listen("events", document.body.dataset.mark ?? "", status, {
+    condition: status.condition,
+    points: (/** @type {Added} */ added) => {
+      steps = [Math.min(steps[0], added.first), Math.max(steps[1], added.last)];
+      show(store.append(added.charts));
+      status.reached(added.last);
+      dispatchEvent(new CustomEvent("auscult:points", { detail: { first: added.first, last: added.last } }));
+    },
+    page: () => load(false),
+    anew: () => load(true),
+  });
+
+  /** Everything again; what has not changed stays as it is. */
+  function load(/** @type {boolean} */ anew) {
+    turn = turn.then(async () => {
+      const answer = await fetch("page");
+      if (!answer.ok) throw new Error(answer.statusText);
+      const fresh = /** @type {Fresh} */ (await answer.json());
+      const sections = Object.fromEntries(Object.entries(fresh.sections).filter(([name, html]) => placed.get(name) !== html));
+      for (const [name, html] of Object.entries(sections)) placed.set(name, html);
+      const reached = Number(fresh.mark.split(".")[2]);
+      store.replace(fresh.data.charts, anew ? Infinity : reached);
+      steps = anew ? fresh.data.steps : [Math.min(steps[0], fresh.data.steps[0]), Math.max(steps[1], fresh.data.steps[1])];
+      page.update({ sections, data: { ...fresh.data, charts: store.charts(), steps } });
+      document.title = fresh.title;
+      dispatchEvent(new CustomEvent("auscult:score", { detail: { mark: fresh.mark } }));
+      if (anew || store.incomplete) stream.restart(fresh.mark); // the points after it are sent again
+    }).catch(() => void setTimeout(() => load(anew), AGAIN_MS)); // the server is away, or the run cannot be read now
+  }
+
+  zoomIn(page.timeline, store, show);
+}
+
+/** When the view has come to rest on some of the steps, these are asked for in detail. */
+function zoomIn(timeline, store, show) {
+  let asked = new AbortController();
+  /** @type {number | undefined} */
+  let timer;
+  timeline.on("view", () => {
+    clearTimeout(timer);
+    asked.abort();
+    if (timeline.view === timeline.whole) {
+      if (store.detailed) show(store.forget());
+      return;
+    }
+    asked = new AbortController();
+    const { signal } = asked;
+    timer = setTimeout(async () => {
+      const first = Math.max(0, Math.floor(timeline.view.min));
+      const last = Math.max(first, Math.ceil(timeline.view.max));
+      try {
+        const answer = await fetch(`points?first=${first}&last=${last}`, { signal });
+        if (answer.ok) show(store.detail(await answer.json()));
+      } catch {
+        // another view has been chosen, or the server is away: what is drawn stays
+      }
+    }, SETTLED_MS);
+  });
+}
+
+start();

@@ -1,0 +1,158 @@
+"""The report in a real Chromium: nothing complains, all is drawn, evidence is found, playhead and sound agree."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page
+from tests.browser.conftest import RUNS, Visits
+
+import auscult
+
+pytestmark = pytest.mark.browser
+
+BLANK = """() => [...document.querySelectorAll('canvas')].filter((canvas) => {
+  if (!canvas.checkVisibility()) return false;
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  return !data.some((value) => value > 0);
+}).map((canvas) => canvas.parentElement.className || canvas.className)"""
+
+LANDED = """([link, tolerance]) => {
+  const target = document.getElementById(link.hash.slice(1));
+  const mark = target.querySelector(link.dataset.row === undefined ? '.running.marked' : '.heat-cell');
+  if (mark.hidden) return 'not marked';
+  const box = mark.getBoundingClientRect();
+  const bars = [...document.querySelectorAll('body *')].filter((each) => getComputedStyle(each).position === 'sticky');
+  const stuck = bars.map((each) => each.getBoundingClientRect()).filter((each) => each.top <= 1);
+  const top = Math.max(0, ...stuck.map((each) => each.bottom));
+  const seen = Math.min(box.bottom, innerHeight) - Math.max(box.top, top);
+  if (seen < 0.75 * box.height) return `seen ${seen} of ${box.height} px, from ${box.top} to ${box.bottom}`;
+  const scroll = mark.closest('.heat-scroll')?.getBoundingClientRect();
+  if (scroll && (box.top < scroll.top - 1 || box.bottom > scroll.bottom + 1)) return 'scrolled away in the heat map';
+  const lines = mark.parentElement.getBoundingClientRect();
+  const { steps } = JSON.parse(document.getElementById('data').textContent);
+  const room = Math.max(0.5, (steps[1] - steps[0]) * 0.005);
+  const step = Number(link.dataset.step);
+  const at = lines.left + ((step - steps[0] + room) / (steps[1] - steps[0] + 2 * room)) * lines.width;
+  const right = Math.max(box.right, box.left + 1);
+  if (at < box.left - tolerance || at > right + tolerance) return `step ${step} is at ${at}, the mark at ${box.left}`;
+  return '';
+}"""
+
+FOLLOW = """(frames) => new Promise((done) => {
+  const audio = document.querySelector('audio');
+  const line = document.querySelector('#chart-grad_norm .running.playhead');
+  const rows = [];
+  const look = () => {
+    const x = new DOMMatrix(getComputedStyle(line).transform).m41;
+    rows.push([audio.currentTime, x / line.parentElement.clientWidth, performance.now()]);
+    if (rows.length < frames) requestAnimationFrame(look);
+    else done(rows);
+  };
+  requestAnimationFrame(look);
+})"""
+
+
+def settle(page: Page) -> None:
+    """Wait until nothing scrolls any more."""
+    page.wait_for_function(
+        """() => new Promise((done) => {
+          let [before, still] = [NaN, 0];
+          const look = () => {
+            still = scrollY === before ? still + 1 : 0;
+            before = scrollY;
+            if (still > 4) done(true);
+            else requestAnimationFrame(look);
+          };
+          look();
+        })"""
+    )
+
+
+def unfold(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+@pytest.mark.parametrize("name", RUNS)
+def test_every_chart_is_drawn_and_nothing_complains(
+    visits: Visits, report_url: Callable[[str], str], name: str, width: int, scheme: str
+) -> None:
+    page = visits.open(report_url(name), width=width, scheme=scheme)
+    assert page.locator(".plot canvas").count() >= 5
+    assert page.evaluate(BLANK) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not page.locator("img[src=x], [onerror], [onmouseover]").count()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_everything_that_can_be_used_is_used(visits: Visits, report_url: Callable[[str], str], name: str) -> None:
+    page = visits.open(report_url(name))
+    unfold(page)
+    for select in page.locator("select:visible").all():
+        for option in select.locator("option").all():
+            select.select_option(option.get_attribute("value"))
+    for button in page.locator("button:visible").all()[:60]:
+        button.click()
+    plot = page.locator(".plot .u-over").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 40, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 60, steps=5)
+    page.mouse.up()
+    plot.dblclick()
+    page.set_viewport_size({"width": 700, "height": 800})
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(100)
+    assert page.evaluate(BLANK) == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("name", ["exploding", "nan", "hostile", "wide"])
+def test_every_link_of_a_finding_lands_on_its_evidence(
+    visits: Visits, report_url: Callable[[str], str], name: str, width: int
+) -> None:
+    page = visits.open(report_url(name), width=width, height=800, motion="reduce")
+    unfold(page)
+    links = page.locator("a.evidence")
+    assert links.count() >= 1
+    for place in range(links.count()):
+        link = links.nth(place)
+        link.focus()
+        page.keyboard.press("Enter")
+        settle(page)
+        assert link.evaluate(f"(link) => ({LANDED})([link, 2])") == "", link.text_content()
+
+
+@pytest.mark.parametrize("speed", ["1", "2"])
+def test_the_playhead_is_where_the_sound_is(
+    visits: Visits, report_url: Callable[[str], str], run_path: Callable[[str], Path], speed: str
+) -> None:
+    """The score, made again from the run, says when each step is heard; the line on the page says which is shown."""
+    score = auscult.sonify(auscult.load(run_path("healthy")))
+    page = visits.open(report_url("healthy"))
+    assert page.locator("audio").evaluate("(audio) => audio.paused"), "nothing plays before it is asked to"
+    page.select_option("#speed", speed)
+    page.click("#play")
+    page.wait_for_function("() => document.querySelector('audio').currentTime > 0.3")
+    times, shares, clock = np.array(page.evaluate(FOLLOW, 60)).T
+    assert times[-1] - times[0] > 0.5 * float(speed) * (clock[-1] - clock[0]) / 1000, "it plays"
+    first, last = int(score.steps[0]), int(score.steps[-1])
+    room = max(0.5, (last - first) * 0.005)
+    drawn = first - room + shares * (last - first + 2 * room)
+    begun = np.interp(drawn, score.steps, score.step_times)
+    assert np.abs(begun - times).max() <= 0.050 * float(speed)
+    page.click("#play")
+
+
+def test_reduced_motion_moves_nothing_by_itself(visits: Visits, report_url: Callable[[str], str]) -> None:
+    page = visits.open(report_url("exploding"), motion="reduce")
+    page.locator("a.evidence").first.click()
+    before = page.evaluate("scrollY")
+    page.wait_for_timeout(200)
+    assert page.evaluate("scrollY") == before, "it jumps, and does not glide"
+    moving = "(each) => each.getAnimations().length"
+    assert not page.evaluate(f"[...document.querySelectorAll('*')].some({moving})")

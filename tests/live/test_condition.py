@@ -1,0 +1,113 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from platform import node
+
+import pytest
+
+from auscult.live.condition import Facts, duration
+from auscult.live.follower import Follower
+from auscult.live.listing import list_entries
+from auscult.live.processes import is_open, list_open_files
+from auscult.store.reader import load
+
+NOW = 1_000_000.0
+FACTS = Facts("host", NOW - 1000, 0, 999, None, 0)  # a step a second
+
+
+@pytest.mark.parametrize(
+    ("changes", "quiet", "alive", "word"),
+    [
+        ({}, 0, None, "training"),
+        ({}, 29, None, "training"),
+        ({}, 31, None, "stalled"),
+        ({}, 31, True, "stalled"),
+        ({}, 31, False, "crashed"),
+        ({}, 3601, None, "crashed"),
+        ({}, 10 * 86400, True, "stalled"),
+        ({"last_step": 9}, 1990, None, "training"),  # 100 s a step: silence is usual
+        ({"last_step": 9}, 2020, None, "stalled"),
+        ({"last_step": 9}, 9000, None, "stalled"),
+        ({"last_step": 9}, 10_010, None, "crashed"),
+        ({"end": "closed"}, 0, None, "finished"),
+        ({"end": "exit"}, 10 * 86400, False, "finished"),
+        ({"end": "exception: ValueError: x"}, 0, None, "crashed"),
+        ({"waiting": 300}, 0, None, "stalled"),
+        ({}, -50, None, "training"),  # a clock that is behind
+    ],
+)
+def test_what_a_run_is_doing(changes, quiet, alive, word) -> None:
+    facts = replace(FACTS, **changes)
+    written = facts.began + 1000
+    assert facts.condition(written, written + quiet, alive).word == word
+
+
+def test_facts_are_those_of_the_last_segment(tmp_path, grower) -> None:
+    first = grower(tmp_path / "run", time=10.0).grow(300)
+    first.writer.close()
+    grower(tmp_path / "run", time=500.0, if_exists="resume", step=100).grow(7)
+    facts = Facts.of(load(tmp_path / "run"))
+    assert (facts.began, facts.first_step, facts.last_step, facts.end) == (500.0, 100, 106, None)
+
+
+def test_a_run_that_was_closed_by_an_exception_has_crashed(tmp_path, grower) -> None:
+    grower(tmp_path / "run").grow(3).end("exception: ZeroDivisionError: division by zero")
+    follower = Follower(tmp_path, list_entries(tmp_path).popitem()[1])
+    follower.look()
+    assert follower.condition.word == "crashed" and "ZeroDivisionError" in follower.condition.reason
+
+
+WRITE_AND_WAIT = """
+import sys, time
+sys.path.insert(0, sys.argv[2])
+from conftest import Grower
+from pathlib import Path
+from platform import node
+Grower(Path(sys.argv[1]), time=time.time() - 1e4, host=node()).grow(1000)
+print("written", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files of other processes are seen on Linux only")
+def test_a_process_that_was_killed_is_told_from_one_that_is_slow(tmp_path) -> None:
+    path = tmp_path / "run"
+    code = [sys.executable, "-c", WRITE_AND_WAIT, str(path), str(Path(__file__).parent)]
+    with subprocess.Popen(code, stdout=subprocess.PIPE, text=True) as training:
+        assert training.stdout.readline() == "written\n"
+        follower = Follower(tmp_path, list_entries(tmp_path)[next(iter(list_entries(tmp_path)))])
+        follower.look()
+        assert follower.condition.word == "training"
+        past = time.time() - 300  # as if nothing had been written for five minutes
+        for file in path.rglob("*"):
+            os.utime(file, (past, past))
+        follower.look()
+        assert follower.condition.word == "stalled" and "process lives" in follower.condition.reason
+        assert is_open(path, list_open_files(os.getuid()))
+        training.send_signal(signal.SIGKILL)
+        training.wait()
+        assert not is_open(path, list_open_files(os.getuid()))
+        follower = Follower(tmp_path, follower.entry)
+        follower.look()
+        assert follower.condition.word == "crashed" and "process is gone" in follower.condition.reason
+
+
+def test_on_another_host_nobody_knows_whether_a_process_lives(tmp_path, grower) -> None:
+    path = tmp_path / "run"
+    grower(path, time=time.time() - 1e4, host=f"not-{node()}").grow(1000).writer.close()
+    past = time.time() - 300
+    for file in path.rglob("*"):
+        os.utime(file, (past, past))
+    follower = Follower(tmp_path, list_entries(tmp_path).popitem()[1])
+    follower.look()
+    assert follower.condition.word == "stalled" and "process" not in follower.condition.reason
+
+
+def test_durations() -> None:
+    assert [duration(each) for each in (-1, 0, 119, 120, 7199, 7200, 86400 * 3)] == [
+        "0 s", "0 s", "119 s", "2 min", "120 min", "2 h", "3 days"
+    ]  # fmt: skip
