@@ -12,7 +12,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -44,6 +44,10 @@ from auscult.reading import diagnose as diagnose_run
 from auscult.reading import examine
 from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
+from auscult.sound.files import read_references, write_score
+from auscult.sound.legend import legend as all_sounds
+from auscult.sound.request import Context, Polarity, parse_steps
+from auscult.sound.scales import Scale
 from auscult.sound.speaker import Speaker
 from auscult.sound.synth import render
 from auscult.store.reader import list_runs, load
@@ -221,24 +225,80 @@ def diagnose(
 
 @app.command()
 def sonify(
-    path: RunPath,
-    target: Annotated[Path | None, typer.Option("--out", "-o", help="WAV file to write; RUN.wav by default.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Directory of the run.", show_default=False)
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write: .wav, .flac, .ogg, .opus, .mp3, .mid, or .json for the score; RUN.wav by default.",
+        ),
+    ] = None,
     mapping: Annotated[
         Mapping, typer.Option(help="vitals: pitch is the distance from healthy. perone2019: 200 + 100 * norm Hz.")
     ] = Mapping.vitals,
-    mode: Annotated[str, typer.Option(help="mix: early, middle and late layers as three voices.")] = "mix",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="mix: early, middle and late layers as three voices. overview: and every excursion marked. arpeggio: "
+            "layers one after the other. solo: one layer (--path). step: a chord for each step."
+        ),
+    ] = "mix",
     metric: Annotated[
-        str | None, typer.Option(help="What drives the pitch: grad_norm, update_ratio or update_to_data.")
+        str | None,
+        typer.Option(
+            help="What drives the pitch: grad_norm (default), update_to_data or update_ratio (healthy: unison on C5), "
+            "saturated_fraction, dead_fraction, param_norm, update_norm, grad_to_data."
+        ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length of the sound.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--path", metavar="PATH", help="The parameter or module that solo plays.")
+    ] = None,
+    steps: Annotated[str | None, typer.Option(metavar="FIRST:LAST", help="Hear only these steps.")] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME", help="Softly behind: loss, lr, clipping, epochs; repeat for more."),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="continuous; or chromatic or pentatonic: notes, easier on the ear, less exact.")
+    ] = "continuous",
+    polarity: Annotated[str, typer.Option(help="up: more is higher. down: more is lower.")] = "up",
+    references: Annotated[
+        Path | None, typer.Option(metavar="SCORE.json", help="Hear on the scale of this score, as `-o a.json` writes.")
+    ] = None,
+    bits: Annotated[int, typer.Option(help="32: a WAV file of floats. 16: half as large, for any player.")] = 32,
+    legend: Annotated[bool, typer.Option("--legend", help="Instead of a run: every sound with what it means.")] = False,
     skip_damage: SkipDamage = False,
 ) -> None:
-    """Turn a run into sound, and print what is to be heard in words."""
-    run = load(path, skip_damage=skip_damage)
-    _print_damage(run)
+    """Turn a run into sound, and print what is to be heard in words, which is also written beside it (.txt, .vtt).
+
+    A minute of each sound and its meaning: auscult sonify --legend. More: docs/sound.md.
+    """
+    if (path is None) != legend:
+        raise SetupError("Expected a run or `--legend`. Write: auscult sonify runs/NAME, or: auscult sonify --legend.")
     with err.status("Rendering the sound ..."):
-        score = sonify_run(run, mapping=mapping.value, mode=mode, metric=metric, seconds=seconds)
-        written = render(score).write(target or _beside(path, ".wav"))
+        if path is None:
+            score, beside = all_sounds(), Path("auscult-legend.wav")
+        else:
+            run, beside = load(path, skip_damage=skip_damage), _beside(path, ".wav")
+            _print_damage(run)
+            score = sonify_run(
+                run,
+                mapping.value,
+                mode,
+                metric,
+                seconds,
+                path=layer,
+                steps=None if steps is None else parse_steps(steps),
+                polarity=cast(Polarity, polarity),
+                scale=cast(Scale, scale),
+                context=cast(list[Context], context or []),
+                references=None if references is None else read_references(references),
+            )
+        written = write_score(score, target or beside, bits)
     if not any(each.amplitudes.any() for each in score.voices):
         err.print(f"note: {metric or 'grad_norm'} was not observed, so no voice is heard; findings are.", markup=False)
     if score.events:
