@@ -31,10 +31,11 @@ from rich.table import Table
 from rich.text import Text
 
 from auscult.core.atomic import write_atomically
-from auscult.core.errors import AuscultError, MissingExtra, SetupError
+from auscult.core.errors import AuscultError, MissingExtra, NoDevice, SetupError
 from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
 from auscult.core.version import __version__
+from auscult.live.playback import Moment, play_score
 from auscult.pages.export import export_run
 from auscult.pages.terminal import findings_text
 from auscult.pages.verdict import verdict
@@ -43,6 +44,7 @@ from auscult.reading import diagnose as diagnose_run
 from auscult.reading import examine
 from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
+from auscult.sound.speaker import Speaker
 from auscult.sound.synth import render
 from auscult.store.reader import list_runs, load
 
@@ -226,17 +228,62 @@ def sonify(
 
 
 @app.command()
-def report(
+def play(
     path: RunPath,
-    target: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html by default.")] = None,
+    speed: Annotated[float, typer.Option(help="Seconds of the sound per second, 0.1 to 20; pitch stays.")] = 1.0,
+    start: Annotated[int | None, typer.Option("--from", metavar="STEP", help="Step to begin with.")] = None,
+    volume: Annotated[float, typer.Option(min=0.0, max=1.0, help="0 to 1.")] = 1.0,
+    mapping: Annotated[Mapping, typer.Option(help="As for `sonify`.")] = Mapping.vitals,
+    mode: Annotated[str, typer.Option(help="As for `sonify`.")] = "mix",
+    metric: Annotated[str | None, typer.Option(help="As for `sonify`.")] = None,
+    skip_damage: SkipDamage = False,
+) -> None:
+    """Play a run on the sound device of this machine. Needs the extra `listen`: pip install 'auscult[listen]'.
+
+    What happens is printed while it is heard. Reads the run's files only: a run that goes on is not touched. Without a
+    sound device, as over SSH, `auscult sonify` writes a file, and `auscult report` a page that plays on any machine.
+    """
+    run = load(path, skip_damage=skip_damage)
+    _print_damage(run)
+    with _open_speaker(path) as speaker:
+        with err.status("Composing the sound ..."):
+            score = sonify_run(run, mapping=mapping.value, mode=mode, metric=metric)
+        columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+            bar = progress.add_task("", total=score.duration / speed)
+
+            def on_moment(moment: Moment) -> None:
+                where = "" if moment.step is None else f"step {moment.step:,}"
+                progress.update(bar, completed=moment.seconds, description=where)
+                for event in moment.events:
+                    progress.console.print(shown_lines(event.line), markup=False, highlight=False)
+
+            played = play_score(score, speaker, speed=speed, start=start, volume=volume, on_moment=on_moment)
+    if played.missing:
+        err.print(f"note: {played.missing:.2f} s were silent, because this machine was too busy.", markup=False)
+
+
+@app.command()
+def report(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN [RUN ...]", help="Directory of the run; several are compared.")
+    ],
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html, or A-vs-B.html, by default.")
+    ] = None,
     sound: Annotated[bool, typer.Option(help="Whether the page carries the run's sound.")] = True,
     skip_damage: SkipDamage = False,
 ) -> None:
-    """Write a run's report: one HTML file with verdict, findings, charts and sound."""
-    run = load(path, skip_damage=skip_damage)
-    _print_damage(run)
+    """Write a run's report: one HTML file with verdict, findings, charts and sound.
+
+    Of several runs it shows where they part, what was set differently, and their curves and heat maps side by side.
+    """
+    several = [load(path, skip_damage=skip_damage) for path in paths]
+    for run in several:
+        _print_damage(run)
+    names = "-vs-".join(dict.fromkeys(path.resolve().name for path in paths))
     with err.status("Building the report ..."):
-        written = write_report(run, target or _beside(path, ".html"), sound=sound)
+        written = write_report(several, target or _beside(paths[0].resolve().with_name(names), ".html"), sound=sound)
     _print_path("report", written)
 
 
@@ -430,6 +477,20 @@ def main() -> None:
         err.print("error:", style="bold red", end=" ")
         err.print(shown_lines(str(error)), markup=False, highlight=False)
         sys.exit(2)
+
+
+def _open_speaker(path: Path) -> Speaker:
+    """The sound device of this machine.
+
+    Raises:
+        MissingExtra: if miniaudio is not installed.
+        NoDevice: if there is none. Both say what works instead.
+    """
+    try:
+        return Speaker()
+    except (MissingExtra, NoDevice) as error:
+        instead = f"A file or a page needs none: auscult sonify {path}, auscult report {path}."
+        raise type(error)(f"{error} {instead}") from None
 
 
 def _import_demo() -> "Callable[..., list[DemoRun]]":
