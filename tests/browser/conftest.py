@@ -28,7 +28,6 @@ READBACK = """{
 """Tests look at the pixels of canvases, of which Chromium warns where it was not announced."""
 
 
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The Chromium of this machine, headless."""
