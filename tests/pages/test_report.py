@@ -141,7 +141,7 @@ def test_the_modules_are_one_script_without_imports(sick_page: str) -> None:
     assert not re.search(r"^\s*(import|export)\b", script, re.MULTILINE)
     names = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", script, re.MULTILINE)
     assert len(set(names)) == len(names), "two modules declare one name"
-    assert script.rstrip().endswith('openPage(JSON.parse(document.getElementById("data").textContent));')
+    assert script.rstrip().splitlines()[-1].startswith("openPage(JSON.parse(")
 
 
 def test_hostile_names_stay_text(hostile: Run, hostile_paths: tuple[str, ...], finding: Callable[..., Finding]) -> None:
