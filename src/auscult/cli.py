@@ -30,11 +30,11 @@ from rich.table import Table
 from rich.text import Text
 
 from auscult.core.atomic import write_atomically
-from auscult.core.errors import AuscultError, MissingExtra, NoDevice, SetupError
+from auscult.core.errors import AuscultError, MissingExtra, SetupError
 from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
 from auscult.core.version import __version__
-from auscult.live.playback import Moment, play_score
+from auscult.live.listening import listen
 from auscult.pages.diagnosis import diagnosis_schema, diagnosis_text
 from auscult.pages.export import export_run
 from auscult.pages.terminal import findings_text
@@ -48,7 +48,6 @@ from auscult.sound.files import read_references, write_score
 from auscult.sound.legend import legend as all_sounds
 from auscult.sound.request import Context, Polarity, parse_steps
 from auscult.sound.scales import Scale
-from auscult.sound.speaker import Speaker
 from auscult.sound.synth import render
 from auscult.store.reader import list_runs, load
 
@@ -312,7 +311,8 @@ def play(
     path: RunPath,
     speed: Annotated[float, typer.Option(help="Seconds of the sound per second, 0.1 to 20; pitch stays.")] = 1.0,
     start: Annotated[int | None, typer.Option("--from", metavar="STEP", help="Step to begin with.")] = None,
-    volume: Annotated[float, typer.Option(min=0.0, max=1.0, help="0 to 1.")] = 1.0,
+    following: Annotated[bool, typer.Option("--follow", help="Go on with what the run writes until it ends.")] = False,
+    volume: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="0 to 1; 0.25 with --follow, else 1.")] = None,
     mapping: Annotated[Mapping, typer.Option(help="As for `sonify`.")] = Mapping.vitals,
     mode: Annotated[str, typer.Option(help="As for `sonify`.")] = "mix",
     metric: Annotated[str | None, typer.Option(help="As for `sonify`.")] = None,
@@ -320,25 +320,21 @@ def play(
 ) -> None:
     """Play a run on the sound device of this machine. Needs the extra `listen`: pip install 'auscult[listen]'.
 
-    What happens is printed while it is heard. Reads the run's files only: a run that goes on is not touched. Without a
-    sound device, as over SSH, `auscult sonify` writes a file, and `auscult report` a page that plays on any machine.
+    What happens is printed while it is heard. Reads the run's files only; training is not touched. Where there is no
+    sound device, as over SSH, `auscult sonify` writes a file, and `auscult report` a page that plays anywhere.
     """
-    run = load(path, skip_damage=skip_damage)
-    _print_damage(run)
-    with _open_speaker(path) as speaker:
-        with err.status("Composing the sound ..."):
-            score = sonify_run(run, mapping=mapping.value, mode=mode, metric=metric)
-        columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
-            bar = progress.add_task("", total=score.duration / speed)
-
-            def on_moment(moment: Moment) -> None:
-                where = "" if moment.step is None else f"step {moment.step:,}"
-                progress.update(bar, completed=moment.seconds, description=where)
-                for event in moment.events:
-                    progress.console.print(shown_lines(event.line), markup=False, highlight=False)
-
-            played = play_score(score, speaker, speed=speed, start=start, volume=volume, on_moment=on_moment)
+    played = listen(
+        path,
+        mapping=mapping.value,
+        mode=mode,
+        metric=metric,
+        speed=speed,
+        start=start,
+        volume=(0.25 if following else 1.0) if volume is None else volume,
+        following=following,
+        skip_damage=skip_damage,
+        console=out,
+    )
     if played.missing:
         err.print(f"note: {played.missing:.2f} s were silent, because this machine was too busy.", markup=False)
 
@@ -624,20 +620,6 @@ def main() -> None:
         err.print("error:", style="bold red", end=" ")
         err.print(shown_lines(str(error)), markup=False, highlight=False)
         sys.exit(2)
-
-
-def _open_speaker(path: Path) -> Speaker:
-    """The sound device of this machine.
-
-    Raises:
-        MissingExtra: if miniaudio is not installed.
-        NoDevice: if there is none. Both say what works instead.
-    """
-    try:
-        return Speaker()
-    except (MissingExtra, NoDevice) as error:
-        instead = f"A file or a page needs none: auscult sonify {path}, auscult report {path}."
-        raise type(error)(f"{error} {instead}") from None
 
 
 def _import_demo() -> "Callable[..., list[DemoRun]]":

@@ -127,11 +127,6 @@ class SoundEvent:
 
     @property
     def line(self) -> str:
-        """Time, step and text, as a transcript has it."""
-        return f"{self.time:8.2f} s  step {self.step}: {self.words}"
-
-    @property
-    def words(self) -> str:
         """The text on one line."""
         return " ".join(self.text.split())
 
@@ -214,14 +209,14 @@ class Score:
 
     def transcript(self) -> str:
         """Every event in words, one line each, in order."""
-        return "\n".join(event.line for event in self.events)
+        return "\n".join(f"{event.time:8.2f} s  step {event.step}: {event.line}" for event in self.events)
 
     def captions(self) -> str:
         """Every event as a caption of three seconds, in WebVTT."""
         cues = [f"WEBVTT - {_escaped(' '.join(self.title.split()))}"]
         for number, event in enumerate(self.events, 1):
             span = f"{_clock(event.time)} --> {_clock(event.time + CAPTION_SECONDS)}"
-            cues.append(f"{number}\n{span}\nstep {event.step}: {_escaped(event.words)}")
+            cues.append(f"{number}\n{span}\nstep {event.step}: {_escaped(event.line)}")
         return "\n\n".join(cues) + "\n"
 
 

@@ -40,7 +40,7 @@ def write_midi(score: Score, path: str | PathLike[str]) -> Path:
     now = 0
     for event in score.events:
         at = round(event.time * TICKS)
-        words.append(mido.MetaMessage("marker", text=f"step {event.step}: {event.words}", time=at - now))
+        words.append(mido.MetaMessage("marker", text=f"step {event.step}: {event.line}", time=at - now))
         now = at
     file.tracks.append(words)
     for index, voice in enumerate(score.voices):
