@@ -21,6 +21,7 @@ MODULES = (
     "timeline.js",
     "palette.js",
     "packed.js",
+    "turns.js",
     "marks.js",
     "curves.js",
     "raster.js",

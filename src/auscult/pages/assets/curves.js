@@ -3,6 +3,7 @@
  */
 import { addRunningLines, formatNumber, zoomByKey } from "./timeline.js";
 import { drawMarks, drawRate } from "./marks.js";
+import { inTurns } from "./turns.js";
 
 /**
  * @typedef {{label: string, steps: number[], values: (number | null)[], nonfinite: number[][], nonpositive: number[][]}} Curve
@@ -15,6 +16,9 @@ import { drawMarks, drawRate } from "./marks.js";
 
 const HEIGHT = 220;
 const CURSORS = uPlot.sync("steps");
+const WIDTHS = [1.5, 0.8, 2.2];
+const MAX_DASHED = 300; // points
+const MAX_FOCUSED = 2000; // points of all curves
 const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [4, 4], [12, 4]];
 
 /**
@@ -77,15 +81,18 @@ export function drawChart(parent, first, scene) {
     if (near) draw();
   };
   const show = () => {
-    if (near && plot && !stale) plot.setScale("x", timeline.view);
-    else moved = true;
+    if (near && moved) plot?.setScale("x", timeline.view);
+    moved &&= !near;
+  };
+  const move = () => {
+    moved = true;
+    if (near) inTurns(show);
   };
   const watcher = new IntersectionObserver(
     (entries) => {
       near = entries[entries.length - 1].isIntersecting;
       if (near) draw();
-      if (near && moved) plot?.setScale("x", timeline.view);
-      if (near) moved = false;
+      show();
       if (plot) hear();
     },
     { rootMargin: "200px" },
@@ -95,7 +102,7 @@ export function drawChart(parent, first, scene) {
     place();
   };
   const observer = new ResizeObserver(() => requestAnimationFrame(fit)); // in the next frame, so that it never chases itself
-  timeline.on("view", show, ending.signal);
+  timeline.on("view", move, ending.signal);
   addKeyboard(parent, () => chart.title, () => plot, timeline, ending.signal);
   button.press(log);
   watcher.observe(parent);
@@ -115,6 +122,9 @@ export function drawChart(parent, first, scene) {
   };
   return { redraw, draw, replace, end };
 }
+
+/** Whether a chart can be drawn anew whenever the pointer comes near another curve. */
+const isLight = (/** @type {Chart} */ chart) => chart.curves.reduce((sum, curve) => sum + curve.steps.length, 0) <= MAX_FOCUSED;
 
 const hasPositive = (/** @type {Chart} */ chart) => chart.curves.some((curve) => curve.values.some((value) => value !== null && value > 0));
 
@@ -152,13 +162,12 @@ function plotOptions(parent, chart, scene, log) {
       ...chart.curves.map((curve, index) => ({
         label: curve.label,
         ...lineStyle(chart, index, colours),
-        width: chart.bands?.length && index ? 0.5 : 1.5,
         points: { show: curve.values.length < 3, size: 6 },
         value: (plot, value, series, at) => readValue(curve, plot, value, series, at, log),
       })),
     ],
     bands: (chart.bands ?? []).map(([high, low]) => ({ series: [high + 1, low + 1], fill: colours.spread })),
-    cursor: { sync: { key: CURSORS.key }, drag: { x: true, y: false, setScale: false }, focus: { prox: 24 } },
+    cursor: { sync: { key: CURSORS.key }, drag: { x: true, y: false, setScale: false }, focus: { prox: isLight(chart) ? 24 : -1 } },
     legend: { markers: { width: 2 } },
     hooks: {
       drawClear: [
@@ -178,20 +187,24 @@ function plotOptions(parent, chart, scene, log) {
 }
 
 /**
- * Curves of layers are coloured by depth, and every second one dashed where colours are shared; those of several runs by
- * run, and dashed by what they are of.
+ * Curves of layers are coloured by depth, those of several runs by run; curves that share a colour are told apart by
+ * dashes, or, where dashes would take too long to draw and not be seen, by their width.
  */
 function lineStyle(chart, index, colours) {
+  if (chart.bands?.length) return { stroke: colours.curves[0], dash: [], width: index ? 0.5 : 1.5 };
+  const plain = chart.curves[index].steps.length > MAX_DASHED;
+  const style = (stroke, number, dash) => ({ stroke, dash: plain ? [] : dash, width: plain ? WIDTHS[number % WIDTHS.length] : 1.5 });
   if (chart.groups?.length) {
     const group = chart.groups[index];
     const number = index - chart.groups.indexOf(group);
-    return { stroke: colours.curves[group % colours.curves.length], dash: DASHES[number % DASHES.length] };
+    return style(colours.curves[group % colours.curves.length], number, DASHES[number % DASHES.length]);
   }
-  if (chart.bands?.length) return { stroke: colours.curves[0], dash: [] };
-  if (!chart.by_depth) return { stroke: colours.curves[index % colours.curves.length], dash: DASHES[index % DASHES.length] };
+  const several = colours.curves.length;
+  if (!chart.by_depth) return style(colours.curves[index % several], Math.floor(index / several), DASHES[index % DASHES.length]);
   const tones = colours.depths.length;
   const tone = Math.round((index * (tones - 1)) / Math.max(1, chart.curves.length - 1));
-  return { stroke: colours.depths[tone], dash: chart.curves.length > tones && index % 2 ? [5, 2] : [] };
+  const second = chart.curves.length > tones ? index % 2 : 0;
+  return style(colours.depths[tone], second, second ? [5, 2] : []);
 }
 
 /** What is compared with a line must have the line in view. */
