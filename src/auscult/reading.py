@@ -18,7 +18,9 @@ from auscult.rules.registry import RULES, asked, judgement
 from auscult.sound.mappings import sonify_run
 from auscult.sound.request import Context, Polarity, Request
 from auscult.sound.scales import Scale
-from auscult.sound.synth import render
+
+MODES = ("mix", "overview", "arpeggio")
+"""The ways in which a report can be heard."""
 
 
 def diagnose(run: Run, ignore: Sequence[str] = ()) -> Findings:
@@ -91,7 +93,7 @@ def report(run: Run | Sequence[Run], path: str | PathLike[str], sound: bool = Tr
     Args:
         run: A run, as `load` gives it, or up to six of them, which are compared with the first.
         path: Where to write it; folders are made.
-        sound: Whether it carries the run's sound; a comparison is silent.
+        sound: Whether it can be heard, as three voices, as an overview and as an arpeggio; a comparison is silent.
 
     Returns:
         The path written.
@@ -114,6 +116,5 @@ def report(run: Run | Sequence[Run], path: str | PathLike[str], sound: bool = Tr
 
 def _report(run: Run, sound: bool) -> str:
     findings, ignored = examine(run)
-    score = sonify_run(run, findings) if sound else None
-    audio = render(score) if score is not None else None
-    return report_html(run, findings, score, audio, [each.pattern for each in ignored])
+    scores = [sonify_run(run, findings, mode=each) for each in MODES] if sound else []
+    return report_html(run, findings, scores, [each.pattern for each in ignored])

@@ -28,7 +28,6 @@ READBACK = """{
 """Tests look at the pixels of canvases, of which Chromium warns where it was not announced."""
 
 
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The Chromium of this machine, headless."""
@@ -68,8 +67,9 @@ class Visits:
         motion: Any = "no-preference",
         ready: str = "html.drawn",
         headers: dict[str, str] | None = None,
+        script: str = "",
     ) -> Page:
-        """A page, as soon as an element that matches `ready` is there."""
+        """A page, as soon as an element that matches `ready` is there; `script` runs in it before its own."""
         context = self.browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
@@ -77,6 +77,7 @@ class Visits:
             extra_http_headers=headers or {},
         )
         self._listen(context, url)
+        context.add_init_script(script)
         page = context.new_page()
         page.add_init_script(READBACK)
         page.goto(url)

@@ -38,6 +38,7 @@ def test_a_dark_page_is_printed_light(visits: Visits, report_url: Callable[[str]
     assert cells.evaluate(INK) > dark + 40
     for name in (".player", "nav", ".skip", ".axis"):
         assert not page.locator(name).first.is_visible(), name
+    page.emulate_media(media="screen")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert cells.evaluate(INK) == dark
 

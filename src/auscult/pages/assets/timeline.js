@@ -24,6 +24,7 @@ export function createTimeline(first, last) {
   const whole = wholeView(first, last);
   /** @type {Map<Topic, (() => void)[]>} */
   const listeners = new Map();
+  /** @type {Timeline} */
   const timeline = {
     view: whole,
     whole,
@@ -32,7 +33,7 @@ export function createTimeline(first, last) {
     on(topic, listener, signal) {
       listeners.set(topic, [...(listeners.get(topic) ?? []), listener]);
       signal?.addEventListener("abort", () => {
-        listeners.set(topic, listeners.get(topic).filter((each) => each !== listener));
+        listeners.set(topic, (listeners.get(topic) ?? []).filter((each) => each !== listener));
       });
     },
     set(topic, change) {
@@ -94,14 +95,15 @@ export function addRunningLines(timeline, parent, signal) {
     parent.append(line);
   }
   const place = () => {
-    for (const [name, line] of Object.entries(lines)) {
+    for (const name of /** @type {const} */ (["playhead", "marked"])) {
+      const line = lines[name];
       const step = timeline[name];
-      const share = (step - timeline.view.min) / (timeline.view.max - timeline.view.min);
-      line.hidden = step === null || share < 0 || share > 1;
-      if (!line.hidden) line.style.transform = `translateX(${share * parent.clientWidth}px)`;
+      const share = ((step ?? NaN) - timeline.view.min) / (timeline.view.max - timeline.view.min);
+      line.hidden = !(share >= 0 && share <= 1);
+      if (!line.hidden) line.style.transform = `translateX(${100 * share}%)`;
     }
   };
-  for (const topic of ["view", "playhead", "mark"]) timeline.on(topic, place, signal);
+  for (const topic of /** @type {const} */ (["view", "playhead", "mark"])) timeline.on(topic, place, signal);
   return place;
 }
 
