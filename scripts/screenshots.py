@@ -18,7 +18,7 @@ from auscult.clinic.demo import run_demo
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WIDTHS = {1280: 1600, 400: 860}
+WIDTHS = {1280: 1180, 400: 860}
 SCHEMES = ("light", "dark")
 LARGEST = 200_000
 
