@@ -7,6 +7,8 @@
 #   make screenshots
 #                 the pictures of the docs, by the same browser
 #   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
+#   make integrations
+#                 sinks and callbacks against the real trackers and trainers, offline; about five minutes
 #   make ranks    trainings on two and four ranks against one process in float64; about five minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
@@ -21,7 +23,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check browser screenshots live trials ranks score score-ci bench soak reproduce docs gallery clean
+.PHONY: demo test check browser screenshots live trials integrations ranks score score-ci bench soak reproduce docs gallery clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -67,6 +69,13 @@ screenshots: .venv/dev.stamp
 
 trials: .venv/dev.stamp
 	.venv/bin/python -m pytest -m trial tests/trials
+
+.venv/integrations.stamp: .venv/dev.stamp
+	$(PIP) --group integrations
+	touch $@
+
+integrations: .venv/integrations.stamp
+	.venv/bin/python -m pytest -m integration tests
 
 ranks: .venv/dev.stamp
 	.venv/bin/python -m pytest -m ranks tests/ranks

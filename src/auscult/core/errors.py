@@ -5,6 +5,7 @@
     ├── StoreError     a run on disk that cannot be read as it stands
     ├── UnknownName    a metric or path that the run does not have
     ├── MissingExtra   an optional dependency is not installed
+    ├── SinkError      a tracker did not take what it was given; told once, never raised into a training
     ├── NoDevice       there is no sound device, or it has gone
     └── StopTraining   raised into the training loop, only where `watch(..., stop_on=...)` asked for it
 
@@ -33,6 +34,10 @@ class UnknownName(AuscultError, KeyError):  # noqa: N818  (reads as what it is: 
 
 class MissingExtra(AuscultError, ImportError):  # noqa: N818
     """An optional dependency is not installed."""
+
+
+class SinkError(AuscultError):
+    """A tracker did not take what it was given."""
 
 
 class NoDevice(AuscultError):  # noqa: N818

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from auscult.core.detail import Detail
 from auscult.core.finding import Finding
 from auscult.core.metric import Stream
 
@@ -88,6 +90,23 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """No more rows will come."""
+        ...
+
+
+@runtime_checkable
+class RunSink(Sink, Protocol):
+    """A sink that is told of the run as a whole, and looks after its own failures."""
+
+    def begin(self, path: Path, step: int) -> None:
+        """The run in this directory begins or goes on; called once, before its first row, which is of this step."""
+        ...
+
+    def write_detail(self, detail: Detail) -> None:
+        """Take everything about a finished step."""
+        ...
+
+    def trouble(self) -> Exception | None:
+        """What went wrong since this was last asked, if anything did; told to the user once."""
         ...
 
 

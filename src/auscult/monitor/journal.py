@@ -18,11 +18,11 @@ import numpy as np
 from auscult.core.anatomy import Anatomy
 from auscult.core.audit import Audit
 from auscult.core.detail import Detail
-from auscult.core.errors import StopTraining
+from auscult.core.errors import SinkError, StopTraining
 from auscult.core.finding import SEVERITIES, Finding, Severity
 from auscult.core.origin import Origin
 from auscult.core.run import Run, Segment
-from auscult.core.sink import Record, Rows, Sink
+from auscult.core.sink import Record, Rows, RunSink, Sink
 from auscult.core.standstill import Standstill
 from auscult.monitor.allowance import Allowance
 from auscult.pages.wording import finding_line
@@ -65,6 +65,7 @@ class Journal:
         self._at_once = at_once
         self._allowance = Allowance(0)
         self._sinks = list(sinks) if writer is not None else []
+        self._sinks_began = False
         self._on_finding = on_finding
         self._stop_at = len(SEVERITIES) if stop_on is None else SEVERITIES.index(stop_on)
         self._warned: set[str] = set()
@@ -151,10 +152,7 @@ class Journal:
             self._write("store", StoreWriter.write_rows, each)
         if self._complete:
             self.saved_step = steps[-1]
-        for sink in tuple(self._sinks):
-            every = sorted((record for each in rows for record in each.records()), key=_step)
-            if not all(self._try(f"sink {type(sink).__name__}", sink.write, record) for record in every):
-                self._sinks.remove(sink)
+        self._hand_on(steps[0], rows)
         self._step = steps[-1]
         found: list[tuple[int, list[Finding]]] = []
         if self._judging:
@@ -162,6 +160,26 @@ class Journal:
         if self._allowance.permits(self._step):
             found += self._settled(self._step)
         self._tell(found)
+
+    def _hand_on(self, step: int, rows: Sequence[Rows]) -> None:
+        """To the sinks; one that raises gets nothing more."""
+        if not self._sinks or self._writer is None:
+            return
+        every = sorted((record for each in rows for record in each.records()), key=_step)
+        for sink in tuple(self._sinks):
+            part, ready = f"sink {type(sink).__name__}", True
+            if not self._sinks_began and isinstance(sink, RunSink):
+                ready = self._try(part, sink.begin, self._writer.path, step)
+            if not ready or not all(self._try(part, sink.write, record) for record in every):
+                self._sinks.remove(sink)
+        self._sinks_began = True
+        self._ask_sinks()
+
+    def _ask_sinks(self) -> None:
+        """Tell the user what sinks could not do; such a sink goes on by itself."""
+        for sink in self._sinks:
+            if isinstance(sink, RunSink) and (trouble := sink.trouble()) is not None:
+                self.fail(f"sink {type(sink).__name__}", trouble)
 
     def settle(self) -> None:
         """Judge what was put off.
@@ -178,6 +196,9 @@ class Journal:
         if not self._foreign():
             with np.errstate(all="ignore"):
                 self._write("details", StoreWriter.write_detail, detail)
+                for sink in self._sinks:
+                    if isinstance(sink, RunSink):
+                        self._try(f"sink {type(sink).__name__}", sink.write_detail, detail)
 
     def lose_row(self) -> None:
         """A row could not even be made: `saved_step` moves no further."""
@@ -198,10 +219,13 @@ class Journal:
         self._warned.add(part)
         if part not in ("store", "sealing"):
             self._event("failure", self.saved_step, part=part, message=message)
-        text = (
-            f"auscult could not go on with {part} ({message}). Training is not affected; what this part would have "
-            "recorded is missing from here on."
-        )
+        if isinstance(error, SinkError):
+            text = f"auscult: {part}: {error} Training is not affected."
+        else:
+            text = (
+                f"auscult could not go on with {part} ({message}). Training is not affected; what this part would "
+                "have recorded is missing from here on."
+            )
         logger.error(text)
         with suppress(RuntimeWarning):  # where warnings are errors, the log has to do
             warnings.warn(text, RuntimeWarning, stacklevel=2)
@@ -225,8 +249,10 @@ class Journal:
         if self._segment is None:  # otherwise nothing happened
             self.event("end", step, reason=reason)
         self._write("store", StoreWriter.close)
+        self._writer = None  # what sinks still have to tell is no event of the run any more
         for sink in self._sinks:
             self._try(f"sink {type(sink).__name__}", sink.close)
+        self._ask_sinks()
 
     def _judge(self, steps: Sequence[int], rows: Sequence[Rows], found: list[tuple[int, list[Finding]]]) -> None:
         for step, blocks, findings in self._live.extend(steps, rows, not self._at_once):

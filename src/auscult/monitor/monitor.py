@@ -4,7 +4,6 @@ Decides when something is measured and to which step it belongs; measures nothin
 writes nothing itself (`auscult.monitor.journal`). Once training runs, nothing in here raises into it.
 """
 
-import atexit
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any
-from weakref import WeakSet, ref
+from weakref import ref
 
 import numpy as np
 import torch
@@ -49,6 +48,7 @@ from auscult.monitor.lookback import LookBack
 from auscult.monitor.opening import open_run
 from auscult.monitor.ranks import Ranks
 from auscult.monitor.tracer import Tracer
+from auscult.monitor.unclosed import OPEN
 from auscult.monitor.witness import PART, Witness
 from auscult.store.reader import load
 from auscult.store.writer import IfExists
@@ -139,7 +139,7 @@ class Monitor:
         self._backward_hook = BackwardHook(ends(tensors, optimizers), self._on_backward)
         self._begin_step()
         self._closed = False
-        _OPEN.add(self)
+        OPEN.add(self)
 
     @property
     def saved_step(self) -> int:
@@ -589,12 +589,3 @@ class Monitor:
                 self._witness.give_up()
         with suppress(Exception):  # not even telling of a failure may end the training
             self._journal.fail(part, error)
-
-
-_OPEN: "WeakSet[Monitor]" = WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    for monitor in list(_OPEN):
-        monitor.close("exit")
