@@ -27,7 +27,7 @@ def start(world: int, directory: Path, *arguments: str, script: Path = WORKER) -
     ]
 
 
-def finish(ranks: Sequence[subprocess.Popen[str]], directory: Path, seconds: float = 240) -> list[dict]:
+def finish(ranks: Sequence[subprocess.Popen[str]], directory: Path, seconds: float = 900) -> list[dict]:
     """Wait for every rank, and read what each of them told."""
     said = []
     for each in ranks:

@@ -46,6 +46,7 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.randn(8))
+        self.gain = nn.Parameter(torch.full((1,), 1.5))  # of which one rank holds all, and the others nothing
         self.inner = nn.Linear(5, 8)
         self.blocks = nn.ModuleList(Block(8, 12) for _ in range(2))
         self.head = nn.Linear(8, 3)
@@ -53,7 +54,7 @@ class Net(nn.Module):
         self.unused = nn.Parameter(torch.ones(3))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        hidden = self.inner(inputs) * self.scale
+        hidden = self.inner(inputs) * self.scale * self.gain
         for block in self.blocks:
             hidden = block(hidden)
         return self.head(self.frozen(hidden))
@@ -97,7 +98,7 @@ def truth(clip: bool) -> list[dict[str, dict[str, float]]]:
                 "grad_norm": {path: float(each.norm()) for path, each in gradients.items()},
                 "param_norm": {path: float(after[path].detach().norm()) for path in gradients},
                 "update_norm": {path: float(each.norm()) for path, each in moved.items()},
-                "grad_std": {path: float(each.std()) for path, each in gradients.items()},
+                "grad_std": {path: float(each.std()) for path, each in gradients.items() if each.numel() > 1},
                 "param_mean": {path: float(after[path].detach().mean()) for path in gradients},
                 "run": {"loss": float(loss.detach()), "total": total},
             }

@@ -352,7 +352,8 @@ class Ledger:
     def _point_packed(self, packed: list[int], tensors: Mapping[int, Tensor], sizes: Mapping[int, float]) -> None:
         """Where the updates in the scratch point, given their norms; the second pack lives for this call."""
         second = Pack([place.shape for place in self._scratch.places])
-        gradients = {position: self._parameters[position].grad for position in packed}
+        found = {position: self._parameters[position].grad for position in packed}
+        gradients = {key: None if grad is None or not measurable(grad) else grad for key, grad in found.items()}
         with_gradient = [each for each in packed if is_packable(gradients[each], second.places[self._place[each]])]
         for kind, positions, others in ((DECAY, packed, tensors), (DESCENT, with_gradient, gradients)):
             present = [tensor.detach() for each in positions if (tensor := others[each]) is not None]

@@ -6,7 +6,9 @@ second. Everything that decides about later sums is read from earlier ones, so a
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from time import perf_counter
@@ -81,6 +83,7 @@ class Exchange:
         self._flight: Flight | None = None
         self._stop: StopTraining | None = None
         self._transfer = Transfer()
+        self._process = os.getpid()
         self._updated_at: float | None = None
         observing = not ranks.reason
         self._table = SlotTable.of(
@@ -100,15 +103,17 @@ class Exchange:
         Raises:
             StopTraining: on every rank at the same step, if a finding of rank 0 is as severe as `stop_on`.
         """
-        self._land()
-        draft.send()
-        measured = self._gauges.taken(draft)
-        if self._ranks.lost:
-            self._pass_on([draft], self._alone(measured, draft))
-            return
-        self._held.append(draft)
-        if draft.due[0]:
-            self._launch(draft, measured, draft.due[1], closing=False)
+        try:
+            self._land()
+        finally:  # a run that stops here loses no step
+            draft.send()
+            measured = self._gauges.taken(draft)
+            if self._ranks.lost:
+                self._pass_on([draft], self._alone(measured, draft))
+            else:
+                self._held.append(draft)
+                if draft.due[0]:
+                    self._launch(draft, measured, draft.due[1], closing=False)
 
     def update_made(self, draft: Draft) -> None:
         """The update of a step has been made: the parameters are what every replica of them should be."""
@@ -132,7 +137,10 @@ class Exchange:
         Args:
             step: The step that would have come next.
         """
-        self._land(FAREWELL)
+        if self._process != os.getpid():  # a forked copy, which the other ranks know nothing of
+            return
+        with suppress(StopTraining):  # it is over anyway
+            self._land(FAREWELL)
         if self._ranks.lost:
             return
         due = step
@@ -341,13 +349,13 @@ class Exchange:
         """Hand steps to the backlog, the last with its rows; only on the rank that writes."""
         if not self._ranks.writes:
             return
-        try:
-            for draft in drafts:
+        for draft in drafts:
+            try:
                 self._backlog.take(draft, records if draft is drafts[-1] else [])
-        except StopTraining as stop:
-            if self._ranks.lost:
-                raise
-            self._stop = stop
+            except StopTraining as stop:  # all ranks stop together, or this one alone
+                if self._ranks.lost:
+                    raise
+                self._stop = stop
 
 
 def _one_number(draft: Draft) -> float:

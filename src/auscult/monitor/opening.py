@@ -1,10 +1,11 @@
 """Opening: where a run begins: its directory, its first step, and what was recorded before."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from auscult.core.errors import AuscultError
+from auscult.core.errors import AuscultError, SetupError
 from auscult.core.run import Run
 from auscult.metrics.environment import run_info
 from auscult.monitor.ranks import Ranks
@@ -46,9 +47,11 @@ def open_run(
     try:
         writer = StoreWriter.create(path, run_info(Path(path).name, config), if_exists)
         past = load(writer.path) if writer.resumed else None
-    except AuscultError as error:
+    except Exception as error:
         if ranks is not None:
-            ranks.told_by_first(error)
+            known = error if isinstance(error, AuscultError) else SetupError(f"Rank 0 could not open {path}: {error}")
+            with suppress(AuscultError):
+                ranks.told_by_first(known)
         raise
     number = step if step is not None else (past.last_step + 1 if past is not None else 0)
     begins = past is None or past.until(number - 1).last_step < 0
