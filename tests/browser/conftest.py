@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
         )
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--autoplay-policy=user-gesture-required"]
+            executable_path=program, args=["--no-sandbox", "--autoplay-policy=document-user-activation-required"]
         )
 
 

@@ -18,12 +18,12 @@ from auscult.pages.wording import counted, shown, shown_lines
 MAX_MOMENTS = 4000
 SPEEDS = (0.5, 1, 2, 4, 8)
 MODES = {
-    ("vitals", "mix"): "Early, middle and late layers at once",
-    ("vitals", "overview"): "The same, every excursion marked",
-    ("vitals", "arpeggio"): "Layers one after the other, early to late",
-    ("vitals", "solo"): "One layer alone",
+    ("vitals", "mix"): "Three voices",
+    ("vitals", "overview"): "Overview, with excursions",
+    ("vitals", "arpeggio"): "Arpeggio, early to late",
+    ("vitals", "solo"): "Solo",
     ("vitals", "step"): "Step by step",
-    ("perone2019", "mix"): "As in 2019: 200 + 100 × norm Hz",
+    ("perone2019", "mix"): "As in 2019",
 }
 """What a choice of sound is called."""
 
