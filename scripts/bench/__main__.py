@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from scripts.bench import cuda, parts
 from scripts.bench.page import page
 from scripts.bench.rounds import BARE, OURS, OUTSIDE, Make, Results, installed, measure
-from scripts.bench.storage import read_long_run, write_rows
+from scripts.bench.storage import read_deep_run, read_long_run, write_rows
 from scripts.bench.workloads import QUICK, WORKLOADS, Workload
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -66,6 +66,7 @@ def _measure_all(workloads: tuple[Workload, ...], directory: Path, progress: Pro
     steps = 4096 if quick else LONG_STEPS
     reading = read_long_run(directory / "long", steps, _Bar(progress, "a long run", steps))
     size = sum(each.stat().st_size for each in (directory / "long").rglob("*") if each.is_file()) / 1e6
+    reading.append(read_deep_run(directory / "deep", steps, _Bar(progress, "a deep run", steps)))
     device, waits = NO_GPU, False
     if torch.cuda.is_available():
         device, waits = _measure_on_device(workloads, directory, progress)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scripts.bench.reading import DEEP_STEPS
 
 from auscult.core.digest import BLOCK_STEPS, digest_rows
 from auscult.core.metric import Stream
@@ -21,6 +20,7 @@ from auscult.store.writer import StoreWriter
 MODULES = tuple(f"blocks.{number // 8}.layers.{number % 8}" for number in range(200))
 PARAMETERS = tuple(f"{path}.{name}" for path in MODULES for name in ("weight", "bias"))
 SAMPLED_EVERY = 32
+DEEP_STEPS = 100_032  # whole blocks
 LEVELS = {"grad_norm": 0.1, "param_norm": 10.0, "update_norm": 0.01, "lr": 1e-3, "step_time": 0.1, "memory": 8e9,
           "saturated_fraction": 0.02, "dead_fraction": 0.01, "loss": 0.7, "epoch": 1.0}  # fmt: skip
 

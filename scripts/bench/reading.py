@@ -43,14 +43,14 @@ def _report(path: Path) -> None:
         auscult.report(auscult.load(path), Path(directory) / "report.html")
 
 
-DEEP_STEPS = 100_032  # whole blocks
+REPORT = "report, sound included"
 
 TASKS: dict[str, Callable[[Path], None]] = {
     "one series": _series,
     "blocks of 1,024 steps, all channels": _overview,
     "heat map of one metric, 332 parameters": _heatmap,
     "diagnose": _diagnose,
-    "report, sound included": _report,
+    REPORT: _report,
 }
 
 

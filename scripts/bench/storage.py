@@ -5,13 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from scripts.bench.reading import TASKS
+from scripts.bench.deep import write_deep_run
+from scripts.bench.reading import REPORT, TASKS
 
 from auscult.core.digest import BLOCK_STEPS, Block, digest_rows
 from auscult.core.metric import Stream
@@ -113,6 +114,12 @@ def read_long_run(directory: Path, steps: int, done: Callable[[int], object]) ->
     writer.write_event("end", steps - 1, reason="closed")
     writer.close()
     return [_read(task, directory) for task in TASKS]
+
+
+def read_deep_run(directory: Path, steps: int, done: Callable[[int], object]) -> Reading:
+    """Write a run of 200 modules and see what its report takes; arguments as for `read_long_run`."""
+    write_deep_run(directory, steps, done)
+    return replace(_read(REPORT, directory), task="report of 200 modules, 4,800 channels")
 
 
 def _read(task: str, directory: Path) -> Reading:
