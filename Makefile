@@ -4,6 +4,8 @@
 #   make check    formatting, lint, types, floor plan, tests: with the trials everything CI does
 #   make browser  reports and live pages in a real Chromium (Debian: apt-get install chromium); about two minutes
 #   make live     the live page under load: twenty viewers for five minutes, hostile stores; about seven minutes
+#   make integrations
+#                 against the real trackers, trainers and MCP client, offline
 #   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
@@ -18,7 +20,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check browser live trials score score-ci bench soak reproduce docs gallery clean
+.PHONY: demo test check browser live trials integrations score score-ci bench soak reproduce docs gallery clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -60,6 +62,13 @@ live: .venv/dev.stamp
 
 trials: .venv/dev.stamp
 	.venv/bin/python -m pytest -m trial tests/trials
+
+.venv/integrations.stamp: .venv/dev.stamp
+	$(PIP) --group integrations
+	touch $@
+
+integrations: .venv/integrations.stamp
+	.venv/bin/python -m pytest -m integration tests/imports tests/agents
 
 SEEDS ?= 0-4
 JOBS ?= 2
