@@ -1,12 +1,15 @@
-# Every target sets up its own environment: Python and make are all it needs, for browser a Chromium too.
+# Every target sets up its own environment: Python and make are all it needs, for browser and screenshots a Chromium too.
 #   make demo     train a healthy and a diverging run, write report and sound
 #   make test     the test suite
 #   make check    formatting, lint, types, floor plan, tests: with the trials everything CI does
 #   make browser  reports and live pages in a real Chromium (Debian: apt-get install chromium); about two minutes
 #   make live     the live page under load: twenty viewers for five minutes, hostile stores; about seven minutes
+#   make screenshots
+#                 the pictures of the docs, by the same browser
 #   make integrations
 #                 against the real trackers, trainers and MCP client, offline
 #   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
+#   make ranks    trainings on two and four ranks against one process in float64; about five minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
 #   make score-ci a fixed part of it with one seed; fails if a gate is missed
@@ -20,7 +23,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check browser live trials integrations score score-ci bench soak reproduce docs gallery clean
+.PHONY: demo test check browser screenshots live trials integrations ranks score score-ci bench soak reproduce docs gallery clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -47,11 +50,12 @@ demo: .venv/demo.stamp
 test: .venv/dev.stamp
 	.venv/bin/python -m pytest
 
-check: .venv/dev.stamp
+check: .venv/dev.stamp .venv/node.stamp
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/pyright
 	.venv/bin/lint-imports
+	$(NODE)/bin/node node_modules/typescript/bin/tsc --project tsconfig.json
 	$(MAKE) test
 
 browser: .venv/node.stamp
@@ -59,6 +63,9 @@ browser: .venv/node.stamp
 
 live: .venv/dev.stamp
 	.venv/bin/python -m pytest -m live tests/live
+
+screenshots: .venv/dev.stamp
+	.venv/bin/python -m scripts.screenshots
 
 trials: .venv/dev.stamp
 	.venv/bin/python -m pytest -m trial tests/trials
@@ -69,6 +76,9 @@ trials: .venv/dev.stamp
 
 integrations: .venv/integrations.stamp
 	.venv/bin/python -m pytest -m integration tests/imports tests/agents
+
+ranks: .venv/dev.stamp
+	.venv/bin/python -m pytest -m ranks tests/ranks
 
 SEEDS ?= 0-4
 JOBS ?= 2

@@ -30,10 +30,12 @@ from rich.table import Table
 from rich.text import Text
 
 from auscult.core.atomic import write_atomically
-from auscult.core.errors import AuscultError, MissingExtra, SetupError
+from auscult.core.errors import AuscultError, MissingExtra, NoDevice, SetupError
 from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
 from auscult.core.version import __version__
+from auscult.imports.command import import_log
+from auscult.live.playback import Moment, play_score
 from auscult.pages.diagnosis import diagnosis_schema, diagnosis_text
 from auscult.pages.export import export_run
 from auscult.pages.terminal import findings_text
@@ -43,6 +45,7 @@ from auscult.reading import diagnose as diagnose_run
 from auscult.reading import examine
 from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
+from auscult.sound.speaker import Speaker
 from auscult.sound.synth import render
 from auscult.store.reader import list_runs, load
 
@@ -59,6 +62,7 @@ app = typer.Typer(
 )
 clinic = typer.Typer(help="Train small reproducible runs, each healthy or with one known fault.", no_args_is_help=True)
 app.add_typer(clinic, name="clinic")
+app.command("import")(import_log)
 out = Console()
 err = Console(stderr=True)
 
@@ -95,17 +99,6 @@ class TableFormat(str, Enum):
     csv = "csv"
     jsonl = "jsonl"
     parquet = "parquet"
-
-
-class LogFormat(str, Enum):
-    """The formats as `import --format` takes them."""
-
-    tensorboard = "tensorboard"
-    wandb = "wandb"
-    mlflow = "mlflow"
-    transformers = "transformers"
-    csv = "csv"
-    jsonl = "jsonl"
 
 
 def _version(wanted: bool) -> None:
@@ -246,17 +239,62 @@ def sonify(
 
 
 @app.command()
-def report(
+def play(
     path: RunPath,
-    target: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html by default.")] = None,
+    speed: Annotated[float, typer.Option(help="Seconds of the sound per second, 0.1 to 20; pitch stays.")] = 1.0,
+    start: Annotated[int | None, typer.Option("--from", metavar="STEP", help="Step to begin with.")] = None,
+    volume: Annotated[float, typer.Option(min=0.0, max=1.0, help="0 to 1.")] = 1.0,
+    mapping: Annotated[Mapping, typer.Option(help="As for `sonify`.")] = Mapping.vitals,
+    mode: Annotated[str, typer.Option(help="As for `sonify`.")] = "mix",
+    metric: Annotated[str | None, typer.Option(help="As for `sonify`.")] = None,
+    skip_damage: SkipDamage = False,
+) -> None:
+    """Play a run on the sound device of this machine. Needs the extra `listen`: pip install 'auscult[listen]'.
+
+    What happens is printed while it is heard. Reads the run's files only: a run that goes on is not touched. Without a
+    sound device, as over SSH, `auscult sonify` writes a file, and `auscult report` a page that plays on any machine.
+    """
+    run = load(path, skip_damage=skip_damage)
+    _print_damage(run)
+    with _open_speaker(path) as speaker:
+        with err.status("Composing the sound ..."):
+            score = sonify_run(run, mapping=mapping.value, mode=mode, metric=metric)
+        columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+            bar = progress.add_task("", total=score.duration / speed)
+
+            def on_moment(moment: Moment) -> None:
+                where = "" if moment.step is None else f"step {moment.step:,}"
+                progress.update(bar, completed=moment.seconds, description=where)
+                for event in moment.events:
+                    progress.console.print(shown_lines(event.line), markup=False, highlight=False)
+
+            played = play_score(score, speaker, speed=speed, start=start, volume=volume, on_moment=on_moment)
+    if played.missing:
+        err.print(f"note: {played.missing:.2f} s were silent, because this machine was too busy.", markup=False)
+
+
+@app.command()
+def report(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN [RUN ...]", help="Directory of the run; several are compared.")
+    ],
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html, or A-vs-B.html, by default.")
+    ] = None,
     sound: Annotated[bool, typer.Option(help="Whether the page carries the run's sound.")] = True,
     skip_damage: SkipDamage = False,
 ) -> None:
-    """Write a run's report: one HTML file with verdict, findings, charts and sound."""
-    run = load(path, skip_damage=skip_damage)
-    _print_damage(run)
+    """Write a run's report: one HTML file with verdict, findings, charts and sound.
+
+    Of several runs it shows where they part, what was set differently, and their curves and heat maps side by side.
+    """
+    several = [load(path, skip_damage=skip_damage) for path in paths]
+    for run in several:
+        _print_damage(run)
+    names = "-vs-".join(dict.fromkeys(path.resolve().name for path in paths))
     with err.status("Building the report ..."):
-        written = write_report(run, target or _beside(path, ".html"), sound=sound)
+        written = write_report(several, target or _beside(paths[0].resolve().with_name(names), ".html"), sound=sound)
     _print_path("report", written)
 
 
@@ -338,60 +376,6 @@ def export(
             lambda done, total: progress.update(bar, completed=done, total=total),
         )
     _print_path("table", written)
-
-
-@app.command("import")
-def import_log(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            help="A TensorBoard, W&B or MLflow file or directory, a trainer_state.json, a CSV or JSON Lines file."
-        ),
-    ],
-    target: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Directory of the run; of several, the one above. runs/NAME by default."),
-    ] = None,
-    log_format: Annotated[
-        LogFormat | None, typer.Option("--format", help="What the source is; by default it is told from the files.")
-    ] = None,
-    names: Annotated[
-        list[str] | None, typer.Option("--run", metavar="NAME", help="Import this run; repeat for more. Default: all.")
-    ] = None,
-    step: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of steps of a CSV or JSON Lines file.")
-    ] = None,
-    skip_damage: Annotated[
-        bool, typer.Option("--skip-damage", help="Leave damaged parts of the log out and say what was lost.")
-    ] = False,
-) -> None:
-    """Read a log that another tool wrote into a run, which diagnose, report and sonify then work on.
-
-    Numbers keep their steps and values. Names stay, but for those that mean the same here (`val_loss` becomes
-    `val/loss`); what the log does not have is "not observed". The source is only read.
-    """
-    from auscult.imports.importer import import_runs, imported_lines  # readers that no other verb needs
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        bar = progress.add_task("Looking for runs", total=None)
-
-        def on_progress(name: str, done: int, total: int) -> None:
-            progress.update(bar, description=f"Reading {shown_lines(name)}", completed=done, total=total)
-
-        found = import_runs(
-            source,
-            target,
-            log_format=log_format.value if log_format is not None else None,
-            names=names or (),
-            step=step,
-            skip_damage=skip_damage,
-            on_progress=on_progress,
-        )
-    for each in found:
-        for line in imported_lines(each):
-            out.print(shown_lines(line), markup=False, highlight=False, soft_wrap=True)
-        _print_path("run", each.path)
 
 
 @app.command()
@@ -517,6 +501,20 @@ def main() -> None:
         err.print("error:", style="bold red", end=" ")
         err.print(shown_lines(str(error)), markup=False, highlight=False)
         sys.exit(2)
+
+
+def _open_speaker(path: Path) -> Speaker:
+    """The sound device of this machine.
+
+    Raises:
+        MissingExtra: if miniaudio is not installed.
+        NoDevice: if there is none. Both say what works instead.
+    """
+    try:
+        return Speaker()
+    except (MissingExtra, NoDevice) as error:
+        instead = f"A file or a page needs none: auscult sonify {path}, auscult report {path}."
+        raise type(error)(f"{error} {instead}") from None
 
 
 def _import_demo() -> "Callable[..., list[DemoRun]]":

@@ -3,7 +3,7 @@
 Knows nothing of files: a `Source` hands out rows and blocks, a Run turns them into series.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import prod
@@ -167,8 +167,8 @@ class Source(Protocol):
         """Steps `(R,)` and values `(K, R)` of some columns with start <= step < stop, piece by piece in step order."""
         ...
 
-    def blocks(self, stream: Stream) -> list["Block"]:
-        """The stored digests of closed blocks, in order."""
+    def blocks(self, stream: Stream) -> Iterable["Block"]:
+        """The stored digests of closed blocks, in order, read one by one where they are many."""
         ...
 
     def details(self) -> tuple[int, ...]:

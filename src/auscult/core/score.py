@@ -120,6 +120,11 @@ class SoundEvent:
     step: int
     severity: str | None = None
 
+    @property
+    def line(self) -> str:
+        """Time, step and text, as a transcript has it."""
+        return f"{self.time:8.2f} s  step {self.step}: {self.text}"
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
         return {
@@ -199,4 +204,4 @@ class Score:
 
     def transcript(self) -> str:
         """Every event in words, one line each, in order."""
-        return "\n".join(f"{event.time:8.2f} s  step {event.step}: {event.text}" for event in self.events)
+        return "\n".join(event.line for event in self.events)
