@@ -1,6 +1,7 @@
 """The pictures of the documentation, made by a real browser from the runs of `auscult demo`.
 
-python -m scripts.screenshots    writes docs/images/*.png
+python -m scripts.screenshots              trains them first
+python -m scripts.screenshots runs/demo    takes those that `make demo` has left there
 
 Each page at 1280 and 400 pixels, dark and light. A picture of more than 200 kB is refused.
 """
@@ -17,7 +18,7 @@ from auscult.clinic.demo import run_demo
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WIDTHS = {1280: 1600, 400: 860}
+WIDTHS = {1280: 1180, 400: 860}
 SCHEMES = ("light", "dark")
 LARGEST = 200_000
 
@@ -28,12 +29,13 @@ def main() -> None:
     if program is None:
         sys.exit(f"Expected a browser under one of the names {', '.join(NAMES)}. On Debian: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        made = run_demo(Path(folder), 0, lambda *_: None, lambda *_: None)
+        directory = Path(sys.argv[1] if len(sys.argv) > 1 else folder)
+        if len(sys.argv) == 1:
+            run_demo(directory, 0, lambda *_: None, lambda *_: None)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        for run in made:
-            for width in WIDTHS:
-                for scheme in SCHEMES:
-                    _take(browser, run.report, width, scheme, IMAGES / f"report-{run.name}-{width}-{scheme}.png")
+        for width in WIDTHS:
+            for scheme in SCHEMES:
+                _take(browser, directory / "diverging.html", width, scheme, IMAGES / f"report-{width}-{scheme}.png")
 
 
 def _take(browser: Browser, report: Path, width: int, scheme: Any, target: Path) -> None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -29,14 +29,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from auscult.agents.command import print_schema, serve_agents
 from auscult.core.atomic import write_atomically
-from auscult.core.errors import AuscultError, MissingExtra, NoDevice, SetupError
+from auscult.core.errors import AuscultError, MissingExtra, SetupError
 from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
 from auscult.core.version import __version__
 from auscult.imports.command import import_log
-from auscult.live.playback import Moment, play_score
-from auscult.pages.diagnosis import diagnosis_schema, diagnosis_text
+from auscult.live.listening import listen
+from auscult.pages.diagnosis import diagnosis_text
 from auscult.pages.export import export_run
 from auscult.pages.terminal import findings_text
 from auscult.pages.verdict import verdict
@@ -45,7 +46,10 @@ from auscult.reading import diagnose as diagnose_run
 from auscult.reading import examine
 from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
-from auscult.sound.speaker import Speaker
+from auscult.sound.files import read_references, write_score
+from auscult.sound.legend import legend as all_sounds
+from auscult.sound.request import Context, Polarity, parse_steps
+from auscult.sound.scales import Scale
 from auscult.sound.synth import render
 from auscult.store.reader import list_runs, load
 
@@ -63,6 +67,7 @@ app = typer.Typer(
 clinic = typer.Typer(help="Train small reproducible runs, each healthy or with one known fault.", no_args_is_help=True)
 app.add_typer(clinic, name="clinic")
 app.command("import")(import_log)
+app.command("mcp")(serve_agents)
 out = Console()
 err = Console(stderr=True)
 
@@ -104,12 +109,6 @@ class TableFormat(str, Enum):
 def _version(wanted: bool) -> None:
     if wanted:
         out.print(f"auscult {__version__}", highlight=False)
-        raise typer.Exit
-
-
-def _schema(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(diagnosis_schema())
         raise typer.Exit
 
 
@@ -189,7 +188,9 @@ def diagnose(
     ] = None,
     schema: Annotated[
         bool,
-        typer.Option("--schema", callback=_schema, is_eager=True, help="Print the JSON Schema of `--json` and exit."),
+        typer.Option(
+            "--schema", callback=print_schema, is_eager=True, help="Print the JSON Schema of `--json` and exit."
+        ),
     ] = False,
     skip_damage: SkipDamage = False,
 ) -> None:
@@ -212,26 +213,80 @@ def diagnose(
 
 @app.command()
 def sonify(
-    path: RunPath,
-    target: Annotated[Path | None, typer.Option("--out", "-o", help="WAV file to write; RUN.wav by default.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Directory of the run.", show_default=False)
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write: .wav, .flac, .ogg, .opus, .mp3, .mid, or .json for the score; RUN.wav by default.",
+        ),
+    ] = None,
     mapping: Annotated[
         Mapping, typer.Option(help="vitals: pitch is the distance from healthy. perone2019: 200 + 100 * norm Hz.")
     ] = Mapping.vitals,
-    mode: Annotated[str, typer.Option(help="mix: early, middle and late layers as three voices.")] = "mix",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="mix: early, middle and late layers as three voices. overview: and every excursion marked. arpeggio: "
+            "layers one after the other. solo: one layer (--path). step: a chord for each step."
+        ),
+    ] = "mix",
     metric: Annotated[
-        str | None, typer.Option(help="What drives the pitch: grad_norm, update_ratio or update_to_data.")
+        str | None,
+        typer.Option(
+            help="What drives the pitch: grad_norm (default), update_to_data or update_ratio (healthy: unison on C5), "
+            "saturated_fraction, dead_fraction, param_norm, update_norm, grad_to_data."
+        ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length of the sound.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--path", metavar="PATH", help="The parameter or module that solo plays.")
+    ] = None,
+    steps: Annotated[str | None, typer.Option(metavar="FIRST:LAST", help="Hear only these steps.")] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME", help="Softly behind: loss, lr, clipping, epochs; repeat for more."),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="continuous; or chromatic or pentatonic: notes, easier on the ear, less exact.")
+    ] = "continuous",
+    polarity: Annotated[str, typer.Option(help="up: more is higher. down: more is lower.")] = "up",
+    references: Annotated[
+        Path | None, typer.Option(metavar="SCORE.json", help="Hear on the scale of this score, as `-o a.json` writes.")
+    ] = None,
+    bits: Annotated[int, typer.Option(help="32: a WAV file of floats. 16: half as large, for any player.")] = 32,
+    legend: Annotated[bool, typer.Option("--legend", help="Instead of a run: every sound with what it means.")] = False,
     skip_damage: SkipDamage = False,
 ) -> None:
-    """Turn a run into sound, and print what is to be heard in words."""
-    run = load(path, skip_damage=skip_damage)
-    _print_damage(run)
+    """Turn a run into sound, and print what is to be heard in words, which is also written beside it (.txt, .vtt).
+
+    A minute of each sound and its meaning: auscult sonify --legend. More: docs/sound.md.
+    """
+    if (path is None) != legend:
+        raise SetupError("Expected a run or `--legend`. Write: auscult sonify runs/NAME, or: auscult sonify --legend.")
     with err.status("Rendering the sound ..."):
-        score = sonify_run(run, mapping=mapping.value, mode=mode, metric=metric, seconds=seconds)
-        written = render(score).write(target or _beside(path, ".wav"))
-    if not any(each.amplitudes.any() for each in score.voices):
-        err.print(f"note: {metric or 'grad_norm'} was not observed, so no voice is heard; findings are.", markup=False)
+        if path is None:
+            score, beside = all_sounds(), Path("auscult-legend.wav")
+        else:
+            run, beside = load(path, skip_damage=skip_damage), _beside(path, ".wav")
+            _print_damage(run)
+            score = sonify_run(
+                run,
+                mapping.value,
+                mode,
+                metric,
+                seconds,
+                path=layer,
+                steps=None if steps is None else parse_steps(steps),
+                polarity=cast(Polarity, polarity),
+                scale=cast(Scale, scale),
+                context=cast(list[Context], context or []),
+                references=None if references is None else read_references(references),
+            )
+        written = write_score(score, target or beside, bits)
     if score.events:
         lines = (shown_lines(line) for line in score.transcript().splitlines())
         out.print("\n".join(lines), markup=False, highlight=False)
@@ -243,7 +298,8 @@ def play(
     path: RunPath,
     speed: Annotated[float, typer.Option(help="Seconds of the sound per second, 0.1 to 20; pitch stays.")] = 1.0,
     start: Annotated[int | None, typer.Option("--from", metavar="STEP", help="Step to begin with.")] = None,
-    volume: Annotated[float, typer.Option(min=0.0, max=1.0, help="0 to 1.")] = 1.0,
+    following: Annotated[bool, typer.Option("--follow", help="Go on with what the run writes until it ends.")] = False,
+    volume: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="0 to 1; 0.25 with --follow, else 1.")] = None,
     mapping: Annotated[Mapping, typer.Option(help="As for `sonify`.")] = Mapping.vitals,
     mode: Annotated[str, typer.Option(help="As for `sonify`.")] = "mix",
     metric: Annotated[str | None, typer.Option(help="As for `sonify`.")] = None,
@@ -251,25 +307,21 @@ def play(
 ) -> None:
     """Play a run on the sound device of this machine. Needs the extra `listen`: pip install 'auscult[listen]'.
 
-    What happens is printed while it is heard. Reads the run's files only: a run that goes on is not touched. Without a
-    sound device, as over SSH, `auscult sonify` writes a file, and `auscult report` a page that plays on any machine.
+    What happens is printed while it is heard. Reads the run's files only; training is not touched. Where there is no
+    sound device, as over SSH, `auscult sonify` writes a file, and `auscult report` a page that plays anywhere.
     """
-    run = load(path, skip_damage=skip_damage)
-    _print_damage(run)
-    with _open_speaker(path) as speaker:
-        with err.status("Composing the sound ..."):
-            score = sonify_run(run, mapping=mapping.value, mode=mode, metric=metric)
-        columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
-            bar = progress.add_task("", total=score.duration / speed)
-
-            def on_moment(moment: Moment) -> None:
-                where = "" if moment.step is None else f"step {moment.step:,}"
-                progress.update(bar, completed=moment.seconds, description=where)
-                for event in moment.events:
-                    progress.console.print(shown_lines(event.line), markup=False, highlight=False)
-
-            played = play_score(score, speaker, speed=speed, start=start, volume=volume, on_moment=on_moment)
+    played = listen(
+        path,
+        mapping=mapping.value,
+        mode=mode,
+        metric=metric,
+        speed=speed,
+        start=start,
+        volume=(0.25 if following else 1.0) if volume is None else volume,
+        following=following,
+        skip_damage=skip_damage,
+        console=out,
+    )
     if played.missing:
         err.print(f"note: {played.missing:.2f} s were silent, because this machine was too busy.", markup=False)
 
@@ -376,19 +428,6 @@ def export(
             lambda done, total: progress.update(bar, completed=done, total=total),
         )
     _print_path("table", written)
-
-
-@app.command()
-def mcp(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Runs below it can be read, nothing else.")],
-) -> None:
-    """Let a coding agent ask about the runs below a directory: a read-only MCP server on standard input and output.
-
-    Tools: list_runs, verdict, findings, series, compare. Needs the extra `mcp`: pip install 'auscult[mcp]'.
-    """
-    from auscult.agents.server import serve
-
-    serve(directory)
 
 
 @clinic.command("list")
@@ -501,20 +540,6 @@ def main() -> None:
         err.print("error:", style="bold red", end=" ")
         err.print(shown_lines(str(error)), markup=False, highlight=False)
         sys.exit(2)
-
-
-def _open_speaker(path: Path) -> Speaker:
-    """The sound device of this machine.
-
-    Raises:
-        MissingExtra: if miniaudio is not installed.
-        NoDevice: if there is none. Both say what works instead.
-    """
-    try:
-        return Speaker()
-    except (MissingExtra, NoDevice) as error:
-        instead = f"A file or a page needs none: auscult sonify {path}, auscult report {path}."
-        raise type(error)(f"{error} {instead}") from None
 
 
 def _import_demo() -> "Callable[..., list[DemoRun]]":

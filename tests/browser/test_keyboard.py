@@ -93,18 +93,6 @@ def test_the_heat_map_is_read_and_opened_by_keys(visits: Visits, report_url: Cal
     assert page.locator("#heatmap-row h3").text_content() == "grad_norm of 0.bias"
 
 
-def test_the_sound_is_played_and_stopped_by_keys(visits: Visits, report_url: Callable[[str], str]) -> None:
-    page = visits.open(report_url("healthy"), motion="reduce")
-    page.locator("#play").focus()
-    page.keyboard.press("Space")
-    page.wait_for_function("() => document.querySelector('audio').currentTime > 0.1")
-    page.keyboard.press("Space")
-    assert page.locator("audio").evaluate("(audio) => audio.paused")
-    page.locator("#stop").focus()
-    page.keyboard.press("Enter")
-    assert page.locator("audio").evaluate("(audio) => audio.currentTime") == 0
-
-
 def test_the_skip_link_skips(visits: Visits, report_url: Callable[[str], str]) -> None:
     page = visits.open(report_url("exploding"), motion="reduce")
     page.keyboard.press("Tab")

@@ -2,10 +2,13 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -175,6 +178,62 @@ def test_the_listing_is_filtered_sorted_and_leads_to_a_run(server: Server, visit
     page.get_by_role("link", name="All runs").click()
     page.wait_for_selector("#runs tbody tr")
     assert names() == ["gamma"]  # the choice is kept
+
+
+@contextmanager
+def proxy(port: int, prefix: str) -> Iterator[int]:
+    """A reverse proxy that takes a prefix off, as one in front of a notebook server does; one request a connection."""
+
+    def serve(near: socket.socket) -> None:
+        with near, socket.create_connection(("127.0.0.1", port)) as far, suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += near.recv(65536)
+            method, target, rest = head.split(b" ", 2)
+            if not target.startswith(prefix.encode() + b"/"):
+                near.sendall(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                return
+            rest = rest.replace(b"\r\nConnection: keep-alive", b"\r\nConnection: close")
+            far.sendall(b" ".join((method, target[len(prefix) :], rest)))
+            while chunk := far.recv(65536):
+                near.sendall(chunk)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_behind_a_prefix_on_another_port(server: Server, visits: Visits) -> None:
+    growing = Grower(server.directory / "run", time=time.time()).grow(70)
+    with proxy(server.port, "/user/me/proxy/8765") as port:
+        page = visits.open(f"http://localhost:{port}/user/me/proxy/8765/", ready="#runs tbody tr")
+        page.get_by_role("link", name="run").click()
+        page.wait_for_selector("html.drawn", state="attached")
+        growing.grow(5)
+        wait_for_step(page, 74)
+        page.get_by_role("link", name="All runs").click()
+        page.wait_for_selector("#runs tbody tr")
+        page.context.close()
+    growing.end()
+
+
+def test_a_token_is_asked_for_once_and_leaves_the_address(tmp_path: Path, visits: Visits) -> None:
+    Grower(tmp_path / "run", time=time.time()).grow(70).end()
+    server = Server(tmp_path, "--token", "correct-horse-battery")
+    try:
+        page = visits.open(server.address, ready="#runs tbody tr")
+        assert "token" not in page.url
+        page.get_by_role("link", name="run").click()
+        page.wait_for_selector("html.drawn", state="attached")
+    finally:
+        visits.close()
+        server.stop()
 
 
 def test_script_in_names_stays_text(server: Server, visits: Visits) -> None:

@@ -201,7 +201,7 @@ def test_every_way_to_hear_a_run_has_its_transcript(healthy: Run, score: Score) 
     html = report_html(healthy, [], [score, silent])
     page = Page(html)
     choices = [a["value"] for tag, a in page.tags if tag == "option" and "selected" not in a]
-    assert ["0", "1"] == choices[choices.index("0") :][:2]
+    assert choices[choices.index("0") :][:2] == ["0", "1"]
     twins = [(a["data-sound"], "hidden" in a) for _, a in page.tags if a.get("class") == "words"]
     assert twins == [("0", False), ("1", True)]
     assert "a quarter of the run" in page.words and "Nothing happens that has a sound of its own" in page.words

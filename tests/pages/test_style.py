@@ -107,3 +107,11 @@ def test_whoever_sees_fewer_hues_tells_layers_apart_by_depth(colours: dict[str, 
     lightness = [seen(tone, deficiency)[0] for tone in tones]
     assert lightness[-1] - lightness[0] > 25
     assert all(distance(tones[at], tones[at + 4], deficiency) >= 10 for at in range(8))
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("deficiency", ["none", *DEFICIENCIES])
+def test_whoever_sees_fewer_hues_tells_curves_apart(colours: dict[str, str], deficiency: str) -> None:
+    """By more than their dashes, of which each curve of a chart has its own."""
+    curves = [colours[f"--curve-{number}"] for number in range(1, 7)]
+    assert all(distance(one, other, deficiency) >= 10 for one, other in combinations(curves, 2))

@@ -57,11 +57,11 @@ def play_score(
     volume: float = 1.0,
     on_moment: Callable[[Moment], None] = lambda _: None,
 ) -> Delivery:
-    """Play a score to its end.
+    """Play a score; returns as soon as the device has all of it.
 
     Args:
         score: The score.
-        speaker: Where it is heard; open, and not yet used.
+        speaker: Where it is heard, behind what was handed over before.
         speed: Seconds of the score per second; pitch stays.
         start: The step to begin with; None for the first.
         volume: 0 to 1, a factor on every sample.
@@ -81,7 +81,7 @@ def play_score(
         speaker.play(block * np.float32(volume))
         teller.tell()
     speaker.finish(teller.tell)
-    teller.tell()
+    teller.tell_rest()
     return delivery_of(speaker)
 
 
@@ -111,14 +111,22 @@ class _Teller:
 
     def __init__(self, score: Score, first: int, speaker: Speaker, on_moment: Callable[[Moment], None]) -> None:
         self._score = score
-        self._first = first
+        self._first = first - speaker.handed
         self._speaker = speaker
         self._on_moment = on_moment
         self._events = [each for each in score.events if each.time * speaker.sample_rate >= first]
 
     def tell(self) -> None:
         """Tell what is heard by now."""
-        seconds = (self._first + self._speaker.heard) / self._speaker.sample_rate
+        self._tell((self._first + self._speaker.heard) / self._speaker.sample_rate)
+
+    def tell_rest(self) -> None:
+        """Tell what is left, which the device already has."""
+        self._tell(self._score.duration)
+
+    def _tell(self, seconds: float) -> None:
+        if seconds < 0:  # what was handed over before is still heard
+            return
         due = [each for each in self._events if each.time <= seconds]
         self._events = self._events[len(due) :]
         score = self._score

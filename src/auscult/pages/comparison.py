@@ -80,7 +80,7 @@ def comparison_page(runs: Sequence[Run], found: Sequence[Sequence[Finding]]) -> 
         "onsets": [],
         "marks": [],
         "rate": None,
-        "sound": None,
+        "sounds": [],
     }
     return Page(f"{title} – auscult report", parts, TITLES, data)
 

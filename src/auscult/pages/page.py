@@ -21,6 +21,8 @@ MODULES = (
     "timeline.js",
     "palette.js",
     "packed.js",
+    "turns.js",
+    "strokes.js",
     "marks.js",
     "curves.js",
     "raster.js",

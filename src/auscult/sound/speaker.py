@@ -34,7 +34,8 @@ class Speaker:
     Attributes:
         sample_rate: Frames per second.
         backend: What plays, as `ALSA`.
-        delivered: How many of the frames handed over the device has taken.
+        handed: How many frames have been handed over.
+        delivered: How many of them the device has taken.
         missing: How many frames of silence it took in between, because nothing was queued.
         longest: The longest time between two of its questions, seconds.
         buffer: How much sound the device itself holds, seconds; if it asks within this time, nothing is lost.
@@ -51,7 +52,7 @@ class Speaker:
     def __init__(self, sample_rate: int = 44_100, backend: Backend = "default") -> None:
         miniaudio = _import_miniaudio()
         self.sample_rate = sample_rate
-        self.delivered = self.missing = 0
+        self.delivered = self.missing = self.handed = 0
         self.longest = 0.0
         self.buffer = PERIOD_MS * PERIODS / 1000
         self._queue: deque[NDArray[np.float32]] = deque()
@@ -101,11 +102,13 @@ class Speaker:
             self._start()
             self._wait(lambda: self._queued < enough)
         with self._changed:
+            self._ending = False
             self._queue.append(np.broadcast_to(block, (len(block), 2)).astype(np.float32))
             self._queued += len(block)
+            self.handed += len(block)
 
     def finish(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Wait until everything handed over has been heard.
+        """Wait until the device has taken everything; it is heard within `buffer` seconds. More may follow.
 
         Args:
             meanwhile: Called again and again.
@@ -119,10 +122,11 @@ class Speaker:
             queued = self._queued
             self._wait(lambda queued=queued: self._queued < queued)
             meanwhile()
-        time.sleep(self.buffer)
 
     def close(self) -> None:
-        """Silence, and the end of the device."""
+        """Let what the device holds be heard, then end it."""
+        if self._ending:
+            time.sleep(self.buffer)
         self._device.close()
 
     def _start(self) -> None:

@@ -3,6 +3,8 @@
  */
 import { addRunningLines, formatNumber, zoomByKey } from "./timeline.js";
 import { drawMarks, drawRate } from "./marks.js";
+import { inTurns } from "./turns.js";
+import { lineStyle } from "./strokes.js";
 
 /**
  * @typedef {{label: string, steps: number[], values: (number | null)[], nonfinite: number[][], nonpositive: number[][]}} Curve
@@ -16,7 +18,7 @@ import { drawMarks, drawRate } from "./marks.js";
 
 const HEIGHT = 220;
 const CURSORS = uPlot.sync("steps");
-const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [4, 4], [12, 4]];
+const MAX_FOCUSED = 2000; // points of all curves
 
 /**
  * What all charts of a page share.
@@ -79,15 +81,18 @@ export function drawChart(parent, first, scene) {
     if (near) draw();
   };
   const show = () => {
-    if (near && plot && !stale) plot.setScale("x", timeline.view);
-    else moved = true;
+    if (near && moved) plot?.setScale("x", timeline.view);
+    moved &&= !near;
+  };
+  const move = () => {
+    moved = true;
+    if (near) inTurns(show);
   };
   const watcher = new IntersectionObserver(
     (entries) => {
       near = entries[entries.length - 1].isIntersecting;
       if (near) draw();
-      if (near && moved) plot?.setScale("x", timeline.view);
-      if (near) moved = false;
+      show();
       hear();
     },
     { rootMargin: "200px" },
@@ -97,7 +102,7 @@ export function drawChart(parent, first, scene) {
     place();
   };
   const observer = new ResizeObserver(() => requestAnimationFrame(fit)); // in the next frame, so that it never chases itself
-  timeline.on("view", show, ending.signal);
+  timeline.on("view", move, ending.signal);
   addKeyboard(parent, () => chart.title, () => plot, timeline, ending.signal);
   button.press(log);
   watcher.observe(parent);
@@ -117,6 +122,9 @@ export function drawChart(parent, first, scene) {
   };
   return { redraw, draw, replace, end };
 }
+
+/** Whether a chart can be drawn anew whenever the pointer comes near another curve. */
+const isLight = (/** @type {Chart} */ chart) => chart.curves.reduce((sum, curve) => sum + curve.steps.length, 0) <= MAX_FOCUSED;
 
 const hasPositive = (/** @type {Chart} */ chart) => chart.curves.some((curve) => curve.values.some((value) => value !== null && value > 0));
 
@@ -162,14 +170,13 @@ function plotOptions(parent, chart, scene, log) {
       ...chart.curves.map((curve, index) => ({
         label: curve.label,
         ...lineStyle(chart, index, colours),
-        width: chart.bands?.length && index ? 0.5 : 1.5,
         points: { show: curve.values.length < 3, size: 6 },
         value: (/** @type {uPlot} */ plot, /** @type {number} */ value, /** @type {number} */ series, /** @type {number | null} */ at) =>
           readValue(curve, plot, value, series, at, log),
       })),
     ],
     bands: (chart.bands ?? []).map(([high, low]) => ({ series: [high + 1, low + 1], fill: colours.spread })),
-    cursor: { sync: { key: CURSORS.key }, drag: { x: true, y: false, setScale: false }, focus: { prox: 24 } },
+    cursor: { sync: { key: CURSORS.key }, drag: { x: true, y: false, setScale: false }, focus: { prox: isLight(chart) ? 24 : -1 } },
     legend: { markers: { width: 2 } },
     hooks: {
       drawClear: [
@@ -186,28 +193,6 @@ function plotOptions(parent, chart, scene, log) {
       ready: [(plot) => addMouse(plot, timeline)],
     },
   };
-}
-
-/**
- * Curves of layers are coloured by depth, and every second one dashed where colours are shared; those of several runs by
- * run, and dashed by what they are of.
- *
- * @param {Chart} chart
- * @param {number} index
- * @param {Palette} colours
- * @returns {{stroke: string, dash: number[]}}
- */
-function lineStyle(chart, index, colours) {
-  if (chart.groups?.length) {
-    const group = chart.groups[index];
-    const number = index - chart.groups.indexOf(group);
-    return { stroke: colours.curves[group % colours.curves.length], dash: DASHES[number % DASHES.length] };
-  }
-  if (chart.bands?.length) return { stroke: colours.curves[0], dash: [] };
-  if (!chart.by_depth) return { stroke: colours.curves[index % colours.curves.length], dash: DASHES[index % DASHES.length] };
-  const tones = colours.depths.length;
-  const tone = Math.round((index * (tones - 1)) / Math.max(1, chart.curves.length - 1));
-  return { stroke: colours.depths[tone], dash: chart.curves.length > tones && index % 2 ? [5, 2] : [] };
 }
 
 /**

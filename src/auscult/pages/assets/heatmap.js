@@ -3,6 +3,7 @@
  * their own, so that no colour stands for them.
  */
 import { addRunningLines, formatNumber, zoomByKey } from "./timeline.js";
+import { inTurns } from "./turns.js";
 import { unpackCodes } from "./packed.js";
 import { LINEAR_SCALE, LOG_SCALE, NON_FINITE, NOT_OBSERVED, ZERO, columnAt, drawLegend, drawMap, rowHeight } from "./raster.js";
 
@@ -94,7 +95,20 @@ export function createHeatmap(scene, openRow) {
   centre.addEventListener("change", load);
   addPointer(parts, () => sheet, timeline, state, read, choose);
   addKeys(parts, () => sheet, timeline, state, read, choose);
-  timeline.on("view", draw);
+  let near = true;
+  let moved = false;
+  const catchUp = () => {
+    if (near && moved) draw();
+    moved &&= !near;
+  };
+  timeline.on("view", () => {
+    moved = true;
+    if (near) inTurns(catchUp);
+  });
+  new IntersectionObserver((entries) => {
+    near = entries[entries.length - 1].isIntersecting;
+    catchUp();
+  }).observe(plot);
   let width = 0;
   const fit = () => {
     if (plot.clientWidth === width) return;

@@ -68,7 +68,8 @@ function follow(data, status) {
   }
 
   function place(/** @type {Fresh} */ fresh, /** @type {boolean} */ anew) {
-    const sections = Object.fromEntries(Object.entries(fresh.sections).filter(([name, html]) => placed.get(name) !== html));
+    const changed = (/** @type {[string, string]} */ [name, html]) => name !== "player" && placed.get(name) !== html; // who plays keeps the controls
+    const sections = Object.fromEntries(Object.entries(fresh.sections).filter(changed));
     for (const [name, html] of Object.entries(sections)) placed.set(name, html);
     const [first, last] = fresh.data.steps;
     store.replace(fresh.data.charts, anew ? Infinity : last);

@@ -62,7 +62,7 @@ export function openPage(data) {
   heatmap?.set(now.heatmaps, now.rows);
   spreads?.set(now.spreads);
   createLayers();
-  createPlayer(now.sounds, timeline);
+  const player = createPlayer(now.sounds, timeline);
   addRateChoice(scene, () => now.rate, redraw);
   addZoomReset(timeline);
   addEvidenceLinks(timeline, heatmap, drawAll);
@@ -76,7 +76,7 @@ export function openPage(data) {
   document.documentElement.classList.add("drawn");
 
   const update = (/** @type {Parts} */ { sections = {}, data: news = {} }) => {
-    for (const [name, html] of Object.entries(sections)) replaceSection(name, html);
+    for (const [name, html] of Object.entries(sections)) if (name !== "player") replaceSection(name, html);
     const charts = new Map(now.charts.map((each) => [each.name, each]));
     for (const each of news.charts ?? []) charts.set(each.name, each);
     Object.assign(now, news, { charts: [...charts.values()] });
@@ -89,6 +89,7 @@ export function openPage(data) {
     if (news.heatmaps || news.rows) heatmap?.set(now.heatmaps, now.rows);
     if (news.spreads) spreads?.set(now.spreads);
     if (sections.layers !== undefined) createLayers();
+    if (news.sounds) player.replace(now.sounds);
   };
   return { timeline, update };
 }

@@ -18,11 +18,13 @@ const REMEMBERED = 3; // seconds for which an event stays in words
 const SCALE = [275.67, 523.25, 993.1]; // Hz of a tenth of the reference, the reference, ten times the reference
 
 /**
- * @param {Sound[]} sounds
+ * @param {Sound[]} first
  * @param {import("./timeline.js").Timeline} timeline
+ * @returns {{replace: (sounds: Sound[]) => void}} Takes other scores; one that is being heard is heard to its end.
  */
-export function createPlayer(sounds, timeline) {
-  if (!sounds.length || !document.getElementById("player")) return;
+export function createPlayer(first, timeline) {
+  if (!first.length || !document.getElementById("player")) return { replace() {} };
+  let sounds = first;
   const input = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (document.getElementById(id));
   const [play, position, mode, heard, speed, volume] = ["play", "position", "mode", "heard", "speed", "volume"].map(input);
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -32,6 +34,13 @@ export function createPlayer(sounds, timeline) {
   let moment = 0; // where it stands, or stood when it was last looked at
 
   const show = () => showMoment(sound, moment, timeline);
+  const renew = () => {
+    const next = sounds[Number(mode.value)];
+    if (next === sound) return;
+    const step = convert(sound.times, sound.steps, moment);
+    moment = moment > 0 && sound.steps.length && next.steps.length ? convert(next.steps, next.times, step) : 0;
+    sound = next;
+  };
   const begin = () => {
     const voices = (/** @type {import("./sound.js").Voice} */ voice) => heard.value === "all" || voice.part === "alerts";
     deck.start(sound, { from: moment, speed: Number(speed.value), heard: voices });
@@ -65,7 +74,11 @@ export function createPlayer(sounds, timeline) {
     if (calm) setTimeout(follow, CALM);
     else requestAnimationFrame(follow);
   };
-  play.addEventListener("click", () => (deck.moment() === null ? begin() : pause()));
+  play.addEventListener("click", () => {
+    if (deck.moment() !== null) return pause();
+    renew();
+    begin();
+  });
   input("stop").addEventListener("click", stop);
   addEventListener("keydown", (event) => {
     if (event.key === "Escape" && deck.moment() !== null) stop();
@@ -74,12 +87,12 @@ export function createPlayer(sounds, timeline) {
   volume.addEventListener("input", deck.adjust);
   for (const each of [speed, heard]) each.addEventListener("change", () => seek(deck.moment() ?? moment));
   mode.addEventListener("change", () => {
-    const step = sound.steps.length ? convert(sound.times, sound.steps, deck.moment() ?? moment) : 0;
-    sound = sounds[Number(mode.value)];
+    moment = deck.moment() ?? moment;
+    renew();
     document.querySelectorAll(".words").forEach((each) => {
       if (each instanceof HTMLElement) each.hidden = each.dataset.sound !== mode.value;
     });
-    seek(moment > 0 && sound.steps.length ? convert(sound.steps, sound.times, step) : 0);
+    seek(moment);
   });
   input("scale").addEventListener("click", () => {
     pause();
@@ -91,9 +104,16 @@ export function createPlayer(sounds, timeline) {
   timeline.on("seek", () => {
     if (sound.steps.length && timeline.marked !== null) seek(convert(sound.steps, sound.times, timeline.marked));
   });
-  document.querySelectorAll("button.moment").forEach((each) =>
-    each.addEventListener("click", () => seek(Number(/** @type {HTMLElement} */ (each).dataset.time))),
-  );
+  document.addEventListener("click", (event) => {
+    const button = event.target instanceof Element ? event.target.closest("button.moment") : null;
+    if (button instanceof HTMLElement) seek(Number(button.dataset.time));
+  });
+  return {
+    replace(others) {
+      sounds = others;
+      if (deck.moment() === null) renew();
+    },
+  };
 }
 
 /**

@@ -100,7 +100,7 @@ export function addRunningLines(timeline, parent, signal) {
       const step = timeline[name];
       const share = ((step ?? NaN) - timeline.view.min) / (timeline.view.max - timeline.view.min);
       line.hidden = !(share >= 0 && share <= 1);
-      if (!line.hidden) line.style.transform = `translateX(${share * parent.clientWidth}px)`;
+      if (!line.hidden) line.style.transform = `translateX(${100 * share}%)`;
     }
   };
   for (const topic of /** @type {const} */ (["view", "playhead", "mark"])) timeline.on(topic, place, signal);
