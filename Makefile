@@ -6,9 +6,9 @@
 #   make live     the live page under load: twenty viewers for five minutes, hostile stores; about seven minutes
 #   make screenshots
 #                 the pictures of the docs, by the same browser
-#   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
 #   make integrations
-#                 sinks and callbacks against the real trackers and trainers, offline; about five minutes
+#                 against the real trackers, trainers and MCP client, offline; about five minutes
+#   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
 #   make ranks    trainings on two and four ranks against one process in float64; about five minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour

@@ -29,13 +29,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from auscult.agents.command import print_schema, serve_agents
 from auscult.core.atomic import write_atomically
 from auscult.core.errors import AuscultError, MissingExtra, SetupError
 from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
 from auscult.core.version import __version__
+from auscult.imports.command import import_log
 from auscult.live.listening import listen
-from auscult.pages.diagnosis import diagnosis_schema, diagnosis_text
+from auscult.pages.diagnosis import diagnosis_text
 from auscult.pages.export import export_run
 from auscult.pages.terminal import findings_text
 from auscult.pages.verdict import verdict
@@ -64,6 +66,8 @@ app = typer.Typer(
 )
 clinic = typer.Typer(help="Train small reproducible runs, each healthy or with one known fault.", no_args_is_help=True)
 app.add_typer(clinic, name="clinic")
+app.command("import")(import_log)
+app.command("mcp")(serve_agents)
 out = Console()
 err = Console(stderr=True)
 
@@ -102,26 +106,9 @@ class TableFormat(str, Enum):
     parquet = "parquet"
 
 
-class LogFormat(str, Enum):
-    """The formats as `import --format` takes them."""
-
-    tensorboard = "tensorboard"
-    wandb = "wandb"
-    mlflow = "mlflow"
-    transformers = "transformers"
-    csv = "csv"
-    jsonl = "jsonl"
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         out.print(f"auscult {__version__}", highlight=False)
-        raise typer.Exit
-
-
-def _schema(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(diagnosis_schema())
         raise typer.Exit
 
 
@@ -201,7 +188,9 @@ def diagnose(
     ] = None,
     schema: Annotated[
         bool,
-        typer.Option("--schema", callback=_schema, is_eager=True, help="Print the JSON Schema of `--json` and exit."),
+        typer.Option(
+            "--schema", callback=print_schema, is_eager=True, help="Print the JSON Schema of `--json` and exit."
+        ),
     ] = False,
     skip_damage: SkipDamage = False,
 ) -> None:
@@ -298,8 +287,6 @@ def sonify(
                 references=None if references is None else read_references(references),
             )
         written = write_score(score, target or beside, bits)
-    if not any(each.amplitudes.any() for each in score.voices):
-        err.print(f"note: {metric or 'grad_norm'} was not observed, so no voice is heard; findings are.", markup=False)
     if score.events:
         lines = (shown_lines(line) for line in score.transcript().splitlines())
         out.print("\n".join(lines), markup=False, highlight=False)
@@ -441,73 +428,6 @@ def export(
             lambda done, total: progress.update(bar, completed=done, total=total),
         )
     _print_path("table", written)
-
-
-@app.command("import")
-def import_log(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            help="A TensorBoard, W&B or MLflow file or directory, a trainer_state.json, a CSV or JSON Lines file."
-        ),
-    ],
-    target: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Directory of the run; of several, the one above. runs/NAME by default."),
-    ] = None,
-    log_format: Annotated[
-        LogFormat | None, typer.Option("--format", help="What the source is; by default it is told from the files.")
-    ] = None,
-    names: Annotated[
-        list[str] | None, typer.Option("--run", metavar="NAME", help="Import this run; repeat for more. Default: all.")
-    ] = None,
-    step: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="The column of steps of a CSV or JSON Lines file.")
-    ] = None,
-    skip_damage: Annotated[
-        bool, typer.Option("--skip-damage", help="Leave damaged parts of the log out and say what was lost.")
-    ] = False,
-) -> None:
-    """Read a log that another tool wrote into a run, which diagnose, report and sonify then work on.
-
-    Numbers keep their steps and values. Names stay, but for those that mean the same here (`val_loss` becomes
-    `val/loss`); what the log does not have is "not observed". The source is only read.
-    """
-    from auscult.imports.importer import import_runs, imported_lines  # readers that no other verb needs
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        bar = progress.add_task("Looking for runs", total=None)
-
-        def on_progress(name: str, done: int, total: int) -> None:
-            progress.update(bar, description=f"Reading {shown_lines(name)}", completed=done, total=total)
-
-        found = import_runs(
-            source,
-            target,
-            log_format=log_format.value if log_format is not None else None,
-            names=names or (),
-            step=step,
-            skip_damage=skip_damage,
-            on_progress=on_progress,
-        )
-    for each in found:
-        for line in imported_lines(each):
-            out.print(shown_lines(line), markup=False, highlight=False, soft_wrap=True)
-        _print_path("run", each.path)
-
-
-@app.command()
-def mcp(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Runs below it can be read, nothing else.")],
-) -> None:
-    """Let a coding agent ask about the runs below a directory: a read-only MCP server on standard input and output.
-
-    Tools: list_runs, verdict, findings, series, compare. Needs the extra `mcp`: pip install 'auscult[mcp]'.
-    """
-    from auscult.agents.server import serve
-
-    serve(directory)
 
 
 @clinic.command("list")

@@ -2,6 +2,7 @@
 
 import random
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -79,6 +80,7 @@ def test_numbers_come_back_by_step_the_last_of_each_kept(part) -> None:
         (["learning_rate", "loss"], "", ["lr", "loss"]),
         (["grad_norm", "param_norm", "finite"], "", ["user/grad_norm", "user/param_norm", "user/finite"]),
         (["loss", "grad_norm", "eval_loss"], "transformers", ["loss", "grad_norm", "eval/loss"]),
+        (["loss", "train_loss", "train_runtime"], "transformers", ["loss", "train_loss", "train_runtime"]),
         (["test/loss", "Loss/test", "test_loss"], "", ["test/loss", "Loss/test", "test_loss"]),
         (["my_metric", "contest/loss", "valley"], "", ["my_metric", "contest/loss", "valley"]),
     ],
@@ -93,3 +95,19 @@ def test_learning_rates_of_groups_and_evaluations_have_their_own_place() -> None
     kept = places(["lr-AdamW/pg1", "lr-AdamW/pg2", "val_loss", "loss"])
     assert [place.channel for place in kept.values()][:2] == [Channel("lr", "AdamW/pg1"), Channel("lr", "AdamW/pg2")]
     assert [place.stream for place in kept.values()] == ["user", "user", "evaluation", "user"]
+
+
+def test_memory_does_not_grow_with_the_number_of_numbers() -> None:
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        spill = Spill(2048)
+        for number in range(count):
+            spill.add(number // 4, number % 4, 1.0)
+        total = sum(len(window) for window in spill.windows())
+        spill.close()
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert total == count
+        return most
+
+    assert peak(80_000) < 1.5 * peak(20_000)

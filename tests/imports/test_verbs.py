@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +17,30 @@ from auscult.imports.importer import import_runs
 from auscult.pages.diagnosis import diagnosis
 from auscult.pages.verdict import not_observed, verdict
 
-CALL = BLOCK_TORCH + "from auscult.cli import main; main()"
+CALL = f"""{BLOCK_TORCH}
+import json
+from auscult.cli import main
+for arguments in json.load(sys.stdin):
+    sys.argv = ["auscult", *arguments]
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    print(f"-- {{code}}", flush=True)
+    print("-- ", flush=True, file=sys.stderr)
+"""
 
 
-def command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", CALL, *map(str, arguments)], capture_output=True, text=True, check=False,
-        env={**os.environ, "COLUMNS": "400"}, **options,
+def commands(*several: list[object], cwd: Path | None = None) -> list[tuple[int, str, str]]:
+    """Exit code, standard output and standard error of commands, one after the other in a process without torch."""
+    done = subprocess.run(
+        [sys.executable, "-c", CALL], input=json.dumps([[str(each) for each in some] for some in several]),
+        capture_output=True, text=True, check=True, cwd=cwd, env={**os.environ, "COLUMNS": "400"},
     )  # fmt: skip
+    *said, _ = re.split(r"-- (\d)\n", done.stdout)
+    errors = done.stderr.split("-- \n")[:-1]
+    return [(int(code), text, error) for text, code, error in zip(said[::2], said[1::2], errors, strict=True)]
 
 
 def csv_run(folder: Path, columns: dict[str, np.ndarray]) -> auscult.Run:
@@ -48,24 +65,25 @@ def test_report_verdict_and_sound_of_a_foreign_log(tool, logs, tmp_path) -> None
 
 
 def test_the_command_line_without_torch(logs, tmp_path) -> None:
-    done = command("import", logs / "trainer", "-o", tmp_path / "trainer")
-    assert done.returncode == 0, done.stderr
-    assert "logged by transformers" in done.stdout and "eval_loss -> eval/loss" in done.stdout
-    for verb in ("diagnose", "report", "sonify", "export"):
-        done = command(verb, tmp_path / "trainer")
-        assert done.returncode == 0, done.stderr
-    assert "not observed" in command("diagnose", tmp_path / "trainer").stdout
+    run = tmp_path / "trainer"
+    verbs = [[verb, run] for verb in ("diagnose", "report", "sonify", "export")]
+    told = commands(["import", logs / "trainer", "-o", run], *verbs)
+    assert [code for code, _, _ in told] == [0] * 5, told
+    assert "logged by transformers" in told[0][1] and "eval_loss -> eval/loss" in told[0][1]
+    assert "not observed" in told[1][1]
     assert (tmp_path / "trainer.html").stat().st_size > 10_000 < (tmp_path / "trainer.wav").stat().st_size
 
 
 def test_the_command_line_on_several_runs_and_on_none(logs, tmp_path) -> None:
-    done = command("import", logs / "mlflow.db", "-o", tmp_path / "store")
-    assert done.returncode == 0 and {each.name for each in (tmp_path / "store").iterdir()} == {"first -run-", "second"}
-    done = command("import", logs / "mlflow.db", "--run", "second", "--format", "mlflow", cwd=tmp_path)
-    assert done.returncode == 0 and (tmp_path / "runs" / "second" / "run.json").exists()
-    for arguments in (["nowhere"], [tmp_path], [logs / "truth.json"], [logs / "wandb", "--format", "csv"]):
-        done = command("import", *arguments, cwd=tmp_path)
-        assert done.returncode == 2 and "error: Expected" in done.stderr and "Traceback" not in done.stderr
+    wrong = [["import", each] for each in ("nowhere", tmp_path, logs / "truth.json")]
+    wrong.append(["import", logs / "wandb", "--format", "csv"])
+    store = ["import", logs / "mlflow.db", "-o", tmp_path / "store"]
+    second = ["import", logs / "mlflow.db", "--run", "second", "--format", "mlflow"]
+    first, other, *refused = commands(store, second, *wrong, cwd=tmp_path)
+    assert first[0] == 0 and {each.name for each in (tmp_path / "store").iterdir()} == {"first -run-", "second"}
+    assert other[0] == 0 and (tmp_path / "runs" / "second" / "run.json").exists()
+    for code, _, error in refused:
+        assert code == 2 and "error: Expected" in error and "Traceback" not in error
 
 
 def test_a_loss_that_is_not_finite_is_found(tmp_path) -> None:

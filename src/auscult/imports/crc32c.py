@@ -48,13 +48,11 @@ def masked(checksums: Words) -> Words:
 
 def _of_batch(messages: Sequence[bytes]) -> list[int]:
     counts = [max(1, -(-len(each) // LANE)) for each in messages]
-    flat = np.zeros(sum(counts) * LANE, np.uint8)
-    end = 0
-    for each, count in zip(messages, counts, strict=True):
-        end += count * LANE
-        begin = end - len(each)
-        flat[begin:end] = np.frombuffer(each, np.uint8)
-        flat[begin : min(begin + 4, end)] ^= 0xFF
+    padded = (each.rjust(count * LANE, b"\0") for each, count in zip(messages, counts, strict=True))
+    flat = np.frombuffer(b"".join(padded), np.uint8).copy()
+    begins = np.cumsum(counts) * LANE - np.array([len(each) for each in messages])
+    firsts = begins[:, None] + np.arange(4)
+    flat[firsts[[len(each) >= 4 for each in messages]]] ^= 0xFF
     states = _walk(flat.reshape(-1, LANE)).tolist()
     found: list[int] = []
     lane = 0

@@ -117,7 +117,7 @@ def imported_lines(imported: Imported) -> list[str]:
         *(f"renamed    {old} -> {new}" for old, new in origin.renamed.items()),
         *(f"left out   {count:,} × {kind}" for kind, count in origin.left_out.items()),
     ]
-    return [*lines, *(f"note       {each}" for each in origin.notes)]
+    return [*lines, *(f"note       {each}" for each in origin.notes), f"run        {imported.path}"]
 
 
 def _read(

@@ -81,18 +81,18 @@ def _read_directory(directory: Path, account: Account) -> Iterator[Point]:
     for file in _metric_files(directory):
         name = file.relative_to(directory / "metrics").as_posix()
         account.on_bytes(file.stat().st_size)
-        yield from _latest_last(_read_metric(file, account), name)
+        yield from _read_metric(file, name, account)
 
 
-def _read_metric(file: Path, account: Account) -> Iterator[tuple[int, int, float]]:
-    """Step, time and value of each line `time value [step [...]]`."""
+def _read_metric(file: Path, name: str, account: Account) -> Iterator[Point]:
+    """The numbers of a metric, one a line: `time value [step [...]]`, in the order in which they were logged."""
     with file.open(encoding="utf-8", errors="replace") as stream:
         for number, line in enumerate(stream, 1):
             parts = line.split()
             try:
                 if len(parts) < 2 or not line.endswith("\n"):
                     raise ValueError("it is cut off")
-                yield int(parts[2]) if len(parts) > 2 else 0, int(float(parts[0])), _unlimited(float(parts[1]))
+                yield Point(name, int(parts[2]) if len(parts) > 2 else 0, _unlimited(float(parts[1])))
             except ValueError as error:
                 account.report_damage(
                     f"Expected line {number} of {file} to be 'time value step', but got {line.strip()!r} ({error})."
@@ -115,16 +115,6 @@ def _read_database(file: Path, run: str, account: Account) -> Iterator[Point]:
         for name, step, value, is_nan in rows:
             account.on_bytes(1)
             yield Point(name, step, nan if is_nan else _unlimited(value))
-
-
-def _latest_last(rows: Iterable[tuple[int, int, float]], name: str) -> Iterator[Point]:
-    """Of values of one step the latest comes last, as MLflow shows it; a file is written in that order mostly."""
-    latest: dict[int, tuple[int, float]] = {}
-    for step, time, value in rows:
-        if step in latest and latest[step][:1] > (time,):
-            continue
-        latest[step] = (time, value)
-        yield Point(name, step, value)
 
 
 def _unlimited(value: float) -> float:

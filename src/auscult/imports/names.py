@@ -72,6 +72,8 @@ def _asked(name: str, trainer: str) -> Place:
         return Place("user", Channel("grad_norm", ""))  # what clip_grad_norm_ returned: before clipping
     if trainer == "transformers" and name.startswith("eval_"):
         return _evaluated("eval", name.removeprefix("eval_"))
+    if trainer == "transformers" and name == "train_loss":
+        return _kept(name)  # the mean over the whole training, told at its end
     head, separator, rest = name.partition("/")
     if separator and head.lower() in EVALUATIONS:
         return _evaluated(head.lower(), rest)

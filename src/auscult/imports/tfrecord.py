@@ -71,5 +71,5 @@ def _checked(file: Path, begin: int, heads: list[bytes], messages: list[bytes], 
 
 def _right(parts: list[bytes]) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     """Which parts fit the checksum in their last four bytes."""
-    stored = np.array([struct.unpack("<I", each[-FOOT:])[0] for each in parts], np.uint32)
+    stored = np.frombuffer(b"".join(each[-FOOT:] for each in parts), "<u4")
     return masked(crc32c([each[:-FOOT] for each in parts])) == stored

@@ -4,7 +4,6 @@ The format is published at https://protobuf.dev/programming-guides/encoding.
 """
 
 import struct
-from collections.abc import Iterator
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -16,19 +15,20 @@ class WireError(ValueError):
     """The bytes are no message."""
 
 
-def fields(message: bytes) -> Iterator[Field]:
+def fields(message: bytes) -> list[Field]:
     """The fields of a message, in the order in which they stand.
 
     Raises:
         WireError: if the bytes are no message.
     """
+    found: list[Field] = []
     at, end = 0, len(message)
     while at < end:
         key, at = _varint(message, at)
         kind = key & 7
         if kind == VARINT:
             value, at = _varint(message, at)
-            yield key >> 3, kind, value
+            found.append((key >> 3, kind, value))
             continue
         if kind == BYTES:
             size, at = _varint(message, at)
@@ -38,8 +38,9 @@ def fields(message: bytes) -> Iterator[Field]:
             raise WireError(f"wire type {kind} at byte {at}")
         if at + size > end:
             raise WireError(f"a field of {size} bytes at byte {at} of {end}")
-        yield key >> 3, kind, message[at : at + size]
+        found.append((key >> 3, kind, message[at : at + size]))
         at += size
+    return found
 
 
 def message_of(value: "int | bytes") -> bytes:
@@ -98,6 +99,8 @@ def _unpacked(form: str, value: "int | bytes") -> float:
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """A varint and the place behind it."""
+    if at < len(data) and data[at] < 0x80:  # most have one byte
+        return data[at], at + 1
     value = shift = 0
     while True:
         if at >= len(data) or shift > 63:
