@@ -8,6 +8,8 @@ from playwright.sync_api import Page
 from tests.browser.conftest import RUNS, Visits
 from tests.browser.test_report import unfold
 
+import auscult
+
 pytestmark = pytest.mark.browser
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
@@ -41,3 +43,14 @@ def test_axe_finds_no_violation(
 @pytest.mark.parametrize("name", [each for each in RUNS if each not in ("healthy", "exploding", "hostile")])
 def test_axe_finds_no_violation_in_the_other_runs(visits: Visits, report_url: Callable[[str], str], name: str) -> None:
     assert violations(visits.open(report_url(name))) == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+def test_axe_finds_no_violation_where_runs_are_compared(
+    visits: Visits, run_path: Callable[[str], Path], tmp_path: Path, width: int, scheme: str
+) -> None:
+    runs = [auscult.load(run_path(name)) for name in ("healthy", "exploding", "hostile")]
+    page = visits.open(auscult.report(runs, tmp_path / "several.html").as_uri(), width=width, scheme=scheme)
+    unfold(page)
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
