@@ -73,10 +73,24 @@ def test_diagnose_json_is_strict_json(runs) -> None:
 def test_sonify_and_report_write_beside_the_run_or_where_told(runs, tmp_path) -> None:
     done = command("sonify", runs / "healthy")
     assert done.returncode == 0 and (runs / "healthy.wav").exists()
+    assert (runs / "healthy.txt").exists() and (runs / "healthy.vtt").read_text().startswith("WEBVTT")
     done = command("sonify", runs / "sick [red]", "-o", tmp_path / "a.wav", "--mapping", "perone2019")
     assert done.returncode == 0 and (tmp_path / "a.wav").exists()
     done = command("report", runs / "sick [red]", "--out", tmp_path / "deep" / "a.html")
     assert done.returncode == 0 and (tmp_path / "deep" / "a.html").exists() and str(tmp_path / "deep") in done.stdout
+
+
+def test_a_score_lends_its_references_and_a_legend_needs_no_run(runs, tmp_path) -> None:
+    assert command("sonify", runs / "healthy", "-o", "a.json", cwd=tmp_path).returncode == 0
+    asked = ("--references", "a.json", "--steps", "3:20", "--mode", "arpeggio", "--scale", "pentatonic", "--with", "lr")
+    assert command("sonify", runs / "sick [red]", "-o", "b.json", *asked, cwd=tmp_path).returncode == 0
+    assert (
+        command("sonify", runs / "sick [red]", "-o", "c.json", "--references", "a.json", cwd=tmp_path).returncode == 0
+    )
+    a, b, c = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "abc")
+    assert c["references"] == a["references"] and b["steps"][0] == 3 and b["steps"][-1] <= 20
+    done = command("sonify", "--legend", cwd=tmp_path)
+    assert done.returncode == 0 and "NaN or infinity" in done.stdout and (tmp_path / "auscult-legend.wav").exists()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +99,13 @@ def test_sonify_and_report_write_beside_the_run_or_where_told(runs, tmp_path) ->
         (("diagnose", "nowhere"), "Expected"),
         (("report", "{healthy}", "-o", "report.pdf"), ".html"),
         (("report", "{healthy}", "-o", "/proc/x.html"), "can be written"),
-        (("sonify", "{healthy}", "-o", "a.mp3"), ".wav"),
+        (("sonify", "{healthy}", "-o", "a.aac"), ".flac"),
+        (("sonify", "{healthy}", "--steps", "5"), "--steps 0:999"),
+        (("sonify", "{healthy}", "--mode", "solo"), "conv1.weight"),
+        (("sonify", "{healthy}", "--with", "noise"), "clipping"),
+        (("sonify", "{healthy}", "--references", "none.json"), "sonify RUN -o score.json"),
+        (("sonify", "{healthy}", "--legend"), "a run or `--legend`"),
+        (("sonify",), "a run or `--legend`"),
         (("sonify", "{healthy}", "-o", "/proc/x.wav"), "can be written"),
         (("diagnose", "n" * 300), "Expected"),
         (("sonify", "{healthy}", "--mode", "opera"), "mix"),

@@ -3,7 +3,6 @@
 Exit codes: 0 done, 1 a finding as severe as `--fail-on` exists, 2 the input cannot be used.
 """
 
-import json
 import logging
 import sys
 import warnings
@@ -13,7 +12,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -36,6 +35,7 @@ from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
 from auscult.core.version import __version__
 from auscult.live.playback import Moment, play_score
+from auscult.pages.diagnosis import diagnosis_schema, diagnosis_text
 from auscult.pages.export import export_run
 from auscult.pages.terminal import findings_text
 from auscult.pages.verdict import verdict
@@ -44,6 +44,10 @@ from auscult.reading import diagnose as diagnose_run
 from auscult.reading import examine
 from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
+from auscult.sound.files import read_references, write_score
+from auscult.sound.legend import legend as all_sounds
+from auscult.sound.request import Context, Polarity, parse_steps
+from auscult.sound.scales import Scale
 from auscult.sound.speaker import Speaker
 from auscult.sound.synth import render
 from auscult.store.reader import list_runs, load
@@ -99,9 +103,26 @@ class TableFormat(str, Enum):
     parquet = "parquet"
 
 
+class LogFormat(str, Enum):
+    """The formats as `import --format` takes them."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    mlflow = "mlflow"
+    transformers = "transformers"
+    csv = "csv"
+    jsonl = "jsonl"
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         out.print(f"auscult {__version__}", highlight=False)
+        raise typer.Exit
+
+
+def _schema(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(diagnosis_schema())
         raise typer.Exit
 
 
@@ -179,19 +200,20 @@ def diagnose(
     ignore: Annotated[
         list[str] | None, typer.Option("--ignore", help="Leave findings out: U002, dead-units:encoder.*; repeatable.")
     ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", callback=_schema, is_eager=True, help="Print the JSON Schema of `--json` and exit."),
+    ] = False,
     skip_damage: SkipDamage = False,
 ) -> None:
-    """Say what is wrong with a run: where, since when, with which figures, and what to try."""
+    """Say what is wrong with a run: where, since when, with which figures, and what to try.
+
+    Exit codes: 0 diagnosed, 1 there is an active finding as severe as `--fail-on`, 2 the run cannot be read.
+    """
     run = load(path, skip_damage=skip_damage)
     findings, left_out = examine(run, ignore or ())
     if as_json:
-        facts = {
-            "run": run.info.name,
-            "verdict": verdict(run, findings),
-            "findings": [each.to_dict() for each in findings],
-            "ignored": [{"pattern": each.pattern, **each.finding.to_dict()} for each in left_out],
-        }
-        sys.stdout.write(json.dumps(facts, indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(diagnosis_text(run, findings, [(each.pattern, each.finding) for each in left_out]))
     else:
         _print_damage(run)
         out.print(findings_text(run, findings, [each.pattern for each in left_out]))
@@ -203,24 +225,82 @@ def diagnose(
 
 @app.command()
 def sonify(
-    path: RunPath,
-    target: Annotated[Path | None, typer.Option("--out", "-o", help="WAV file to write; RUN.wav by default.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Directory of the run.", show_default=False)
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write: .wav, .flac, .ogg, .opus, .mp3, .mid, or .json for the score; RUN.wav by default.",
+        ),
+    ] = None,
     mapping: Annotated[
         Mapping, typer.Option(help="vitals: pitch is the distance from healthy. perone2019: 200 + 100 * norm Hz.")
     ] = Mapping.vitals,
-    mode: Annotated[str, typer.Option(help="mix: early, middle and late layers as three voices.")] = "mix",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="mix: early, middle and late layers as three voices. overview: and every excursion marked. arpeggio: "
+            "layers one after the other. solo: one layer (--path). step: a chord for each step."
+        ),
+    ] = "mix",
     metric: Annotated[
-        str | None, typer.Option(help="What drives the pitch: grad_norm, update_ratio or update_to_data.")
+        str | None,
+        typer.Option(
+            help="What drives the pitch: grad_norm (default), update_to_data or update_ratio (healthy: unison on C5), "
+            "saturated_fraction, dead_fraction, param_norm, update_norm, grad_to_data."
+        ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length of the sound.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--path", metavar="PATH", help="The parameter or module that solo plays.")
+    ] = None,
+    steps: Annotated[str | None, typer.Option(metavar="FIRST:LAST", help="Hear only these steps.")] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME", help="Softly behind: loss, lr, clipping, epochs; repeat for more."),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="continuous; or chromatic or pentatonic: notes, easier on the ear, less exact.")
+    ] = "continuous",
+    polarity: Annotated[str, typer.Option(help="up: more is higher. down: more is lower.")] = "up",
+    references: Annotated[
+        Path | None, typer.Option(metavar="SCORE.json", help="Hear on the scale of this score, as `-o a.json` writes.")
+    ] = None,
+    bits: Annotated[int, typer.Option(help="32: a WAV file of floats. 16: half as large, for any player.")] = 32,
+    legend: Annotated[bool, typer.Option("--legend", help="Instead of a run: every sound with what it means.")] = False,
     skip_damage: SkipDamage = False,
 ) -> None:
-    """Turn a run into sound, and print what is to be heard in words."""
-    run = load(path, skip_damage=skip_damage)
-    _print_damage(run)
+    """Turn a run into sound, and print what is to be heard in words, which is also written beside it (.txt, .vtt).
+
+    A minute of each sound and its meaning: auscult sonify --legend. More: docs/sound.md.
+    """
+    if (path is None) != legend:
+        raise SetupError("Expected a run or `--legend`. Write: auscult sonify runs/NAME, or: auscult sonify --legend.")
     with err.status("Rendering the sound ..."):
-        score = sonify_run(run, mapping=mapping.value, mode=mode, metric=metric, seconds=seconds)
-        written = render(score).write(target or _beside(path, ".wav"))
+        if path is None:
+            score, beside = all_sounds(), Path("auscult-legend.wav")
+        else:
+            run, beside = load(path, skip_damage=skip_damage), _beside(path, ".wav")
+            _print_damage(run)
+            score = sonify_run(
+                run,
+                mapping.value,
+                mode,
+                metric,
+                seconds,
+                path=layer,
+                steps=None if steps is None else parse_steps(steps),
+                polarity=cast(Polarity, polarity),
+                scale=cast(Scale, scale),
+                context=cast(list[Context], context or []),
+                references=None if references is None else read_references(references),
+            )
+        written = write_score(score, target or beside, bits)
+    if not any(each.amplitudes.any() for each in score.voices):
+        err.print(f"note: {metric or 'grad_norm'} was not observed, so no voice is heard; findings are.", markup=False)
     if score.events:
         lines = (shown_lines(line) for line in score.transcript().splitlines())
         out.print("\n".join(lines), markup=False, highlight=False)
@@ -365,6 +445,73 @@ def export(
             lambda done, total: progress.update(bar, completed=done, total=total),
         )
     _print_path("table", written)
+
+
+@app.command("import")
+def import_log(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A TensorBoard, W&B or MLflow file or directory, a trainer_state.json, a CSV or JSON Lines file."
+        ),
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Directory of the run; of several, the one above. runs/NAME by default."),
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None, typer.Option("--format", help="What the source is; by default it is told from the files.")
+    ] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--run", metavar="NAME", help="Import this run; repeat for more. Default: all.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of steps of a CSV or JSON Lines file.")
+    ] = None,
+    skip_damage: Annotated[
+        bool, typer.Option("--skip-damage", help="Leave damaged parts of the log out and say what was lost.")
+    ] = False,
+) -> None:
+    """Read a log that another tool wrote into a run, which diagnose, report and sonify then work on.
+
+    Numbers keep their steps and values. Names stay, but for those that mean the same here (`val_loss` becomes
+    `val/loss`); what the log does not have is "not observed". The source is only read.
+    """
+    from auscult.imports.importer import import_runs, imported_lines  # readers that no other verb needs
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        bar = progress.add_task("Looking for runs", total=None)
+
+        def on_progress(name: str, done: int, total: int) -> None:
+            progress.update(bar, description=f"Reading {shown_lines(name)}", completed=done, total=total)
+
+        found = import_runs(
+            source,
+            target,
+            log_format=log_format.value if log_format is not None else None,
+            names=names or (),
+            step=step,
+            skip_damage=skip_damage,
+            on_progress=on_progress,
+        )
+    for each in found:
+        for line in imported_lines(each):
+            out.print(shown_lines(line), markup=False, highlight=False, soft_wrap=True)
+        _print_path("run", each.path)
+
+
+@app.command()
+def mcp(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Runs below it can be read, nothing else.")],
+) -> None:
+    """Let a coding agent ask about the runs below a directory: a read-only MCP server on standard input and output.
+
+    Tools: list_runs, verdict, findings, series, compare. Needs the extra `mcp`: pip install 'auscult[mcp]'.
+    """
+    from auscult.agents.server import serve
+
+    serve(directory)
 
 
 @clinic.command("list")

@@ -89,7 +89,7 @@ class TestUnequalBatches:
         left = np.zeros((2, STEPS))
         left[1, -1] = 1
         (finding,) = UnequalBatches().check(columns("rank_left", left))
-        assert finding.step == STEPS - 1 and "rank 1" in finding.summary
+        assert finding.step == STEPS - 1 and "Rank 1" in finding.summary
 
     def test_a_rank_that_accumulates_more(self):
         passes = np.full((3, STEPS), 4.0)

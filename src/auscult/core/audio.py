@@ -1,6 +1,6 @@
-"""Audio: sound itself, and the float WAV file it is kept in. NumPy and the standard library alone."""
+"""Audio: sound itself, and the files that it is kept in, with what it says in words beside them."""
 
-import struct
+import json
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.atomic import write_atomically
+from auscult.core.compressed import FORMATS, compressed_file
 from auscult.core.errors import SetupError
+from auscult.core.score import Score
+from auscult.core.version import __version__
+from auscult.core.wav import wav_file
 
-IEEE_FLOAT = 3
-LARGEST_WAV = 2**32 - 1024
+MOMENTS = 100  # of the map of steps at most; libsndfile reads no text of more than 2 KB from a WAV file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,10 +25,13 @@ class Audio:
     Attributes:
         samples: float32 `(frames, channels)`, finite, nominally within [-1, 1].
         sample_rate: Frames per second.
+        score: What it was rendered from; a file then carries the run's name and which step is heard when, and has a
+            transcript and captions beside it.
     """
 
     samples: NDArray[np.float32]
     sample_rate: int
+    score: Score | None = None
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.dtype != np.float32:
@@ -41,29 +47,52 @@ class Audio:
         """Seconds."""
         return len(self.samples) / self.sample_rate
 
-    def write(self, path: str | PathLike[str]) -> Path:
-        """Write a WAV file of 32-bit IEEE floats (format tag 3); returns its path.
+    @property
+    def tags(self) -> dict[str, str]:
+        """What a file carries besides sound: `title`, `software`, and as JSON in `comment` which step is heard when."""
+        if self.score is None:
+            return {}
+        count = len(self.score.steps)
+        kept = np.unique(np.linspace(0, count - 1, min(count, MOMENTS)).astype(int)) if count else np.empty(0, int)
+        about = {
+            "mapping": self.score.mapping,
+            "mode": self.score.mode,
+            "metric": self.score.metric,
+            "steps": self.score.steps[kept].tolist(),
+            "step_times": np.round(self.score.step_times[kept], 3).tolist(),
+        }
+        return {
+            "title": self.score.title,
+            "software": f"auscult {__version__}",
+            "comment": json.dumps(about, separators=(",", ":"), allow_nan=False),
+        }
+
+    def write(self, path: str | PathLike[str], bits: int = 32) -> Path:
+        """Write a file, and beside it what is heard in words: a transcript (`.txt`) and captions (`.vtt`).
+
+        Args:
+            path: Ends in `.wav`; or with the extra `audio-files` in `.flac`, `.ogg`, `.opus` or `.mp3`.
+            bits: 32 for a WAV file of IEEE floats, bit for bit; 16 for integers, half as large, which any player knows.
+
+        Returns:
+            The path.
 
         Raises:
-            SetupError: if the name does not end in `.wav`, the file cannot be written, or 4 GiB do not hold the sound.
+            SetupError: if the name ends otherwise, the file cannot be written, or cannot hold the sound.
+            MissingExtra: if the format needs soundfile, which is not installed.
         """
         target = Path(path)
-        if target.suffix.lower() != ".wav":
-            raise SetupError(f"Expected `path` to end in .wav, but got {str(target)!r}.")
-        frames, channels = self.samples.shape
-        if self.samples.nbytes > LARGEST_WAV:
-            raise SetupError(
-                f"Expected a sound of at most 4 GiB, which is all a WAV file holds, but got {self.duration:,.0f} s. "
-                "Write sonify(run, seconds=60)."
-            )
-        data = np.ascontiguousarray(self.samples, "<f4").tobytes()
-        layout = struct.pack(
-            "<HHIIHHH", IEEE_FLOAT, channels, self.sample_rate, self.sample_rate * channels * 4, channels * 4, 32, 0
-        )
-        chunks = _chunk(b"fmt ", layout) + _chunk(b"fact", struct.pack("<I", frames)) + _chunk(b"data", data)
-        write_atomically(target, _chunk(b"RIFF", b"WAVE" + chunks))
+        ending = target.suffix.lower()
+        if ending not in (".wav", *FORMATS):
+            raise SetupError(f"Expected `path` to end in .wav, {', '.join(FORMATS)}, but got {str(target)!r}.")
+        if bits not in (16, 32):
+            raise SetupError(f"Expected `bits` to be 16 or 32, but got {bits!r}.")
+        if ending == ".wav":
+            data = wav_file(self.samples, self.sample_rate, bits, self.tags)
+        else:
+            data = compressed_file(self.samples, self.sample_rate, ending, bits, self.tags)
+        write_atomically(target, data)
+        if self.score is not None:
+            write_atomically(target.with_suffix(".txt"), (self.score.transcript() + "\n").encode())
+            write_atomically(target.with_suffix(".vtt"), self.score.captions().encode())
         return target
-
-
-def _chunk(name: bytes, payload: bytes) -> bytes:
-    return name + struct.pack("<I", len(payload)) + payload + b"\0" * (len(payload) % 2)

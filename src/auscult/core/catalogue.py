@@ -107,7 +107,8 @@ _ENTRIES = (
     Metric("rank_loss", "as logged", "rank", "norms", "the training loss that this rank logged at the step", "forward",
            "per_rank", guide="of one distribution on all ranks"),
     Metric("rank_forward_time", "s", "rank", "norms", "wall time from this rank's previous update to the beginning of "
-           "its backward pass: data and forward pass, before it waits for others in DistributedDataParallel",
+           "its backward pass, without auscult: data and forward pass, before it waits for others in "
+           "DistributedDataParallel",
            "forward", "per_rank", guide="alike on all ranks"),
     Metric("rank_left", "1", "rank", "norms", "1 if this rank has closed the run while others went on, else 0",
            "whole step", "per_rank", guide="0"),

@@ -21,6 +21,7 @@ from auscult.core.glance import glance, listing
 from auscult.core.metric import Metric, Stream
 from auscult.core.origin import Origin
 from auscult.core.plot import draw_series
+from auscult.core.provenance import Provenance
 from auscult.core.series import Series
 from auscult.core.sink import Channel, Values, observed
 from auscult.core.standstill import Standstill
@@ -188,7 +189,7 @@ class Run:
         segments: The beginning and every resume, in order.
         source: Where rows come from.
         events: What happened at a step, as stored: `segment`, `order`, `audit`, `anatomy`, `standstill`,
-            `schedule`, `origin`, `finding`, `failure`, `lost`, `end`.
+            `schedule`, `origin`, `finding`, `failure`, `lost`, `import`, `end`.
         damage: What is missing, as in the copy of a run that went on or after a full disk, and with
             `load(path, skip_damage=True)` what was left out because it is damaged.
         stop: Steps from here on are not part of this run: those after `until`, or after loading one that goes on.
@@ -266,6 +267,14 @@ class Run:
             for event in self.events
             if event["kind"] == "origin" and event["step"] < self.stop
         )
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """Where the run comes from, if auscult did not record it itself."""
+        for event in self.events:
+            if event["kind"] == "import":
+                return Provenance.from_dict(event)
+        return None
 
     @property
     def findings(self) -> list[tuple[int, Finding]]:

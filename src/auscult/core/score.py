@@ -21,7 +21,9 @@ MAX_SHOWN = 8
 
 Timbre = Literal["sine", "warm", "hollow", "bright", "dull", "brilliant", "pair", "reed", "alarm"]
 Part = Literal["layers", "context", "alerts"]
-EventKind = Literal["nan", "zero", "missing", "stalled", "excursion", "finding"]
+EventKind = Literal["nan", "zero", "missing", "stalled", "excursion", "finding", "legend"]
+
+CAPTION_SECONDS = 3.0
 
 TIMBRES: Mapping[Timbre, tuple[float, tuple[float, ...]]] = MappingProxyType(
     {
@@ -78,6 +80,9 @@ class Voice:
             raise SetupError(
                 f"Expected the arrays of voice {self.name!r} to be equally long, but got {sorted(lengths)}."
             )
+        gaps = np.diff(self.times)
+        if not ((gaps > 0) if self.durations is None else (gaps >= 0)).all():
+            raise SetupError(f"Expected the times of voice {self.name!r} to increase, but they do not.")
         if not (np.isfinite(self.frequencies).all() and np.isfinite(self.amplitudes).all()):
             raise SetupError(
                 f"Expected voice {self.name!r} to have finite frequencies and amplitudes, but some are not. "
@@ -108,7 +113,7 @@ class SoundEvent:
     Attributes:
         time: Seconds from the start.
         kind: What happens. `nan`, `stalled`, `excursion` and `finding` have an earcon among the voices; of `zero` and
-            `missing` the voices themselves tell.
+            `missing` the voices themselves tell; `legend` says what is heard in a legend.
         text: The same in words.
         step: The step it stands for.
         severity: Of the finding, where it is one.
@@ -123,7 +128,12 @@ class SoundEvent:
     @property
     def line(self) -> str:
         """Time, step and text, as a transcript has it."""
-        return f"{self.time:8.2f} s  step {self.step}: {self.text}"
+        return f"{self.time:8.2f} s  step {self.step}: {self.words}"
+
+    @property
+    def words(self) -> str:
+        """The text on one line."""
+        return " ".join(self.text.split())
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -205,3 +215,22 @@ class Score:
     def transcript(self) -> str:
         """Every event in words, one line each, in order."""
         return "\n".join(event.line for event in self.events)
+
+    def captions(self) -> str:
+        """Every event as a caption of three seconds, in WebVTT."""
+        cues = [f"WEBVTT - {_escaped(' '.join(self.title.split()))}"]
+        for number, event in enumerate(self.events, 1):
+            span = f"{_clock(event.time)} --> {_clock(event.time + CAPTION_SECONDS)}"
+            cues.append(f"{number}\n{span}\nstep {event.step}: {_escaped(event.words)}")
+        return "\n\n".join(cues) + "\n"
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as WebVTT writes them, `00:01:02.345`."""
+    thousandths = round(seconds * 1000)
+    minutes, rest = divmod(thousandths, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}.{rest % 1000:03d}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 WRAPPED = "FullyShardedDataParallel"
 """Name of FSDP1's wrapper, whose parameters are views of a flat one."""
 
+_NOWHERE: Any = object()
+
 Groups = Mapping[tuple[int, ...], Any]
 """Process groups of our own by their ranks, in order."""
 
@@ -63,8 +65,8 @@ def layout_of(model: nn.Module, paths: Sequence[str], parameters: Sequence[Tenso
     lines: set[tuple[int, ...]] = set()
     for path, tensor in zip(paths, parameters, strict=True):
         placements: tuple[Any, ...] = getattr(tensor, "placements", ()) if is_dtensor(tensor) else ()
-        mesh = _mesh_of(tensor) if placements else None
-        number = 0 if mesh is None else meshes.setdefault(mesh, len(meshes) + 1)
+        mesh: Any = _mesh_of(tensor) if placements else _NOWHERE
+        number = 0 if mesh is _NOWHERE else meshes.setdefault(mesh, len(meshes) + 1)
         split = tuple(at for at, each in enumerate(placements) if not each.is_replicate())
         key = (number if split else 0, split)
         if key not in known:

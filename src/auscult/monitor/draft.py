@@ -46,7 +46,8 @@ class Draft:
         transfer: Brings what was logged to the host.
         due: Whether norms and samples were due by the schedule alone, which is the same on all ranks.
         passes: Training passes of the model.
-        backward_at: When the first backward pass began, by `time.perf_counter`, on one of several ranks.
+        backward_at: When the first backward pass began, by `time.perf_counter`, without the time spent in auscult since
+            the update before; on one of several ranks.
         forward_time: How long that was after the update before; 0 where it is not known.
         batch: Shape and fingerprint of what the model was called with, on a sampled step.
         prints: Sums of the bits of the parameters after the update, by kind of sharding, on one of several ranks.

@@ -382,15 +382,16 @@ def _labelled(table: SlotTable | None, sheet: Sheet, parallel: bool) -> dict[Cha
     """What single ranks said of themselves."""
     facts = {name: sheet.facts[:, position] for name, position in _FACT.items()}
     world = len(sheet.facts)
-    differs = unobserved(world) if table is None else table.minority(sheet.prints)
+    here = (facts["present"] > 0) & (facts["left"] == 0)
+    differs = unobserved(world) if table is None or not here.all() else table.minority(sheet.prints)
     known = (facts["batch_known"] > 0) & parallel
     equal = (facts["batch"][:, None] == facts["batch"]) & known & known[:, None]
     alike = equal.sum(axis=1) > 1
     columns: dict[str, tuple[NDArray[np.float64], NDArray[np.bool_]]] = {
         "rank_loss": (facts["loss"], facts["loss_known"] > 0),
         "rank_forward_time": (facts["forward_time"], facts["forward_time"] > 0),
-        "rank_finite": (facts["finite"], facts["present"] > 0),
-        "rank_passes": (facts["passes"], facts["present"] > 0),
+        "rank_finite": (facts["finite"], here),
+        "rank_passes": (facts["passes"], here),
         "rank_differs": (differs, observed(differs)),
         "rank_left": (facts["left"], facts["present"] > 0),
         "rank_same_batch": (alike.astype(np.float64), known),

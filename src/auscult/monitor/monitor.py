@@ -383,7 +383,7 @@ class Monitor:
             if self._updated_within != -1 and self._updated_within == running_backward():
                 return  # its step is over already
             if self._ranks is not None and not self._backward_began:
-                self._draft.backward_at = time.perf_counter()
+                self._draft.backward_at = time.perf_counter() - self._guard.seconds
             self._backward_began = True
             self._witness.backward_began()
             if self._draft.norms_taken and not self._end_awaited:

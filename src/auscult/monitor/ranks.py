@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +22,7 @@ from auscult.metrics.shards import Layout, is_dtensor, layout_of
 ASSEMBLY = timedelta(seconds=120)
 """How long `watch` waits for the other ranks to call it as well."""
 
-_calls = count()
+_assembled = 0  # how often the ranks have met in this process
 Answer = TypeVar("Answer")
 
 
@@ -145,15 +144,17 @@ def _assemble(world: int) -> None:
     store: Any = getattr(dist.distributed_c10d, "_get_default_store", lambda: None)()
     if store is None:  # a torch without: the first collective has to do
         return
-    key = f"auscult/{next(_calls)}"
+    global _assembled
+    key = f"auscult/{_assembled}"
     here = int(store.add(key, 1))
     if here == world:
         store.set(f"{key}/all", "1")
     try:
         store.wait([f"{key}/all"], ASSEMBLY)
     except RuntimeError:
-        here = int(store.add(key, 0))
+        here = int(store.add(key, -1)) + 1  # whoever comes later does not meet this one
         raise SetupError(
             f"Expected `watch` to be called on all {world} ranks, but after {ASSEMBLY.seconds} s only {here} did. "
             "Is it inside of `if rank == 0:`? Call it on every rank; only rank 0 writes."
         ) from None
+    _assembled += 1

@@ -12,6 +12,7 @@ import numpy as np
 from auscult.core.catalogue import METRICS
 from auscult.core.metric import Scope
 from auscult.core.run import Run
+from auscult.pages.imported import imported
 from auscult.pages.tables import folded, table
 from auscult.pages.verdict import losses
 from auscult.pages.wording import counted, dimensions, figure, listed, shown, shown_lines
@@ -28,7 +29,7 @@ SCOPE_WORDS: dict[Scope, str] = {
 
 def gaps(run: Run) -> str:
     """What was not observed, how often the rest was, and what failed: never a silent hole."""
-    return _cadence(run) + _unobserved(run) + _notices(run)
+    return imported(run) + _cadence(run) + _unobserved(run) + _notices(run)
 
 
 def reproduction(run: Run) -> str:

@@ -1,7 +1,7 @@
 """Player: the controls of the sound, the scores it plays, and in words what is heard, as HTML and as data.
 
-A page carries scores, not audio: numbers that `assets/sound.js` plays in the browser, a few per cent of the size, at any
-speed and from anywhere.
+A page carries scores, not audio: numbers that `assets/sound.js` plays in the browser, a few per cent of the size, at
+any speed and from anywhere.
 """
 
 from collections.abc import Sequence

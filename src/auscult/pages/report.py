@@ -20,7 +20,7 @@ from auscult.pages.layers import layers
 from auscult.pages.marks import marks, marks_note, rate_curve
 from auscult.pages.page import Page, navigation, page_html
 from auscult.pages.player import sound_data, sound_parts
-from auscult.pages.verdict import is_sick, verdict
+from auscult.pages.verdict import is_sick, state_words, verdict
 from auscult.pages.wording import counted, ignored_line, shown
 
 ONSETS = "▲ marks the onset of a finding."
@@ -77,11 +77,12 @@ def report_page(
 
 def _header(run: Run, findings: Sequence[Finding]) -> str:
     steps = run.steps
-    state = "finished" if run.finished else "unfinished"
+    ended = run.finished and (run.provenance is None or run.provenance.state == "finished")
+    state = "finished" if ended else "unfinished"
     worst = min((each for each in findings), key=lambda each: each.rank, default=None)
     kind = worst.severity if worst is not None and is_sick([worst]) else "healthy" if len(steps) else "empty"
     parts = [
-        f'<span class="state {state}">{state.capitalize()}</span>',
+        f'<span class="state {state}">{state_words(run).removeprefix("is ").capitalize()}</span>',
         f"<span>{counted(len(steps), 'step')} recorded{_span(steps)}</span>",
         f"<span>{counted(len(run.parameters), 'parameter')}</span>" if run.parameters else "",
         f"<span>began {moment(run.info.created)}</span>",

@@ -14,7 +14,7 @@ from auscult.rules.rule import Rule
 ROWS = 4  # sampled steps
 SLOWER, LARGER, OFTENER = np.log10(1.5), np.log10(2.0), np.log10(1.25)
 SLOW_BLOCKS, LOSS_BLOCKS = 2, 4
-NOTICED = 0.1  # of the step time
+NOTICED, SECONDS = 0.1, 5e-3  # of the step time, and at least
 
 
 @lru_cache(maxsize=8)
@@ -262,7 +262,8 @@ class UnequalBatches(Rule):
         left = [(rank, state) for rank, state in _of_ranks(digest, "rank_left") if state["maximum"] > 0]
         if left:
             step = min(int(state["maximum_at"]) for _, state in left)
-            what = f"{_named([rank for rank, _ in left])} had no more batches at step {step} while others went on."
+            who = _named([rank for rank, _ in left]).capitalize()
+            what = f"{who} had no more batches at step {step} while others went on."
             evidence = tuple(Evidence("rank_left", rank, step, 1.0, 0.0) for rank, _ in left[:4])
             yield self._finding(step, what, evidence, 1.0)
             return
@@ -306,7 +307,7 @@ class LaggingRank(Rule):
 
     How it is decided:
         The median time from the update before to the beginning of the backward pass was 1.5 times that of the other
-        ranks or more, and longer by a tenth of the step time, in each of the last two blocks.
+        ranks or more, and longer by a tenth of the step time and by 5 ms, in each of the last two blocks.
 
     What to try:
         Compare its data loading (workers, local disk) and its device (clock, temperature, other jobs).
@@ -332,7 +333,9 @@ class LaggingRank(Rule):
         rank, state = known[place]
         own = 10 ** state["recent"][-SLOW_BLOCKS:]
         longer = own - own / 10 ** apart[place]
-        if not (apart[place] >= SLOWER).all() or longer.min() < NOTICED * 10 ** float(whole["recent"][-1]):
+        if not (apart[place] >= SLOWER).all() or longer.min() < max(
+            SECONDS, NOTICED * 10 ** float(whole["recent"][-1])
+        ):
             return
         step = recent_start(state, -SLOW_BLOCKS)
         yield Finding(

@@ -37,58 +37,53 @@ def context_voices(run: Run, wanted: Sequence[Context], steps: Steps, times: Tim
     return tuple(voice for name in wanted if len(steps) for voice in makers[name](run, steps, times, length))
 
 
-def _loss(run: Run, steps: Steps, times: Times, length: float) -> list[Voice]:
+def _loss(run: Run, steps: Steps, times: Times, length: float) -> tuple[Voice, ...]:
     """A soft C4 whose partials 3, 5 and 7 are the stronger the higher the loss is against the run's beginning."""
     at, values = _values(run, "loss", "", steps, times)
     usable = np.isfinite(values) & (values > 0)
     if not usable.any():
-        return []
+        return ()
     at, logs = at[usable], np.log10(values[usable])
     everything = run.series("loss").values
     first = everything[np.isfinite(everything) & (everything > 0)][:REFERENCE_VALUES]
     grid = np.linspace(0.0, length, max(2, round(length * PAD_FRAMES) + 1))
     share = 0.5 + 0.5 * np.tanh(np.interp(grid, at, logs - np.log10(np.median(first))))
-    edge = np.minimum(1.0, np.minimum(grid, length - grid) / 0.5)
-    pitch = np.full(len(grid), PAD[0])
-    return [
-        Voice("loss", grid, pitch, PAD[1] * edge * np.sqrt(1 - share), timbre="dull", part="context"),
-        Voice("loss, high", grid, pitch, PAD[1] * edge * np.sqrt(share), timbre="brilliant", part="context"),
-    ]
+    return pad(grid, share, length)
 
 
-def _lr(run: Run, steps: Steps, times: Times, length: float) -> list[Voice]:
+def _lr(run: Run, steps: Steps, times: Times, length: float) -> tuple[Voice, ...]:
     """Ticks, two a second at the first learning rate, at most 8 and at least 0.5; none while it is 0."""
     paths = run.paths("lr")
     if not paths:
-        return []
+        return ()
     at, values = _values(run, "lr", paths[0], steps, times)
     everything = run.series("lr", paths[0]).values
     positive = everything[np.isfinite(everything) & (everything > 0)]
     usable = np.isfinite(values) & (values >= 0)
     if not len(positive) or not usable.any():
-        return []
+        return ()
     grid = np.linspace(0.0, length, max(2, round(length * 100) + 1))
     lr = np.interp(grid, at[usable], values[usable])
     with np.errstate(divide="ignore"):
         rate = np.where(lr > 0, LR_RATE * 2.0 ** (2 * np.tanh(np.log10(lr / positive[0]))), 0.0)
     beats = np.concatenate([[0.0], np.cumsum(0.5 * (rate[1:] + rate[:-1]) * np.diff(grid))])
     ticks = np.interp(np.arange(1, int(beats[-1]) + 1), beats, grid)
-    return _clicks("learning rate", ticks, np.ones(len(ticks)), LR_TICK)
+    return clicks("learning rate", ticks, np.ones(len(ticks)), LR_TICK)
 
 
-def _clipping(run: Run, steps: Steps, times: Times, length: float) -> list[Voice]:
+def _clipping(run: Run, steps: Steps, times: Times, length: float) -> tuple[Voice, ...]:
     """A click for a clipped step, at most ten a second; where more are clipped, the louder the larger their share."""
     at, values = _values(run, "clip_ratio", "", steps, times)
     if not len(at):
-        return []
+        return ()
     cells = np.minimum((at * CLICKS).astype(np.int64), int(np.ceil(length * CLICKS)) - 1)
     count = np.bincount(cells)
     share = np.bincount(cells, weights=values > 1.0) / np.maximum(count, 1)
     clipped = np.flatnonzero(share > 0)
-    return _clicks("clipping", clipped / CLICKS, 0.5 + 0.5 * share[clipped], CLICK)
+    return clicks("clipping", clipped / CLICKS, 0.5 + 0.5 * share[clipped], CLICK)
 
 
-def _epochs(run: Run, steps: Steps, times: Times, length: float) -> list[Voice]:
+def _epochs(run: Run, steps: Steps, times: Times, length: float) -> tuple[Voice, ...]:
     """A stroke where the logged `epoch` changes, or where there is none, at each evaluation; half a second apart."""
     if "epoch" in run.metrics:
         series = run.series("epoch")
@@ -97,20 +92,21 @@ def _epochs(run: Run, steps: Steps, times: Times, length: float) -> list[Voice]:
         pieces = [piece for piece, _ in run.source.columns("evaluation", [], run.stop)]
         turns = np.unique(np.concatenate([steps[:0], *pieces]))
     else:
-        return []
+        return ()
     at = _times_of(turns[(turns >= steps[0]) & (turns <= steps[-1])], steps, times)
     kept: list[float] = []
     for time in at.tolist():
         if not kept or time - kept[-1] >= STROKES_APART:
             kept.append(time)
-    return _clicks("epochs", np.array(kept), np.ones(len(kept)), STROKE)
+    return clicks("epochs", np.array(kept), np.ones(len(kept)), STROKE)
 
 
-def _clicks(name: str, at: Times, strength: Times, click: tuple[float, float, float]) -> list[Voice]:
+def clicks(name: str, at: Times, strength: Times, click: tuple[float, float, float]) -> tuple[Voice, ...]:
+    """Short soft tones at some times, `click` being Hz, seconds and amplitude; nothing without any."""
     if not len(at):
-        return []
+        return ()
     frequency, seconds, amplitude = click
-    return [
+    return (
         Voice(
             name=name,
             times=at,
@@ -119,8 +115,18 @@ def _clicks(name: str, at: Times, strength: Times, click: tuple[float, float, fl
             durations=np.full(len(at), seconds),
             timbre="sine",
             part="context",
-        )
-    ]
+        ),
+    )
+
+
+def pad(grid: Times, share: Times, length: float) -> tuple[Voice, ...]:
+    """A steady C4 whose power goes to its upper partials by a share, 0 to 1, at each time."""
+    edge = np.minimum(1.0, np.minimum(grid, length - grid) / 0.5)
+    pitch = np.full(len(grid), PAD[0])
+    return (
+        Voice("loss", grid, pitch, PAD[1] * edge * np.sqrt(1 - share), timbre="dull", part="context"),
+        Voice("loss, high", grid, pitch, PAD[1] * edge * np.sqrt(share), timbre="brilliant", part="context"),
+    )
 
 
 def _values(run: Run, metric: str, path: str, steps: Steps, times: Times) -> tuple[Times, Times]:

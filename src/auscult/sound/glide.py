@@ -25,19 +25,19 @@ Array = NDArray[np.float64]
 def glides(scene: Scene, timbres: tuple[Timbre, ...]) -> tuple[Voice, ...]:
     """The voices of all groups; behind them those of groups that are zero for a while, and the heartbeat."""
     voices: list[Voice] = []
-    fallen: list[Voice] = []
+    hums: list[Voice] = []
     broken: Intervals = []
     times, length = scene.times, scene.length
     for group, track, distance, timbre in zip(scene.groups, scene.tracks, scene.distances, timbres):
         stopped = intervals_of(track.broken > 0, times, length)
         zero = without(intervals_of(track.zero, times, length), stopped)
         silent = joined([*stopped, *zero, *intervals_of(track.missing, times, length)])
-        grid, frequencies, amplitudes = _line(distance, scene.centres, silent, length, scene.request.scale)
+        grid, frequencies, amplitudes = line(distance, scene.centres, silent, length, scene.request.scale)
         voices.append(Voice(group.name, grid, frequencies, amplitudes, timbre=timbre, pan=group.pan))
         if zero:
-            fallen.append(_fallen(f"{group.name}, zero", zero, voices[-1], length, group.pan))
+            hums.append(fallen(f"{group.name}, zero", zero, voices[-1], length, group.pan))
         broken.extend(stopped)
-    return (*voices, *fallen, *heartbeat(joined(broken)))
+    return (*voices, *hums, *heartbeat(joined(broken)))
 
 
 def heartbeat(broken: Intervals) -> tuple[Voice, ...]:
@@ -54,9 +54,7 @@ def heartbeat(broken: Intervals) -> tuple[Voice, ...]:
     return (Voice("not finite", np.array(times), frequencies, np.array(amplitudes), part="alerts"),)
 
 
-def _line(
-    distance: Array, centres: Array, silent: Intervals, length: float, scale: Scale
-) -> tuple[Array, Array, Array]:
+def line(distance: Array, centres: Array, silent: Intervals, length: float, scale: Scale) -> tuple[Array, Array, Array]:
     """Times, frequencies and amplitudes of a gliding voice that is silent here and there."""
     usable = ~np.isnan(distance)
     if not usable.any():
@@ -65,7 +63,7 @@ def _line(
     gate_at, gate = gate_of(silent, length)
     grid, tremble = _tremolo(known_at, known, length)
     pitch_at, pitch = _notes(known_at, quantized(frequency_of(known), scale), scale)
-    nodes = np.unique(np.concatenate([pitch_at, gate_at, grid]).clip(0.0, length))
+    nodes = np.unique(np.concatenate([pitch_at, gate_at, grid]).clip(0.0, length).round(6))
     frequencies = 2.0 ** np.interp(nodes, pitch_at, np.log2(pitch))
     amplitudes = LEVEL * np.interp(nodes, gate_at, gate) * np.interp(nodes, grid, tremble)
     return nodes, frequencies, amplitudes * equal_loudness(frequencies)
@@ -107,7 +105,7 @@ def _tremolo(times: Array, distance: Array, length: float) -> tuple[Array, Array
     return corners, 1.0 - depth * (1.0 - np.abs(2.0 * phase - 1.0))
 
 
-def _fallen(name: str, zero: Intervals, voice: Voice, length: float, pan: float) -> Voice:
+def fallen(name: str, zero: Intervals, voice: Voice, length: float, pan: float) -> Voice:
     """A group while it is exactly zero: from where it was down to 131 Hz, without harmonics, 12 dB softer."""
     times, frequencies, amplitudes = [0.0], [LOWEST], [0.0]
     for start, stop in zero:

@@ -56,6 +56,18 @@ class Request:
                 )
 
 
+def parse_steps(text: str) -> tuple[int, int]:
+    """First and last step from `FIRST:LAST`.
+
+    Raises:
+        SetupError: if the text is not of that form.
+    """
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal()):
+        raise SetupError(f"Expected steps as FIRST:LAST, but got {text!r}. Write --steps 0:999.")
+    return int(first), int(last)
+
+
 def _require(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise SetupError(f"Expected `{name}` to be one of {', '.join(known)}, but got {value!r}.")

@@ -42,7 +42,7 @@ def render(score: Score, sample_rate: int = 44_100) -> Audio:
     for block in synth.blocks():
         samples[start : start + len(block)] = block
         start += len(block)
-    return Audio(samples, sample_rate)
+    return Audio(samples, sample_rate, score)
 
 
 class Synth:
