@@ -57,9 +57,9 @@ class Grower:
         random = np.random.default_rng(self.step)
         for step in range(self.step, self.step + steps):
             loss = np.nan if step == nan_at else float(step)
-            self.writer.write(Record("steps", step, STEPS, np.array([1.0, 0.01], np.float32)))
             self.writer.write(Record("norms", step, NORMS, random.uniform(0.5, 2, len(NORMS)).astype(np.float32)))
             self.writer.write(Record("user", step, LOSS, np.array([loss])))
+            self.writer.write(Record("steps", step, STEPS, np.array([1.0, 0.01], np.float32)))
         self.step += steps
         return self
 

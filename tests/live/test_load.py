@@ -88,7 +88,7 @@ def test_twenty_viewers_for_five_minutes(tmp_path, grower, serve) -> None:
         viewers = [Viewer(server, digits, mark, restless=number % 4 == 0) for number in range(VIEWERS)]
         for each in viewers:
             each.start()
-        time.sleep(20)
+        time.sleep(60)  # by then every buffer has been filled once
         begun, used, memory = time.monotonic(), spent(server.process.pid), resident(server.process.pid)
         last = int(growing.stdout.readline())
         seconds = time.monotonic() - begun
@@ -113,24 +113,24 @@ def test_what_watching_runs_at_rest_needs(viewers, tmp_path, grower, serve) -> N
     server = serve(tmp_path)
     digits = server.run_id("run-0")
     mark = server.get(f"/run/{digits}/")[2].decode().split('data-mark="')[1].split('"')[0]
-    watching = [Viewer(server, digits, mark, restless=False) for _ in range(viewers)]
+    over = threading.Event()
+
+    def look(target: str) -> None:
+        with server.events(target) as events:
+            while not over.is_set():
+                next(events)
+
+    targets = [f"/run/{digits}/events?after={mark}"] * viewers + ["/events"] * min(viewers, 1)
+    watching = [threading.Thread(target=look, args=(each,)) for each in targets]
     for each in watching:
         each.start()
-    listing = threading.Event()
-
-    def look() -> None:
-        with server.events("/events") as events:
-            for _ in events:
-                if listing.is_set():
-                    return
-
-    if viewers:
-        threading.Thread(target=look, daemon=True).start()
     time.sleep(40)
     used = spent(server.process.pid)
     time.sleep(30)
     share = (spent(server.process.pid) - used) / 30
-    listing.set()
+    over.set()
+    for each in watching:
+        each.join(15)  # with the next beat
     tell(
         f"5 runs at rest, {viewers} viewers and the listing: {share:.2%} of a core, "
         f"{resident(server.process.pid):.0f} MiB"

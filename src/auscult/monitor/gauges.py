@@ -188,8 +188,11 @@ class Gauges:
             return []
 
     def rows(self, finished: Sequence[tuple[Draft, Sequence[Record]]]) -> list[Rows]:
-        """All rows of finished steps, given those of norms and samples, stream by stream."""
-        told: dict[Stream, list[tuple[int, dict[Channel, float]]]] = {"steps": [], "user": [], "evaluation": []}
+        """All rows of finished steps, given those of norms and samples, stream by stream.
+
+        Those of `steps` come last: whoever reads the run meanwhile finds everything of a step that has one.
+        """
+        told: dict[Stream, list[tuple[int, dict[Channel, float]]]] = {"user": [], "evaluation": [], "steps": []}
         rows: list[Rows] = []
         for draft, measured in finished:
             draft.transfer.wait()
