@@ -17,7 +17,20 @@ from auscult.rules.rule import Rule
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "auscult"
-ROOMS = ("core", "metrics", "store", "rules", "sound", "pages", "monitor", "imports", "clinic", "integrations", "live", "agents")
+ROOMS = (
+    "core",
+    "metrics",
+    "store",
+    "rules",
+    "sound",
+    "pages",
+    "monitor",
+    "imports",
+    "clinic",
+    "integrations",
+    "live",
+    "agents",
+)
 COST = ("<!-- cost: begin -->", "<!-- cost: end -->")
 SIZES = {"100M": 12, "7B": 32, "70B": 80, "400B": 126}  # layers of a decoder: 9 tensors and 10 leaf modules each
 TREE = ("<!-- tree: begin -->", "<!-- tree: end -->")

@@ -2,8 +2,6 @@
 
 from collections.abc import AsyncIterator
 from hashlib import sha256
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from auscult import pages
 from auscult.live.board import Board
 from auscult.live.broadcast import as_json
 from auscult.live.feed import Feed
@@ -47,7 +46,7 @@ class App:
     def __init__(self, root: Path, lanes: Lanes) -> None:
         self._title = root.name or str(root)
         self._board = Board(root, lanes)
-        self._assets = dict(_list_assets(files("auscult.pages").joinpath("assets"), ""))
+        self._assets = dict(_list_assets(Path(pages.__path__[0]) / "assets", ""))
         self._viewers = 0
         self.asgi = Starlette(
             routes=[
@@ -155,14 +154,14 @@ async def _unreadable(request: Request, error: Exception) -> Response:
     return PlainTextResponse(f"This run cannot be read: {error}\n", 503, headers={"retry-after": "2"})
 
 
-def _list_assets(directory: Traversable, prefix: str) -> "list[tuple[str, Asset]]":
+def _list_assets(directory: Path, prefix: str) -> list[tuple[str, Asset]]:
     """Every script and style of the browser side by name; nothing else has an address."""
     found: list[tuple[str, Asset]] = []
     for each in directory.iterdir():
         if each.is_dir():
             found += _list_assets(each, f"{prefix}{each.name}/")
-        elif Path(each.name).suffix in TYPES:
+        elif each.suffix in TYPES:
             content = each.read_bytes()
-            asset = Asset(content, TYPES[Path(each.name).suffix], f'"{sha256(content).hexdigest()[:16]}"')
+            asset = Asset(content, TYPES[each.suffix], f'"{sha256(content).hexdigest()[:16]}"')
             found.append((f"{prefix}{each.name}", asset))
     return found
