@@ -1,10 +1,13 @@
-# Every target sets up its own environment: Python and make are all it needs, for browser a Chromium too.
+# Every target sets up its own environment: Python and make are all it needs, for browser and screenshots a Chromium too.
 #   make demo     train a healthy and a diverging run, write report and sound
 #   make test     the test suite
 #   make check    formatting, lint, types, floor plan, tests: with the trials everything CI does
 #   make browser  reports and live pages in a real Chromium (Debian: apt-get install chromium); about two minutes
 #   make live     the live page under load: twenty viewers for five minutes, hostile stores; about seven minutes
+#   make screenshots
+#                 the pictures of the docs, by the same browser
 #   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
+#   make ranks    trainings on two and four ranks against one process in float64; about five minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
 #   make score-ci a fixed part of it with one seed; fails if a gate is missed
@@ -19,7 +22,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check browser live trials score score-ci bench soak reproduce docs gallery legend clean
+.PHONY: demo test check browser screenshots live trials ranks score score-ci bench soak reproduce docs gallery legend clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -46,11 +49,12 @@ demo: .venv/demo.stamp
 test: .venv/dev.stamp
 	.venv/bin/python -m pytest
 
-check: .venv/dev.stamp
+check: .venv/dev.stamp .venv/node.stamp
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/pyright
 	.venv/bin/lint-imports
+	$(NODE)/bin/node node_modules/typescript/bin/tsc --project tsconfig.json
 	$(MAKE) test
 
 browser: .venv/node.stamp
@@ -59,8 +63,14 @@ browser: .venv/node.stamp
 live: .venv/dev.stamp
 	.venv/bin/python -m pytest -m live tests/live
 
+screenshots: .venv/dev.stamp
+	.venv/bin/python -m scripts.screenshots
+
 trials: .venv/dev.stamp
 	.venv/bin/python -m pytest -m trial tests/trials tests/sound
+
+ranks: .venv/dev.stamp
+	.venv/bin/python -m pytest -m ranks tests/ranks
 
 SEEDS ?= 0-4
 JOBS ?= 2

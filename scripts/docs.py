@@ -11,12 +11,15 @@ from pathlib import Path
 
 from auscult.core.catalogue import METRICS
 from auscult.core.metric import Metric
+from auscult.metrics.reduction import FACTS, SlotTable
 from auscult.rules.registry import RULES
 from auscult.rules.rule import Rule
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "auscult"
-ROOMS = ("core", "metrics", "store", "rules", "sound", "pages", "monitor", "clinic")
+ROOMS = ("core", "metrics", "store", "rules", "sound", "pages", "monitor", "imports", "clinic", "live", "agents")
+COST = ("<!-- cost: begin -->", "<!-- cost: end -->")
+SIZES = {"100M": 12, "7B": 32, "70B": 80, "400B": 126}  # layers of a decoder: 9 tensors and 10 leaf modules each
 TREE = ("<!-- tree: begin -->", "<!-- tree: end -->")
 
 
@@ -51,6 +54,39 @@ def rules_page() -> str:
     for rule in sorted(RULES, key=lambda each: each.code):
         lines += [f"## {rule.code} {rule.name}", "", *_rule_lines(rule), ""]
     return "\n".join(lines)
+
+
+def ranks_page() -> str:
+    """docs/ranks.md with its table of costs, computed by the slot table itself."""
+    text = (ROOT / "docs" / "ranks.md").read_text()
+    before, rest = text.split(COST[0])
+    _, after = rest.split(COST[1])
+    worlds = (8, 64, 512, 4096)
+    run = sum(each.scope == "run" and each.stream == "sampled" and not each.inputs for each in METRICS.values())
+    lines = [
+        COST[0],
+        "With P parameters, M leaf modules, W ranks, U names that users log (the samples are one more) and N steps",
+        f"since the last sum, a vector has 8 (1 + 6 P + {len(FACTS) + 2} W + 2 N U) bytes, on a sampled step",
+        f"8 (9 P + 12 M + {2 * run}) more. For a decoder of 9 tensors and 10 leaf modules a layer, one logged loss",
+        "and a sum at every step (every sixteenth is sampled), fully sharded:",
+        "",
+        "| model | P | collectives a step | " + " | ".join(f"W = {world:,}" for world in worlds) + " |",
+        "|---" * (3 + len(worlds)) + "|",
+    ]
+    for size, layers in SIZES.items():
+        parameters, modules = 9 * layers + 3, 10 * layers + 3
+        cells: list[str] = []
+        for world in worlds:
+            across = ["mean"] * (6 * modules + run)
+            shards, ones = [[(rank,)] for rank in range(world)], [1] * parameters
+            table = SlotTable.of(0, [0] * parameters, shards, ones, [world] * parameters, across)
+            cells.append(f"{_kilobytes(table.width(False, 1, 2))} ({_kilobytes(table.width(True, 1, 2))} sampled)")
+        lines.append(f"| {size} | {parameters:,} | 1 | " + " | ".join(cells) + " |")
+    return before + "\n".join([*lines, COST[1]]) + after
+
+
+def _kilobytes(numbers: int) -> str:
+    return f"{8 * numbers / 1000:,.0f} kB"
 
 
 def architecture_page() -> str:
@@ -96,6 +132,7 @@ def main() -> None:
     pages = {
         ROOT / "docs" / "metrics.md": metrics_page(),
         ROOT / "docs" / "rules.md": rules_page(),
+        ROOT / "docs" / "ranks.md": ranks_page(),
         ROOT / "ARCHITECTURE.md": architecture_page(),
     }
     if "--check" in sys.argv[1:]:

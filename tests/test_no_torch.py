@@ -66,6 +66,23 @@ def test_command_line(verb, run) -> None:
     assert "L001" in done.stdout or verb != "diagnose"
 
 
+def test_the_live_page_is_served_without_torch(run) -> None:
+    code = """
+import sys, threading, urllib.request
+from pathlib import Path
+from auscult.live.server import serve
+def ask(address):
+    def get():
+        with urllib.request.urlopen(address) as answer:
+            print(answer.status, 'torch' in sys.modules, flush=True)
+        import os
+        os._exit(0)
+    threading.Timer(1, get).start()
+serve(Path(sys.argv[1]), '127.0.0.1', 0, on_ready=ask)
+"""
+    assert python(code, str(run.parent)).stdout == "200 False\n"
+
+
 def test_watch_without_torch_says_what_to_install(run) -> None:
     done = python("import auscult\nauscult.watch")
     assert "pip install 'auscult[train]'" in done.stderr, done.stderr

@@ -8,8 +8,8 @@ import pytest
 import auscult
 
 NAMES = [
-    "Audio", "Finding", "Monitor", "Run", "Score", "Series",
-    "diagnose", "load", "render", "report", "sonify", "watch",
+    "Audio", "Finding", "Findings", "Monitor", "Run", "Score", "Series",
+    "diagnose", "import_runs", "load", "render", "report", "sonify", "watch",
 ]  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def _overview(path: Path) -> None:
     run = auscult.load(path)
     assert isinstance(run.source, StoreSource)
     for stream in run.streams:
-        assert run.source.blocks(stream, COARSE_STEPS)
+        assert list(run.source.blocks(stream, COARSE_STEPS))
 
 
 def _diagnose(path: Path) -> None:
@@ -42,6 +42,8 @@ def _report(path: Path) -> None:
     with tempfile.TemporaryDirectory() as directory:
         auscult.report(auscult.load(path), Path(directory) / "report.html")
 
+
+DEEP_STEPS = 100_032  # whole blocks
 
 TASKS: dict[str, Callable[[Path], None]] = {
     "one series": _series,

@@ -9,6 +9,7 @@ Afterwards, without torch:
     sonify      a Run becomes a Score
     render      a Score becomes Audio
     report      a Run becomes one self-contained HTML file
+    import_runs the log of another tool becomes runs on disk
 
 Nothing heavy is imported until one of these names is used.
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from auscult.core.run import Run as Run
     from auscult.core.score import Score as Score
     from auscult.core.series import Series as Series
+    from auscult.imports.importer import import_runs as import_runs
     from auscult.monitor import Monitor as Monitor
     from auscult.monitor import watch as watch
     from auscult.reading import diagnose as diagnose
@@ -42,6 +44,7 @@ _HOME = {
     "Score": "auscult.core.score",
     "Series": "auscult.core.series",
     "diagnose": "auscult.reading",
+    "import_runs": "auscult.imports.importer",
     "load": "auscult.store.reader",
     "render": "auscult.sound.synth",
     "report": "auscult.reading",
@@ -50,7 +53,7 @@ _HOME = {
 }
 __all__ = [
     "Audio", "Finding", "Findings", "Monitor", "Run", "Score", "Series",
-    "diagnose", "load", "render", "report", "sonify", "watch",
+    "diagnose", "import_runs", "load", "render", "report", "sonify", "watch",
 ]  # fmt: skip
 
 

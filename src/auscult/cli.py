@@ -3,7 +3,6 @@
 Exit codes: 0 done, 1 a finding as severe as `--fail-on` exists, 2 the input cannot be used.
 """
 
-import json
 import logging
 import sys
 import warnings
@@ -35,6 +34,8 @@ from auscult.core.errors import AuscultError, MissingExtra, SetupError
 from auscult.core.finding import SEVERITIES, Finding
 from auscult.core.run import Run
 from auscult.core.version import __version__
+from auscult.live.listening import listen
+from auscult.pages.diagnosis import diagnosis_schema, diagnosis_text
 from auscult.pages.export import export_run
 from auscult.pages.terminal import findings_text
 from auscult.pages.verdict import verdict
@@ -101,9 +102,26 @@ class TableFormat(str, Enum):
     parquet = "parquet"
 
 
+class LogFormat(str, Enum):
+    """The formats as `import --format` takes them."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    mlflow = "mlflow"
+    transformers = "transformers"
+    csv = "csv"
+    jsonl = "jsonl"
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         out.print(f"auscult {__version__}", highlight=False)
+        raise typer.Exit
+
+
+def _schema(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(diagnosis_schema())
         raise typer.Exit
 
 
@@ -181,19 +199,20 @@ def diagnose(
     ignore: Annotated[
         list[str] | None, typer.Option("--ignore", help="Leave findings out: U002, dead-units:encoder.*; repeatable.")
     ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", callback=_schema, is_eager=True, help="Print the JSON Schema of `--json` and exit."),
+    ] = False,
     skip_damage: SkipDamage = False,
 ) -> None:
-    """Say what is wrong with a run: where, since when, with which figures, and what to try."""
+    """Say what is wrong with a run: where, since when, with which figures, and what to try.
+
+    Exit codes: 0 diagnosed, 1 there is an active finding as severe as `--fail-on`, 2 the run cannot be read.
+    """
     run = load(path, skip_damage=skip_damage)
     findings, left_out = examine(run, ignore or ())
     if as_json:
-        facts = {
-            "run": run.info.name,
-            "verdict": verdict(run, findings),
-            "findings": [each.to_dict() for each in findings],
-            "ignored": [{"pattern": each.pattern, **each.finding.to_dict()} for each in left_out],
-        }
-        sys.stdout.write(json.dumps(facts, indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(diagnosis_text(run, findings, [(each.pattern, each.finding) for each in left_out]))
     else:
         _print_damage(run)
         out.print(findings_text(run, findings, [each.pattern for each in left_out]))
@@ -279,6 +298,8 @@ def sonify(
                 references=None if references is None else read_references(references),
             )
         written = write_score(score, target or beside, bits)
+    if not any(each.amplitudes.any() for each in score.voices):
+        err.print(f"note: {metric or 'grad_norm'} was not observed, so no voice is heard; findings are.", markup=False)
     if score.events:
         lines = (shown_lines(line) for line in score.transcript().splitlines())
         out.print("\n".join(lines), markup=False, highlight=False)
@@ -286,17 +307,59 @@ def sonify(
 
 
 @app.command()
-def report(
+def play(
     path: RunPath,
-    target: Annotated[Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html by default.")] = None,
+    speed: Annotated[float, typer.Option(help="Seconds of the sound per second, 0.1 to 20; pitch stays.")] = 1.0,
+    start: Annotated[int | None, typer.Option("--from", metavar="STEP", help="Step to begin with.")] = None,
+    following: Annotated[bool, typer.Option("--follow", help="Go on with what the run writes until it ends.")] = False,
+    volume: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="0 to 1; 0.25 with --follow, else 1.")] = None,
+    mapping: Annotated[Mapping, typer.Option(help="As for `sonify`.")] = Mapping.vitals,
+    mode: Annotated[str, typer.Option(help="As for `sonify`.")] = "mix",
+    metric: Annotated[str | None, typer.Option(help="As for `sonify`.")] = None,
+    skip_damage: SkipDamage = False,
+) -> None:
+    """Play a run on the sound device of this machine. Needs the extra `listen`: pip install 'auscult[listen]'.
+
+    What happens is printed while it is heard. Reads the run's files only; training is not touched. Where there is no
+    sound device, as over SSH, `auscult sonify` writes a file, and `auscult report` a page that plays anywhere.
+    """
+    played = listen(
+        path,
+        mapping=mapping.value,
+        mode=mode,
+        metric=metric,
+        speed=speed,
+        start=start,
+        volume=(0.25 if following else 1.0) if volume is None else volume,
+        following=following,
+        skip_damage=skip_damage,
+        console=out,
+    )
+    if played.missing:
+        err.print(f"note: {played.missing:.2f} s were silent, because this machine was too busy.", markup=False)
+
+
+@app.command()
+def report(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="RUN [RUN ...]", help="Directory of the run; several are compared.")
+    ],
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML file to write; RUN.html, or A-vs-B.html, by default.")
+    ] = None,
     sound: Annotated[bool, typer.Option(help="Whether the page carries the run's sound.")] = True,
     skip_damage: SkipDamage = False,
 ) -> None:
-    """Write a run's report: one HTML file with verdict, findings, charts and sound."""
-    run = load(path, skip_damage=skip_damage)
-    _print_damage(run)
+    """Write a run's report: one HTML file with verdict, findings, charts and sound.
+
+    Of several runs it shows where they part, what was set differently, and their curves and heat maps side by side.
+    """
+    several = [load(path, skip_damage=skip_damage) for path in paths]
+    for run in several:
+        _print_damage(run)
+    names = "-vs-".join(dict.fromkeys(path.resolve().name for path in paths))
     with err.status("Building the report ..."):
-        written = write_report(run, target or _beside(path, ".html"), sound=sound)
+        written = write_report(several, target or _beside(paths[0].resolve().with_name(names), ".html"), sound=sound)
     _print_path("report", written)
 
 
@@ -378,6 +441,73 @@ def export(
             lambda done, total: progress.update(bar, completed=done, total=total),
         )
     _print_path("table", written)
+
+
+@app.command("import")
+def import_log(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A TensorBoard, W&B or MLflow file or directory, a trainer_state.json, a CSV or JSON Lines file."
+        ),
+    ],
+    target: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Directory of the run; of several, the one above. runs/NAME by default."),
+    ] = None,
+    log_format: Annotated[
+        LogFormat | None, typer.Option("--format", help="What the source is; by default it is told from the files.")
+    ] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--run", metavar="NAME", help="Import this run; repeat for more. Default: all.")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of steps of a CSV or JSON Lines file.")
+    ] = None,
+    skip_damage: Annotated[
+        bool, typer.Option("--skip-damage", help="Leave damaged parts of the log out and say what was lost.")
+    ] = False,
+) -> None:
+    """Read a log that another tool wrote into a run, which diagnose, report and sonify then work on.
+
+    Numbers keep their steps and values. Names stay, but for those that mean the same here (`val_loss` becomes
+    `val/loss`); what the log does not have is "not observed". The source is only read.
+    """
+    from auscult.imports.importer import import_runs, imported_lines  # readers that no other verb needs
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        bar = progress.add_task("Looking for runs", total=None)
+
+        def on_progress(name: str, done: int, total: int) -> None:
+            progress.update(bar, description=f"Reading {shown_lines(name)}", completed=done, total=total)
+
+        found = import_runs(
+            source,
+            target,
+            log_format=log_format.value if log_format is not None else None,
+            names=names or (),
+            step=step,
+            skip_damage=skip_damage,
+            on_progress=on_progress,
+        )
+    for each in found:
+        for line in imported_lines(each):
+            out.print(shown_lines(line), markup=False, highlight=False, soft_wrap=True)
+        _print_path("run", each.path)
+
+
+@app.command()
+def mcp(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Runs below it can be read, nothing else.")],
+) -> None:
+    """Let a coding agent ask about the runs below a directory: a read-only MCP server on standard input and output.
+
+    Tools: list_runs, verdict, findings, series, compare. Needs the extra `mcp`: pip install 'auscult[mcp]'.
+    """
+    from auscult.agents.server import serve
+
+    serve(directory)
 
 
 @clinic.command("list")

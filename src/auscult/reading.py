@@ -11,13 +11,16 @@ from auscult.core.finding import Finding
 from auscult.core.findings import Findings
 from auscult.core.run import Run
 from auscult.core.score import Score
+from auscult.pages.comparison import MAX_RUNS, comparison_html
 from auscult.pages.report import report_html
 from auscult.rules.ignoring import Ignored, checked_patterns
 from auscult.rules.registry import RULES, asked, judgement
 from auscult.sound.mappings import sonify_run
 from auscult.sound.request import Context, Polarity, Request
 from auscult.sound.scales import Scale
-from auscult.sound.synth import render
+
+MODES = ("mix", "overview", "arpeggio")
+"""The ways in which a report can be heard."""
 
 
 def diagnose(run: Run, ignore: Sequence[str] = ()) -> Findings:
@@ -84,27 +87,34 @@ def sonify(
     return sonify_run(run, diagnose(run), request, mapping=mapping, mode=mode)
 
 
-def report(run: Run, path: str | PathLike[str], sound: bool = True) -> Path:
-    """Write a run's report: one self-contained HTML file.
+def report(run: Run | Sequence[Run], path: str | PathLike[str], sound: bool = True) -> Path:
+    """Write the report of a run, or of several side by side: one self-contained HTML file.
 
     Args:
-        run: A run, as `load` gives it.
+        run: A run, as `load` gives it, or up to six of them, which are compared with the first.
         path: Where to write it; folders are made.
-        sound: Whether it carries the run's sound.
+        sound: Whether it can be heard, as three voices, as an overview and as an arpeggio; a comparison is silent.
 
     Returns:
         The path written.
 
     Raises:
-        SetupError: if the path does not end in `.html` or `.htm`, or cannot be written.
+        SetupError: if the path does not end in `.html` or `.htm`, or cannot be written, or there is no run or too many.
     """
+    runs = [run] if isinstance(run, Run) else list(run)
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise SetupError(f"Expected `path` to end in .html, but got {str(target)!r}. Write report(run, 'report.html').")
-    findings, ignored = examine(run)
-    score = sonify_run(run, findings) if sound else None
-    audio = render(score) if score is not None else None
-    write_atomically(
-        target, report_html(run, findings, score, audio, [each.pattern for each in ignored]).encode("utf-8")
-    )
+    if not 0 < len(runs) <= MAX_RUNS:
+        raise SetupError(
+            f"Expected between 1 and {MAX_RUNS} runs, but got {len(runs)}. Write report([first, second], 'both.html')."
+        )
+    page = _report(runs[0], sound) if len(runs) == 1 else comparison_html(runs, [diagnose(each) for each in runs])
+    write_atomically(target, page.encode("utf-8"))
     return target
+
+
+def _report(run: Run, sound: bool) -> str:
+    findings, ignored = examine(run)
+    scores = [sonify_run(run, findings, mode=each) for each in MODES] if sound else []
+    return report_html(run, findings, scores, [each.pattern for each in ignored])

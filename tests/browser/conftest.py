@@ -19,6 +19,13 @@ import auscult
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 HEIGHT = 900
+READBACK = """{
+  const { getContext } = HTMLCanvasElement.prototype;
+  HTMLCanvasElement.prototype.getContext = function (kind, options) {
+    return getContext.call(this, kind, { ...options, willReadFrequently: true });
+  };
+}"""
+"""Tests look at the pixels of canvases, of which Chromium warns where it was not announced."""
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +67,9 @@ class Visits:
         motion: Any = "no-preference",
         ready: str = "html.drawn",
         headers: dict[str, str] | None = None,
+        script: str = "",
     ) -> Page:
-        """A page, as soon as an element that matches `ready` is there."""
+        """A page, as soon as an element that matches `ready` is there; `script` runs in it before its own."""
         context = self.browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,
@@ -69,7 +77,9 @@ class Visits:
             extra_http_headers=headers or {},
         )
         self._listen(context, url)
+        context.add_init_script(script)
         page = context.new_page()
+        page.add_init_script(READBACK)
         page.goto(url)
         page.wait_for_selector(ready, state="attached")
         return page

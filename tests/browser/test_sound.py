@@ -23,7 +23,8 @@ RENDER = """
 async ([score, options, rate]) => {
   const { window: [start, stop] = [0, score.duration], pieces = 1, part, ...rest } = options;
   const context = new OfflineAudioContext(score.channels, Math.round((stop - start) * rate), rate);
-  const performance = perform(score, context, { at: 0, from: start, heard: (voice) => !part || voice.part === part, ...rest });
+  const heard = (voice) => !part || voice.part === part;
+  const performance = perform(score, context, { at: 0, from: start, heard, ...rest });
   for (let piece = 1; piece <= pieces; piece += 1) performance.extend(start + ((stop - start) * piece) / pieces);
   const audio = await context.startRendering();
   const encode = (channel) => {
@@ -176,7 +177,8 @@ def test_a_voice_that_grows_while_it_is_heard_has_no_jumps(page: Page) -> None:
           const context = new OfflineAudioContext(1, 2 * rate, rate);
           const voice = {name: "v", part: "layers", partials: [[1, 1]], pan: 0, ramp: 0.005, durations: null,
                          times: [0, 0.01, 0.5], frequencies: [400, 400, 400], amplitudes: [0, 0.3, 0.3]};
-          const performance = perform({duration: 1e9, channels: 1, gain: 1, voices: [voice]}, context, {at: 0, growing: true});
+          const score = {duration: 1e9, channels: 1, gain: 1, voices: [voice]};
+          const performance = perform(score, context, {at: 0, growing: true});
           performance.extend(1e9);
           const add = (time, frequency) => {
             voice.times.push(time); voice.frequencies.push(frequency); voice.amplitudes.push(0.3);

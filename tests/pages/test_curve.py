@@ -32,13 +32,39 @@ def test_thinning_keeps_ends_extremes_and_nonfinite(count: int) -> None:
     np.testing.assert_array_equal(values[kept_steps // 7], kept)
 
 
-def test_every_bin_keeps_its_extremes() -> None:
+@pytest.mark.parametrize("bad", [False, True])
+def test_every_bin_keeps_its_extremes(bad: bool) -> None:
     values = np.random.default_rng(0).standard_normal(30_000)
+    if bad:
+        values[::1000] = np.nan
     steps, kept = thin(np.arange(30_000), values, limit=302)
-    for first in range(0, 30_000, 300):
-        inside = (steps >= first) & (steps < first + 300)
-        assert kept[inside].max() == values[first : first + 300].max()
-        assert kept[inside].min() == values[first : first + 300].min()
+    width = 300 if bad else 200
+    for first in range(0, 30_000, width):
+        inside = (steps >= first) & (steps < first + width)
+        assert np.nanmax(kept[inside]) == np.nanmax(values[first : first + width])
+        assert np.nanmin(kept[inside]) == np.nanmin(values[first : first + width])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_the_values_nothing_that_stands_out_is_lost(seed: int) -> None:
+    """Property: in every stretch between kept neighbours no value lies beyond what was kept of it."""
+    random = np.random.default_rng(seed)
+    count = int(random.integers(1, 6000))
+    values = random.standard_normal(count) * 10.0 ** random.uniform(-20, 20)
+    values[random.random(count) < random.choice([0, 0, 1e-3, 0.5, 1])] = np.nan
+    values[random.random(count) < random.choice([0, 0, 1e-3, 0.5])] = random.choice([np.inf, -np.inf])
+    values[random.random(count) < random.choice([0, 1e-3, 0.9])] = 0
+    limit = int(random.integers(5, 3000))
+    steps, kept = thin(np.arange(count), values, limit)
+    assert len(kept) <= limit or count <= limit
+    np.testing.assert_array_equal(kept, values[steps])
+    finite, kept_finite = values[np.isfinite(values)], kept[np.isfinite(kept)]
+    if len(finite):
+        assert (kept_finite.min(), kept_finite.max()) == (finite.min(), finite.max())
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        assert bad[0] == steps[~np.isfinite(kept)][0], "the first value that is not finite"
+    assert steps[0] == 0 and steps[-1] == count - 1
 
 
 def test_a_single_nan_among_a_million_survives() -> None:

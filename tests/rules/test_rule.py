@@ -43,6 +43,7 @@ def test_code_names_its_family(rule: Rule):
         "M": {"structure", "attention"},
         "N": {"modes"},
         "P": {"progress"},
+        "R": {"ranks"},
         "U": {"updates", "learning_rate", "optimizer"},
     }
     assert type(rule).__module__.removeprefix("auscult.rules.") in families[rule.code[0]]

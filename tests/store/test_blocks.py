@@ -111,7 +111,7 @@ def test_both_levels_are_read_back(tmp_path, info):
     write(writer, 0, 5 * COARSE_STEPS + 200, rows_of_one_window())
     writer.close()
     source = load(tmp_path / "run").source
-    fine, coarse = source.blocks("norms"), source.blocks("norms", level=COARSE_STEPS)
+    fine, coarse = list(source.blocks("norms")), list(source.blocks("norms", level=COARSE_STEPS))
     assert [block.start for block in fine] == list(range(0, 5 * COARSE_STEPS + 192, 64))
     assert [(block.start, block.stop) for block in coarse] == [
         *((start, start + 1024) for start in range(0, 5 * 1024, 1024)), (5 * 1024, 5 * 1024 + 192),
@@ -120,7 +120,7 @@ def test_both_levels_are_read_back(tmp_path, info):
     expect_blocks(coarse, lambda steps: steps % 1024, 1024)
     assert (tmp_path / "run" / "norms" / "digest-1024.log").stat().st_size > 0
     (tmp_path / "run" / "norms" / "digest-1024.log").unlink()
-    again = load(tmp_path / "run").source.blocks("norms", level=COARSE_STEPS)
+    again = list(load(tmp_path / "run").source.blocks("norms", level=COARSE_STEPS))
     assert [block.values.tobytes() for block in again] == [block.values.tobytes() for block in coarse]
 
 
@@ -145,7 +145,7 @@ def test_blocks_that_a_resume_cut_are_summed_up_from_rows(tmp_path, info, segmen
         def truth(steps, resume_at=resume_at, shift=shift):
             return np.where(steps < resume_at, steps, steps + shift) % 1024
 
-        fine = source.blocks("norms")
+        fine = list(source.blocks("norms"))
         assert [block.start for block in fine] == list(range(0, stop - stop % 64, 64))
         expect_blocks(fine, truth, 64)
-        expect_blocks(source.blocks("norms", level=COARSE_STEPS), truth, 1024)
+        expect_blocks(list(source.blocks("norms", level=COARSE_STEPS)), truth, 1024)

@@ -94,6 +94,12 @@ NAMES = MappingProxyType(
         "parameter-in-no-optimizer": ("params_not_updated",),
         "missing-zero-grad": ("missing_zero_grad",),
         "wrong-gradient-sign": ("gradient_wrong",),
+        # Ranks
+        "replicas-differ": ("rank_divergence",),
+        "non-finite-on-one-rank": ("non_finite",),
+        "same-data-on-ranks": ("data_pipeline",),
+        "unequal-batches": ("data_pipeline",),
+        "outlier-rank": ("data_pipeline",),
         # Progress
         "overfitting": ("overfitting",),
         "undertrained": ("undertrained",),
@@ -102,6 +108,7 @@ NAMES = MappingProxyType(
         "loss-spike": (),
         "diverging-loss": (),
         "no-progress": (),
+        "lagging-rank": (),
     }
 )
 """By name of a rule, the classes that its finding names. Two where the rule cannot tell them apart by what it sees:

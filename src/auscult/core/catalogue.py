@@ -103,6 +103,25 @@ _ENTRIES = (
     Metric("evaluation_dropout", "1", "run", "sampled", "calls of dropout that dropped while the model was in "
            "evaluation mode, in the first four such passes of a run without gradient, since the last sampled step",
            "forward", "sum", guide="0", reference="huggingface/transformers#33844"),
+    # What single ranks of several say of themselves, when norms are taken.
+    Metric("rank_loss", "as logged", "rank", "norms", "the training loss that this rank logged at the step", "forward",
+           "per_rank", guide="of one distribution on all ranks"),
+    Metric("rank_forward_time", "s", "rank", "norms", "wall time from this rank's previous update to the beginning of "
+           "its backward pass, without auscult: data and forward pass, before it waits for others in "
+           "DistributedDataParallel",
+           "forward", "per_rank", guide="alike on all ranks"),
+    Metric("rank_left", "1", "rank", "norms", "1 if this rank has closed the run while others went on, else 0",
+           "whole step", "per_rank", guide="0"),
+    Metric("rank_finite", "1", "rank", "norms", "1 if the loss that this rank logged and the norms of what it holds "
+           "are finite, else 0", "whole step", "per_rank", guide="1"),
+    Metric("rank_passes", "1", "rank", "norms", "training passes that this rank has made of the model since the row "
+           "before", "forward", "per_rank", guide="the same on all ranks"),
+    Metric("rank_differs", "1", "rank", "norms", "0 if the bits of the parameters that this rank holds are those of "
+           "its replicas, 1 if most replicas agree on others, 0.5 if no majority tells who is right; not observed "
+           "where no other rank holds the same", "after the update", "per_rank", guide="0, exactly"),
+    Metric("rank_same_batch", "1", "rank", "norms", "1 if the first tensor that the model is called with on this rank "
+           "equals that of another rank (weighted sums of at most 8,192 elements), else 0; only where every rank has "
+           "data of its own: DistributedDataParallel, FSDP2, HSDP", "forward", "per_rank", guide="0"),
     # Norms, every step or every N-th.
     Metric("grad_norm", "1", "parameter", "norms", "||g||_2", _AT_STEP, "root_sum_square", adds_up=True,
            guide="compare with itself over time and with its neighbours in depth; it has no healthy absolute value",

@@ -4,8 +4,9 @@ A Block sums up up to 64 steps of one stream; a Digest is the left fold of block
 pure, so that a run judged while it goes and the same run judged from disk give the same findings.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import merge
 from typing import Any
 
 import numpy as np
@@ -380,37 +381,47 @@ def digest_run(run: Run) -> tuple[Digest, Digest]:
     """
     end = run.last_step + 1
     tip = end if run.finished else block_start(end)
-    blocks = [block for stream in run.streams for block in complete_blocks(run, stream, run.source.blocks(stream), end)]
-    blocks.sort(key=lambda block: block.start)  # streams keep their order
-    closed = Digest(run.segments, run.audit, run.origins, run.anatomy, run.standstill, run.finished).fold_all(
-        block for block in blocks if block.stop <= tip
-    )
-    return closed, closed.fold(*(block for block in blocks if block.stop > tip))
+    blocks = merge(*(complete_blocks(run, stream, end) for stream in run.streams), key=lambda block: block.start)
+    rest: list[Block] = []
+
+    def complete() -> Iterator[Block]:
+        for block in blocks:
+            if block.stop <= tip:
+                yield block
+            else:
+                rest.append(block)
+
+    empty = Digest(run.segments, run.audit, run.origins, run.anatomy, run.standstill, run.finished)
+    closed = empty.fold_all(complete())
+    return closed, closed.fold(*rest)
 
 
-def complete_blocks(run: Run, stream: Stream, blocks: Sequence[Block], end: int) -> list[Block]:
+def complete_blocks(run: Run, stream: Stream, end: int) -> Iterator[Block]:
     """The stored blocks of one stream before a step, and after them the rows that none of these covers."""
-    stored = [block for block in blocks if block.start + BLOCK_STEPS <= end]
-    covered = stored[-1].start + BLOCK_STEPS if stored else 0
+    covered = 0
+    for block in run.source.blocks(stream):
+        if block.start + BLOCK_STEPS <= end:
+            covered = block.start + BLOCK_STEPS
+            yield block
     channels = run.source.channels(stream)
     steps, rows = run.source.rows(stream, covered, end)
     bounds = np.flatnonzero(np.diff(steps // BLOCK_STEPS)) + 1
     for part in np.split(np.arange(len(steps)), bounds) if len(steps) else []:
         stop = min(block_start(int(steps[part[0]])) + BLOCK_STEPS, end)
-        stored.append(digest_rows(stream, channels, steps[part], np.ascontiguousarray(rows[part]), stop))
-    return stored
+        yield digest_rows(stream, channels, steps[part], np.ascontiguousarray(rows[part]), stop)
 
 
-def block_values(blocks: Sequence[Block], positions: NDArray[np.intp]) -> NDArray[np.void]:
-    """The values of some channels of a stream `(B, K)` of dtype `BLOCK`; unobserved where a block does not have one.
+def channel_values(block: Block, positions: NDArray[np.intp]) -> NDArray[np.void]:
+    """Values of some channels of a block's stream `(K,)` of dtype `BLOCK`.
 
     Args:
-        blocks: Of one stream.
-        positions: Of the channels in the stream, `(K,)`; -1 for one that it does not have.
+        block: The block.
+        positions: Of the channels in the stream, `(K,)`; -1 for one that it does not have, which is unobserved, as is
+            one that the block does not have yet.
     """
-    values = np.empty((len(blocks), len(positions)), BLOCK)
-    for into, block in zip(values, blocks):
-        known = (positions >= 0) & (positions < len(block.values))
-        into[~known] = _NOTHING
-        into[known] = block.values[positions[known]]
-    return values
+    known = (positions >= 0) & (positions < len(block.values))
+    if known.all():
+        return block.values.take(positions)
+    kept = np.full(len(positions), _NOTHING)
+    kept[known] = block.values[positions[known]]
+    return kept

@@ -5,6 +5,7 @@
     ├── StoreError     a run on disk that cannot be read as it stands
     ├── UnknownName    a metric or path that the run does not have
     ├── MissingExtra   an optional dependency is not installed
+    ├── NoDevice       there is no sound device, or it has gone
     └── StopTraining   raised into the training loop, only where `watch(..., stop_on=...)` asked for it
 
 Every message has one form: what was expected, what was found, the likely cause, the line to write instead.
@@ -32,6 +33,10 @@ class UnknownName(AuscultError, KeyError):  # noqa: N818  (reads as what it is: 
 
 class MissingExtra(AuscultError, ImportError):  # noqa: N818
     """An optional dependency is not installed."""
+
+
+class NoDevice(AuscultError):  # noqa: N818
+    """There is no sound device, or it has gone."""
 
 
 class StopTraining(AuscultError):  # noqa: N818

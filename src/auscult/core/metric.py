@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Scope = Literal["run", "group", "parameter", "module", "category"]
+Scope = Literal["run", "group", "parameter", "module", "category", "rank"]
 Stream = Literal["steps", "norms", "sampled", "user", "evaluation"]
 
 
@@ -41,7 +41,7 @@ class Metric:
     stream: Stream
     formula: str
     moment: str
-    across_ranks: Literal["root_sum_square", "mean", "sum", "max", "rank0"]
+    across_ranks: Literal["root_sum_square", "mean", "sum", "max", "rank0", "per_rank"]
     adds_up: bool = False
     guide: str = ""
     reference: str = ""

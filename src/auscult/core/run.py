@@ -3,7 +3,7 @@
 Knows nothing of files: a `Source` hands out rows and blocks, a Run turns them into series.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import prod
@@ -21,6 +21,7 @@ from auscult.core.glance import glance, listing
 from auscult.core.metric import Metric, Stream
 from auscult.core.origin import Origin
 from auscult.core.plot import draw_series
+from auscult.core.provenance import Provenance
 from auscult.core.series import Series
 from auscult.core.sink import Channel, Values, observed
 from auscult.core.standstill import Standstill
@@ -166,8 +167,8 @@ class Source(Protocol):
         """Steps `(R,)` and values `(K, R)` of some columns with start <= step < stop, piece by piece in step order."""
         ...
 
-    def blocks(self, stream: Stream) -> list["Block"]:
-        """The stored digests of closed blocks, in order."""
+    def blocks(self, stream: Stream) -> Iterable["Block"]:
+        """The stored digests of closed blocks, in order, read one by one where they are many."""
         ...
 
     def details(self) -> tuple[int, ...]:
@@ -188,7 +189,7 @@ class Run:
         segments: The beginning and every resume, in order.
         source: Where rows come from.
         events: What happened at a step, as stored: `segment`, `order`, `audit`, `anatomy`, `standstill`,
-            `schedule`, `origin`, `finding`, `failure`, `lost`, `end`.
+            `schedule`, `origin`, `finding`, `failure`, `lost`, `import`, `end`.
         damage: What is missing, as in the copy of a run that went on or after a full disk, and with
             `load(path, skip_damage=True)` what was left out because it is damaged.
         stop: Steps from here on are not part of this run: those after `until`, or after loading one that goes on.
@@ -266,6 +267,14 @@ class Run:
             for event in self.events
             if event["kind"] == "origin" and event["step"] < self.stop
         )
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """Where the run comes from, if auscult did not record it itself."""
+        for event in self.events:
+            if event["kind"] == "import":
+                return Provenance.from_dict(event)
+        return None
 
     @property
     def findings(self) -> list[tuple[int, Finding]]:

@@ -103,6 +103,11 @@ def empty_row(stream: Stream, width: int) -> Values:
     return np.full(width, NOT_OBSERVED_32).view(np.float32)
 
 
+def unobserved(*shape: int) -> NDArray[np.float64]:
+    """Float64 numbers of this shape, none of which was observed yet."""
+    return np.full(shape, NOT_OBSERVED_64).view(np.float64)
+
+
 def empty_rows(stream: Stream, rows: int, width: int) -> Values:
     """Rows `(rows, width)` in which nothing was observed yet."""
     return empty_row(stream, rows * width).reshape(rows, width)

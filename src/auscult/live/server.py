@@ -137,7 +137,7 @@ class TimedProtocol(H11Protocol):
 
     @property
     def _answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None before the first request
         return cycle is not None and not cycle.response_complete
 
     def _await_request(self) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auscult.core.detail import TensorKind
-from auscult.core.sink import Values, empty_row, observed, to_float32
+from auscult.core.sink import Values, empty_row, observed, to_float32, unobserved
 from auscult.metrics.directions import (
     DECAY,
     DESCENT,
@@ -31,6 +31,7 @@ from auscult.metrics.examination import Examination
 from auscult.metrics.moment import version
 from auscult.metrics.norms import as_real, means_and_stds, measurable, norms
 from auscult.metrics.pack import Pack, fits
+from auscult.metrics.shards import Groups, local, sum_of_bits, whole_gradients
 from auscult.metrics.transfer import Transfer
 
 GRAD, PARAM, UPDATE = range(3)
@@ -55,20 +56,25 @@ class Ledger:
         parameters: The parameters.
         snapshot: Whether a copy of the parameters may be kept; without it `after` has to be told the updates.
 
+    Of a DTensor only the local part is measured.
+
     Attributes:
         examination: Is told everything about this step's tensors; None on most steps.
+        groups: Where the parts of Partial gradients are added up over ranks.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], snapshot: bool = True) -> None:
         self.examination: Examination | None = None
+        self.groups: Groups = {}
         self._parameters = list(parameters)
         self._keeps = snapshot
         self._lone = [position for position, tensor in enumerate(self._parameters) if tensor.numel() < 2]  # have no std
         self._position = {id(tensor): position for position, tensor in enumerate(self._parameters)}
-        fitting = [position for position, tensor in enumerate(self._parameters) if fits(tensor)]
-        small = _smallest(fitting, self._parameters)
+        parts = [local(each) for each in self._parameters]
+        self.sizes = [each.numel() for each in parts]
+        small = _smallest([position for position, tensor in enumerate(parts) if fits(tensor)], parts)
         self._place = {position: place for place, position in enumerate(small)}
-        shapes = [self._parameters[position].shape for position in small]
+        shapes = [parts[position].shape for position in small]
         self._snapshot, self._scratch = Pack(shapes if snapshot else []), Pack(shapes)
         self._snapshots: dict[int, Tensor] = {}
         self._held: set[int] = set()  # positions with a snapshot of this step
@@ -115,7 +121,9 @@ class Ledger:
         norms_before, moments_before = len(self._norms), len(self._moments)
         fresh = [position for position in positions if position not in self._measured]
         found = ((position, self._parameters[position].grad) for position in fresh)
-        present = {position: grad for position, grad in found if grad is not None and measurable(grad)}
+        present = {position: grad for position, grad in found if grad is not None}
+        if not all(map(measurable, present.values())):
+            present = {key: grad for key, grad in whole_gradients(present, self.groups).items() if not grad.is_meta}
         packed = [position for position, grad in present.items() if self._is_packed(position, grad)]
         if packed:
             places = [self._place[position] for position in packed]
@@ -162,9 +170,9 @@ class Ledger:
     def before(self, positions: Sequence[int]) -> None:
         """Copy the parameters, right before the update."""
         tensors = {
-            position: self._parameters[position].detach()
+            position: local(self._parameters[position])
             for position in positions
-            if self._parameters[position].requires_grad and measurable(self._parameters[position])
+            if self._parameters[position].requires_grad and not self._parameters[position].is_meta
         }
         if self._collected:
             self._collected = False
@@ -195,7 +203,7 @@ class Ledger:
         """
         held = [position for position in positions if position in self._held]
         self._held.difference_update(held)
-        tensors = {position: self._parameters[position].detach() for position in held}
+        tensors = {position: local(self._parameters[position]) for position in held}
         if not self._keeps:
             self._take_norms(PARAM, held, list(tensors.values()))
             for position in held:
@@ -250,20 +258,24 @@ class Ledger:
     def after_update(self) -> dict[int, Tensor]:
         """The parameters that have not been written to since their last measured update; not to be written to."""
         live = {position: self._parameters[position] for position in self._versions}
-        return {position: each.detach() for position, each in live.items() if version(each) == self._versions[position]}
+        return {position: local(each) for position, each in live.items() if version(each) == self._versions[position]}
 
     def last_update(self, position: int) -> Tensor | None:
         """The last measured update of one of `after_update`; not to be written to."""
         kept = self._intact.get(position)
         if kept is None:
             return self._spent.get(position)
-        now = self._parameters[position].detach()
+        now = local(self._parameters[position])
         return now.float() - kept.float() if now.dtype in HALF else now - kept
 
     def last_gradient_norms(self) -> dict[int, float]:
         """The gradient norms that were last collected, by position, of the parameters that were updated by them."""
         seen = observed(self._told)
         return {position: float(self._told[position]) for position in self._versions if seen[position]}
+
+    def sums_of_bits(self, position: int) -> int | Tensor:
+        """The bits of what this rank holds of a parameter, summed up."""
+        return sum_of_bits(local(self._parameters[position]))
 
     def send(self) -> None:
         """The step is over: what was taken of it sets out for the host."""
@@ -276,6 +288,8 @@ class Ledger:
     def collect(self, norm_row: Values, moment_row: Values | None, direction_row: Values | None = None) -> None:
         """Everything taken since the last call, on the host, in rows whose other entries are left alone.
 
+        Rows of float64 take it as it is, others rounded.
+
         Args:
             norm_row: `(3, P)`, rows GRAD, PARAM, UPDATE.
             moment_row: `(3, 2, P)`, mean and std of the same; None where no moments were asked for.
@@ -283,12 +297,12 @@ class Ledger:
         """
         self._transfer.wait()
         for kind, positions, values in self._norms:
-            norm_row[kind, positions] = to_float32(_to_host(values))
+            norm_row[kind, positions] = _rounded(_to_host(values), norm_row)
         self._told = norm_row[GRAD]
         if moment_row is not None:
             for kind, positions, values in self._moments:
-                moment_row[kind][:, positions] = to_float32(_to_host(values))
-            moment_row[:, 1, self._lone] = empty_row("sampled", 1)
+                moment_row[kind][:, positions] = _rounded(_to_host(values), moment_row)
+            moment_row[:, 1, self._lone] = unobserved(1) if moment_row.itemsize == 8 else empty_row("sampled", 1)
         if direction_row is not None:
             for kind, positions, found in self._directions:
                 host = _to_host(found)
@@ -412,6 +426,10 @@ def _divided(values: Taken, factor: Tensor | None) -> Taken:
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
     return tensor.shape, tensor.dtype, tensor.device
+
+
+def _rounded(values: NDArray[np.float64], row: Values) -> Values:
+    return values if row.dtype == np.float64 else to_float32(values)
 
 
 def _to_host(values: Taken) -> NDArray[np.float64]:

@@ -33,6 +33,12 @@ class Schedule:
     something is found, the last measured step is examined although it is over, and an adapting cadence looks closer for
     a while; a fixed one stays as given.
 
+    Attributes:
+        fixed: Whether the cadence is fixed.
+        cadence: What is followed.
+        alone: Whether this process decides by itself; otherwise it only proposes.
+        proposal: The cadence that its own costs ask for.
+
     Args:
         every: A fixed cadence: norms at every k-th step and samples at every 16 k-th, or the pair (norms, samples);
             powers of two. None adapts.
@@ -54,7 +60,8 @@ class Schedule:
         if not 0 < budget < 1:
             raise SetupError(f"Expected `budget` to be between 0 and 1, but got {budget}. Write budget=0.02 for 2 %.")
         self.fixed = every is not None
-        self.cadence = Cadence(*pair)
+        self.cadence = self.proposal = Cadence(*pair)
+        self.alone = True
         self._budget = budget
         self._window: dict[tuple[bool, bool], list[float]] = {}  # (norms, samples) to seconds, since the last review
         self._costs: dict[tuple[bool, bool], float] = {}  # typical cost of each kind of step, as last seen
@@ -141,10 +148,13 @@ class Schedule:
         new = self._review()
         self._window.clear()
         self._bare.clear()
-        if new == self.cadence:
-            return None
-        self.cadence = new
-        return new
+        self.proposal = new
+        return new if self.alone and self.adopt(new) else None
+
+    def adopt(self, cadence: Cadence) -> bool:
+        """Follow a cadence from the next step on. Returns whether it is another one."""
+        before, self.cadence = self.cadence, cadence
+        return before != cadence
 
     def _review(self) -> Cadence:
         """The densest cadence that the costs allow; measuring more than before needs a margin of two.

@@ -65,6 +65,8 @@ def as_number(name: str, value: Any) -> Number:
         if isinstance(value, Tensor):
             if value.numel() != 1:
                 raise TypeError(f"a tensor of shape {tuple(value.shape)}")
+            if any(not each.is_replicate() for each in getattr(value, "placements", ())):
+                raise TypeError("a DTensor that no rank holds whole (write value.full_tensor())")
             return float(value.item()) if value.is_cpu else value.detach().clone()
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:

@@ -33,12 +33,15 @@ class Backlog:
 
     def add(self, draft: Draft) -> None:
         """Take a finished step, before the instruments measure another; what was measured of it is brought here."""
+        if self._gauges.on_gpu:
+            draft.send()
+        self.take(draft, self._gauges.measured(draft))
+
+    def take(self, draft: Draft, measured: list[Record]) -> None:
+        """Take a finished step and the rows of what was measured of it."""
         now = perf_counter()
         if not self._waiting:
             self._since = now
-        if self._gauges.on_gpu:
-            draft.send()
-        measured = self._gauges.measured(draft)
         self._waiting.append((draft, measured))
         sound = draft.sound and (not measured or all(map(is_finite, measured)))
         if not sound or draft.examination or len(self._waiting) >= STEPS or now - self._since > SECONDS:

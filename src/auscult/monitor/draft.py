@@ -44,6 +44,14 @@ class Draft:
         witnessed: Brings what was seen of the loss call, the batch and the mode to the host, by name of the metric.
         examination: Collects everything about the step, where that is wanted.
         transfer: Brings what was logged to the host.
+        due: Whether norms and samples were due by the schedule alone, which is the same on all ranks.
+        passes: Training passes of the model.
+        backward_at: When the first backward pass began, by `time.perf_counter`, without the time spent in auscult since
+            the update before; on one of several ranks.
+        forward_time: How long that was after the update before; 0 where it is not known.
+        batch: Shape and fingerprint of what the model was called with, on a sampled step.
+        prints: Sums of the bits of the parameters after the update, by kind of sharding, on one of several ranks.
+        clip_bound: What the norm was clipped to, where only all ranks together can tell the norm.
     """
 
     step: int
@@ -58,6 +66,13 @@ class Draft:
     witnessed: Callable[[], Mapping[str, float]] | None = None
     examination: Examination | None = None
     transfer: Transfer = field(default_factory=Transfer)
+    due: tuple[bool, bool] = (False, False)
+    passes: int = 0
+    backward_at: float = 0.0
+    batch: tuple[tuple[int, ...], Tensor] | None = None
+    forward_time: float = 0.0
+    prints: "list[list[int | Tensor]]" = field(default_factory=list["list[int | Tensor]"])
+    clip_bound: float | None = None
 
     def send(self) -> None:
         """Nothing is added any more: what lies on a GPU sets out for the host."""

@@ -4,16 +4,19 @@ Knows neither optimizers nor the order of events in a step; the Monitor says whe
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from auscult.core.catalogue import METRICS
 from auscult.core.detail import Detail
 from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run
-from auscult.core.sink import Channel, Record, Rows, Values, empty_row, to_float32
+from auscult.core.sink import Channel, Record, Rows, Values, empty_row, observed, to_float32, unobserved
 from auscult.metrics.activations import METRICS as ACTIVATIONS
 from auscult.metrics.activations import Activations, Taken
 from auscult.metrics.directions import METRICS as DIRECTIONS
@@ -32,6 +35,30 @@ INTENDED = "intended_update_norm"
 MOMENTS = ("grad_mean", "grad_std", "param_mean", "param_std", "update_mean", "update_std")
 RUN = ("memory", *WITNESSED)
 _STREAMS: tuple[Stream, ...] = ("steps", "norms", "sampled", "user", "evaluation")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What was measured of one step, where it is to stand for all ranks; not rounded.
+
+    Attributes:
+        norms: float64 `(3, P)` of gradient, parameter and update.
+        sampled: float64 `(6 P + 6 M + R,)`: moments of P parameters, of M modules, and numbers of the whole run.
+        directions: float64 `(3, P)`.
+        figures: What only some modules have.
+        labelled: What single ranks said of themselves.
+    """
+
+    norms: NDArray[np.float64]
+    sampled: NDArray[np.float64] | None
+    directions: NDArray[np.float64] | None
+    figures: Mapping[Channel, float]
+    labelled: Mapping[Channel, float] = field(default_factory=dict[Channel, float])
+
+    @property
+    def finite(self) -> bool:
+        """Whether every norm is finite, as far as it was observed."""
+        return bool(np.isfinite(self.norms[observed(self.norms)]).all())
 
 
 class Gauges:
@@ -68,6 +95,7 @@ class Gauges:
         paths = [each.path for each in table]
         modules = self.activations.paths if self.activations is not None else ()
         self._parameters, self._modules = len(paths), len(modules)
+        self._width = 6 * (self._parameters + self._modules) + len(RUN)
         self._device = tensors[0].device
         self.on_gpu = self._device.type == "cuda"
         norms = (*NORMS[:2], NORMS[2] if snapshot else INTENDED)
@@ -205,24 +233,81 @@ class Gauges:
         return Channel(f"{stream}/{channel.metric}", channel.path)
 
     def _measured(self, draft: Draft) -> list[Record]:
-        norms = empty_row("norms", 3 * self._parameters)
-        of_paths = 6 * (self._parameters + self._modules)
-        sampled = empty_row("sampled", of_paths + len(RUN)) if draft.sampled else None
-        moments = None if sampled is None else sampled[: 6 * self._parameters].reshape(3, 2, self._parameters)
+        norms = empty_row("norms", 3 * self._parameters).reshape(3, -1)
+        sampled = empty_row("sampled", self._width) if draft.sampled else None
         directions = empty_row("sampled", 3 * self._parameters).reshape(3, -1)
-        self.ledger.collect(norms.reshape(3, self._parameters), moments, directions if draft.sampled else None)
-        rows = [self._place("norms", draft.step, self._norms, norms)] if draft.norms_taken else []
+        figures = self._collect(draft, norms, sampled, directions)
+        rows = [self._place("norms", draft.step, self._norms, norms.reshape(-1))] if draft.norms_taken else []
         if sampled is not None:
-            figures: dict[Channel, float] = {}
-            if draft.activations is not None:
-                figures = self._write_activations(draft.activations, sampled[6 * self._parameters : of_paths])
-            told = {"memory": _memory(self._device), **(draft.witnessed() if draft.witnessed is not None else {})}
-            known = [position for position, metric in enumerate(RUN) if metric in told]
-            sampled[of_paths:][known] = to_float32(np.array([told[RUN[position]] for position in known]))
             places = [*self._sampled, *self._directions, *self._columns["sampled"].positions(tuple(figures))]
             values = np.concatenate([sampled, directions[self._pointing], to_float32(np.array([*figures.values()]))])
             rows.append(self._place("sampled", draft.step, places, values))
         return rows
+
+    def _collect(
+        self, draft: Draft, norms: Values, sampled: Values | None, directions: Values
+    ) -> Mapping[Channel, float]:
+        """Bring to the host what was measured, into rows of float32 or float64; see `Measured`."""
+        split, end = 6 * self._parameters, self._width - len(RUN)
+        moments = None if sampled is None else sampled[:split].reshape(3, 2, self._parameters)
+        self.ledger.collect(norms, moments, None if sampled is None else directions)
+        if sampled is None:
+            return {}
+        figures = {} if draft.activations is None else self._write_activations(draft.activations, sampled[split:end])
+        told = {"memory": _memory(self._device), **(draft.witnessed() if draft.witnessed is not None else {})}
+        known = [position for position, metric in enumerate(RUN) if metric in told]
+        values = np.array([told[RUN[position]] for position in known])
+        sampled[end:][known] = values if sampled.dtype == np.float64 else to_float32(values)
+        return figures
+
+    # -- of one rank of several: taken here, added up elsewhere, placed here again ------------------------------------
+
+    def local_sizes(self) -> list[int]:
+        """Elements of what this rank holds of each parameter."""
+        return self.ledger.sizes
+
+    def across(self) -> list[str]:
+        """How what is sampled besides moments of parameters becomes one number, for each of 6 M + R."""
+        metrics = [*(metric for metric in ACTIVATIONS for _ in range(self._modules)), *RUN]
+        ways = [METRICS[metric].across_ranks for metric in metrics]
+        return ["rank0" if way == "max" else way for way in ways]
+
+    def taken(self, draft: Draft) -> Measured | None:
+        """What was measured of a finished step, on the host; None where nothing was, or it failed."""
+        if not draft.norms_taken and not draft.sampled:
+            return None
+        norms, directions = unobserved(3, self._parameters), unobserved(3, self._parameters)
+        sampled = unobserved(self._width) if draft.sampled else None
+        try:
+            figures = self._collect(draft, norms, sampled, directions)
+        except Exception as error:
+            self._failed("measuring", error)
+            return None
+        return Measured(norms, sampled, directions if draft.sampled else None, figures)
+
+    def with_memory(self, sampled: NDArray[np.float64], largest: float) -> NDArray[np.float64]:
+        """A row of what was sampled, with the memory of the rank that needs most."""
+        sampled[self._width - len(RUN) + RUN.index("memory")] = largest
+        return sampled
+
+    def memory(self, measured: Measured) -> float:
+        """The memory of this rank."""
+        return 0.0 if measured.sampled is None else float(measured.sampled[self._width - len(RUN)])
+
+    def placed(self, draft: Draft, measured: Measured) -> list[Record]:
+        """The rows of a step."""
+        labels = self._columns["norms"].positions(tuple(measured.labelled))
+        norms = _float32(np.concatenate([measured.norms.reshape(-1), np.array([*measured.labelled.values()])]))
+        rows = [self._place("norms", draft.step, [*self._norms, *labels], norms)]
+        if measured.sampled is None:
+            return rows
+        places, values = [*self._sampled], [measured.sampled]
+        if measured.directions is not None:
+            places += self._directions
+            values.append(measured.directions[self._pointing])
+        places += self._columns["sampled"].positions(tuple(measured.figures))
+        values.append(np.array([*measured.figures.values()]))
+        return [*rows, self._place("sampled", draft.step, places, _float32(np.concatenate(values)))]
 
     def _write_activations(self, taken: Taken, row: Values) -> dict[Channel, float]:
         """Fill in what all modules have, and return what only some have."""
@@ -256,6 +341,14 @@ def _directed(table: Sequence[Parameter], snapshot: bool) -> tuple[list[int], li
         if (has_units(parameter.shape) if kind == TWINS else snapshot)
     ]
     return [kind for kind, _ in pairs], [number for _, number in pairs]
+
+
+def _float32(values: NDArray[np.float64]) -> Values:
+    """Rounded, with what was not observed marked as in a row of float32."""
+    seen = observed(values)
+    row = empty_row("norms", len(values))
+    row[seen] = to_float32(values[seen])
+    return row
 
 
 def _are_finite(values: Collection[float]) -> bool:

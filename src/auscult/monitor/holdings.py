@@ -1,7 +1,7 @@
 """Holdings: which parameters each optimizer holds, and at which learning rates and weight decays."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 from weakref import ref
@@ -14,6 +14,7 @@ from auscult.metrics.hooks import inner_optimizer
 from auscult.metrics.intention import intended_update
 from auscult.metrics.ledger import Ledger
 from auscult.metrics.parameters import Places, group_path
+from auscult.metrics.scaling import ScaleTap
 
 
 class Holdings:
@@ -47,6 +48,26 @@ class Holdings:
     def still_in_model(self, name: str) -> list[int]:
         """The same, without those that the model has no more."""
         return self._places.still_there(self.held(name))
+
+    def by_factor(
+        self, positions: Sequence[int], names: Iterable[str], scales: ScaleTap
+    ) -> list[tuple[list[int], Tensor | None]]:
+        """Positions apart by the factor that their gradients were multiplied by; None for 1.
+
+        Args:
+            positions: Of parameters.
+            names: Of the optimizers whose factors count.
+            scales: Knows the factors.
+        """
+        factors: dict[int, Tensor] = {}
+        for name in names:
+            factor = scales.factor(self._optimizers[name])
+            if factor is not None:
+                factors.update(dict.fromkeys(self.held(name), factor))
+        groups: dict[int, list[int]] = {}
+        for position in positions:
+            groups.setdefault(id(factors.get(position)), []).append(position)
+        return [(some, factors.get(some[0])) for some in groups.values()]
 
     def intention(self, name: str) -> Callable[[int], Tensor | None]:
         """What an optimizer that has just made its update meant to add to the parameter at a position."""

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -41,7 +42,7 @@ class Journal:
         failures: What failed first in each part, as (part, message), in order.
 
     Args:
-        writer: The store.
+        writer: The store; None on a rank that writes nothing.
         sinks: Where else rows and findings go.
         on_finding: Called with every finding that is new or changed.
         stop_on: Severity from which on a finding raises `StopTraining`.
@@ -51,7 +52,7 @@ class Journal:
 
     def __init__(
         self,
-        writer: StoreWriter,
+        writer: StoreWriter | None,
         sinks: Sequence[Sink],
         on_finding: Callable[[Finding], object] | None,
         stop_on: Severity | None,
@@ -63,7 +64,7 @@ class Journal:
         self._live = LiveDiagnosis(())
         self._at_once = at_once
         self._allowance = Allowance(0)
-        self._sinks = list(sinks)
+        self._sinks = list(sinks) if writer is not None else []
         self._on_finding = on_finding
         self._stop_at = len(SEVERITIES) if stop_on is None else SEVERITIES.index(stop_on)
         self._warned: set[str] = set()
@@ -72,7 +73,7 @@ class Journal:
         self._step = -1  # of the last rows
         self._judging = True
         self._closed = False
-        self._process = os.getpid()
+        self._process = os.getpid() if writer is not None else None
 
     @property
     def findings(self) -> list[Finding]:
@@ -95,7 +96,7 @@ class Journal:
 
     def _write_segment(self) -> None:
         """A resumed run takes the place of older rows only when its own first row comes."""
-        if self._segment is not None:
+        if self._segment is not None and self._writer is not None:
             segment, self._segment = self._segment, None
             self._writer.begin_segment(segment)
 
@@ -147,7 +148,7 @@ class Journal:
     def _record(self, steps: Sequence[int], rows: Sequence[Rows]) -> None:
         self._try("store", self._write_segment)
         for each in rows:
-            self._try("store", self._writer.write_rows, each)
+            self._write("store", StoreWriter.write_rows, each)
         if self._complete:
             self.saved_step = steps[-1]
         for sink in tuple(self._sinks):
@@ -176,7 +177,7 @@ class Journal:
         """Take everything about a finished step."""
         if not self._foreign():
             with np.errstate(all="ignore"):
-                self._try("details", self._writer.write_detail, detail)
+                self._write("details", StoreWriter.write_detail, detail)
 
     def lose_row(self) -> None:
         """A row could not even be made: `saved_step` moves no further."""
@@ -186,7 +187,7 @@ class Journal:
         """Write down something that happened."""
         if not self._foreign():
             self._try("store", self._write_segment)
-            self._try("store", lambda: self._writer.write_event(kind, step, **facts))
+            self._event(kind, step, **facts)
 
     def fail(self, part: str, error: BaseException) -> None:
         """Keep a failure of our own: a warning once per part, an event in the run."""
@@ -196,7 +197,7 @@ class Journal:
         self.failures.append((part, message))
         self._warned.add(part)
         if part not in ("store", "sealing"):
-            self._try("store", lambda: self._writer.write_event("failure", self.saved_step, part=part, message=message))
+            self._event("failure", self.saved_step, part=part, message=message)
         text = (
             f"auscult could not go on with {part} ({message}). Training is not affected; what this part would have "
             "recorded is missing from here on."
@@ -223,7 +224,7 @@ class Journal:
             self.event("failure", step, part=part, message=message)
         if self._segment is None:  # otherwise nothing happened
             self.event("end", step, reason=reason)
-        self._try("store", self._writer.close)
+        self._write("store", StoreWriter.close)
         for sink in self._sinks:
             self._try(f"sink {type(sink).__name__}", sink.close)
 
@@ -231,7 +232,7 @@ class Journal:
         for step, blocks, findings in self._live.extend(steps, rows, not self._at_once):
             found.append((step, findings))
             for block in blocks:
-                self._try("store", self._writer.write_block, block)
+                self._write("store", StoreWriter.write_block, block)
 
     def _settled(self, step: int) -> list[tuple[int, list[Finding]]]:
         """What comes of judging what was put off."""
@@ -249,7 +250,7 @@ class Journal:
 
     def _announce(self, step: int, found: Sequence[Finding]) -> None:
         for finding in found:
-            self._try("store", self._writer.write_finding, step, finding)
+            self._write("store", StoreWriter.write_finding, step, finding)
             logger.log(_LEVELS[finding.severity], "step %d: %s", step, finding_line(finding))
             for sink in self._sinks:
                 self._try(f"sink {type(sink).__name__}", sink.write_finding, step, finding)
@@ -261,6 +262,14 @@ class Journal:
             for finding in findings:
                 if SEVERITIES.index(finding.severity) >= self._stop_at and finding.status == "active":
                     raise StopTraining(f"Stopped at step {step} as `stop_on` asked. {finding}")
+
+    def _event(self, kind: str, step: int, **facts: Any) -> None:
+        self._write("store", partial(StoreWriter.write_event, kind=kind, step=step, **facts))
+
+    def _write(self, part: str, call: Callable[..., object], *arguments: object) -> None:
+        """Have something done by the store, where this process has one."""
+        if self._writer is not None:
+            self._try(part, call, self._writer, *arguments)
 
     def _try(self, part: str, call: Callable[..., object], *arguments: object) -> bool:
         try:
@@ -276,7 +285,7 @@ class Journal:
         return True
 
     def _foreign(self) -> bool:
-        """Whether this is a forked copy of the process that owns the run (a DataLoader worker)."""
+        """Whether the run is written elsewhere: on rank 0, or by the process this one is a forked copy of."""
         return os.getpid() != self._process
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet, ref
@@ -26,31 +25,35 @@ from auscult.core.finding import Finding, Severity
 from auscult.core.run import Segment
 from auscult.core.sink import Channel, Sink
 from auscult.metrics.clipping import Clip, ClipTap
-from auscult.metrics.environment import run_info, versions
+from auscult.metrics.environment import versions
 from auscult.metrics.hooks import BackwardHook, ModuleHook, OptimizerHooks, inner_optimizer
 from auscult.metrics.losses import by_category
 from auscult.metrics.marks import Marks, at_end_of_backward, running_backward
+from auscult.metrics.mixed import clip_mixed, is_mixed
 from auscult.metrics.norms import is_transformed
 from auscult.metrics.parameters import module_table, parameter_table, unwrap
 from auscult.metrics.replay import LossOf
 from auscult.metrics.scaling import ScalerStep, ScaleTap
 from auscult.metrics.schedule import REVIEW_STEPS, Schedule
+from auscult.monitor import clipped
 from auscult.monitor.arguments import Number, as_number, batch_size, step_number, text_of
 from auscult.monitor.backlog import Backlog
 from auscult.monitor.draft import Draft
+from auscult.monitor.exchange import Exchange
 from auscult.monitor.gauges import Gauges
 from auscult.monitor.guard import Guard
 from auscult.monitor.holdings import Holdings, ends, held_by
 from auscult.monitor.idling import Idling
 from auscult.monitor.journal import Journal
 from auscult.monitor.lookback import LookBack
+from auscult.monitor.opening import open_run
+from auscult.monitor.ranks import Ranks
 from auscult.monitor.tracer import Tracer
 from auscult.monitor.witness import PART, Witness
 from auscult.store.reader import load
-from auscult.store.writer import IfExists, StoreWriter
+from auscult.store.writer import IfExists
 
-RATIO, COEFFICIENT, CHANGED = (Channel(name, "") for name in ("clip_ratio", "clip_coefficient", "grad_changed"))
-SCALE, SKIPPED = (Channel(name, "") for name in ("loss_scale", "skipped_updates"))
+CHANGED, SCALE, SKIPPED = (Channel(name, "") for name in ("grad_changed", "loss_scale", "skipped_updates"))
 
 
 class Monitor:
@@ -85,18 +88,21 @@ class Monitor:
         tensors, table = parameter_table(model, optimizers, include, exclude)
         for each in optimizers.values():
             inner_optimizer(each)
-        writer = StoreWriter.create(path, run_info(Path(path).name, config), if_exists)
-        past = load(writer.path) if writer.resumed else None
-        self.path: Path = writer.path
-        self.step = step if step is not None else (past.last_step + 1 if past is not None else 0)
-        self._journal = Journal(writer, sinks, self._on_found, stop_on, schedule.fixed)
+        paths = [each.path for each in table]
+        ranks = self._ranks = Ranks.join(model, paths, tensors, str(path))
+        opening = open_run(path, config, if_exists, step, ranks)
+        self.path, self.step, past = opening.path, opening.step, opening.past
+        self._journal = Journal(opening.writer, sinks, self._on_found, stop_on, schedule.fixed)
         self._on_finding = on_finding
-        self._tracer = Tracer(model, [each.path for each in table], replay, snapshot)
+        self._tracer = Tracer(model, paths, replay, snapshot and ranks is None)
         self._gauges = Gauges(model, tensors, table, past, activations, snapshot, self._failed)
         self._backlog = Backlog(self._gauges, self._tracer, self._journal)
         self._segment = Segment(self.step, time.time(), table, module_table(model), versions(), ignore)
         self._journal.begin_segment(self._segment, past)
+        self._exchange = ranks and Exchange(ranks, self._gauges, self._backlog, self._journal, schedule)
+        self._out = self._exchange or self._backlog
 
+        self._sharded = ranks is not None and ranks.sharded
         self._model = ref(unwrap(model))
         self._optimizers = dict(optimizers)
         self._holdings = Holdings(optimizers, self._gauges.ledger, unwrap(model), tensors)
@@ -111,8 +117,6 @@ class Monitor:
         self._orphans: list[int] = []  # and of those with a gradient that none holds
         self._updated_within = -1  # the backward pass inside of which the last update was made
         self._measuring = True
-        self._clipped = False
-        self._backward_began = False
         self._examine_next = False
         self._guard = Guard(self._failed)
         self._last_update: float | None = None
@@ -126,8 +130,8 @@ class Monitor:
         self._rootless = False  # a step has been made without a call of the model as a whole
         self._clip_tap = ClipTap(tensors, self._before_clip, self._after_clip)
         self._scale_tap = ScaleTap(optimizers.values(), self._on_scaler_step)  # its hook comes before OptimizerHooks
-        begins = past is None or past.until(self.step - 1).last_step < 0
-        self._witness = Witness(model, held_by(optimizers, tensors), begins, loss_fn, self._scale_tap, self._guard)
+        told = held_by(optimizers, tensors), opening.begins, loss_fn, self._scale_tap, self._guard
+        self._witness = Witness(model, *told)
         self._hooks = [
             OptimizerHooks(each, partial(self._before_update, name), partial(self._after_update, name))
             for name, each in optimizers.items()
@@ -226,12 +230,15 @@ class Monitor:
         """
         model = self._model()
         parameters = [] if model is None else list(model.parameters())
-        if self._clip_tap.unheard:  # by this torch: its clipping is not announced
+        mixed = self._sharded and is_mixed(parameters)
+        if self._clip_tap.unheard or mixed:  # by this torch, or because it is not torch that clips
             with self._guard("measuring"):
                 self._flush()
                 self._take_gradients(self._gauges.ledger.everything(), self._optimizers)
-                self._clipped, self._one_coefficient = True, False
-        return nn.utils.clip_grad_norm_(parameters, max_norm, norm_type, error_if_nonfinite)
+                self._clipped, self._one_coefficient, self._marked = True, False, self._marked and not mixed
+                self._draft.clip_bound = float(max_norm) if mixed and norm_type == 2 else None
+        clip = clip_mixed if mixed else nn.utils.clip_grad_norm_
+        return clip(parameters, max_norm, norm_type, error_if_nonfinite)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to continue this run on the same x-axis; plain numbers and strings."""
@@ -270,6 +277,8 @@ class Monitor:
                 self._finish_step()
         with self._guard("closing"):
             self._flush()
+            if self._exchange is not None:
+                self._exchange.finish(self.step)
             self._write_backlog()
             if self._backward_began:
                 self._journal.observe_standstill(self._idling.ended(self.step))
@@ -308,9 +317,9 @@ class Monitor:
         self._one_coefficient = True  # one factor tells what clipping did to all gradients
         if self.step % REVIEW_STEPS == 0:
             self._measuring = True  # what failed once may work again
+        draft.due = self._schedule.norms(self.step), self._schedule.samples(self.step)
         if self._measuring:
-            draft.norms_taken = self._schedule.norms(self.step)
-            draft.sampled = self._schedule.samples(self.step)
+            draft.norms_taken, draft.sampled = draft.due
         self._shared = self._holdings.shared()
         if self._examine_next or self._schedule.examines(self.step):
             self._begin_examination()
@@ -320,13 +329,13 @@ class Monitor:
             return
         self._gauges.arm(draft, resting)
         self._backward_hook.listen(draft.norms_taken or not resting)
-        self._clip_tap.sharing = draft.norms_taken and not draft.sampled
+        self._clip_tap.sharing = draft.norms_taken and not draft.sampled and not self._sharded
         self._witness.arm(draft.sampled, self._last_update is not None)
 
     def _begin_examination(self) -> None:
         """The step that begins is recorded in full detail."""
         self._examine_next = self._asleep = False
-        if self._measuring:
+        if self._measuring and (self._ranks is None or (self._ranks.writes and self._ranks.whole)):
             self._draft.norms_taken = self._draft.sampled = True
             self._draft.examination = self._gauges.examine(self.step)
             self._gauges.arm(self._draft, self._resting)
@@ -364,6 +373,7 @@ class Monitor:
             if self._draft.norms_taken:  # only then the parameters before the update are known later
                 self._tracer.forward_began(self.step, args, kwargs)
             self._draft.samples += batch_size(given)
+            self._draft.passes += 1
             self._gauges.begin_pass()
             self._witness.forward_began(True, args, kwargs)
 
@@ -372,6 +382,8 @@ class Monitor:
         with self._guard("measuring"):
             if self._updated_within != -1 and self._updated_within == running_backward():
                 return  # its step is over already
+            if self._ranks is not None and not self._backward_began:
+                self._draft.backward_at = time.perf_counter() - self._guard.seconds
             self._backward_began = True
             self._witness.backward_began()
             if self._draft.norms_taken and not self._end_awaited:
@@ -406,10 +418,7 @@ class Monitor:
                 known, norms = clip.shared()
                 shared = dict(zip(ledger.positions(known), norms.tolist(), strict=True))
                 self._take_gradients(positions, self._optimizers, shared)
-            if clip.total is not None and clip.coefficient is not None and self._gauges.ledger.cover(clip.parameters()):
-                self._draft.steps[RATIO] = clip.total.detach() / clip.bound
-                self._draft.steps[COEFFICIENT] = self._draft.steps.get(COEFFICIENT, 1.0) * clip.coefficient
-            else:
+            if not clipped.note(self._draft, clip, self._gauges.ledger, self._sharded):
                 self._one_coefficient = False
 
     def _after_clip(self, clip: Clip) -> None:
@@ -436,6 +445,7 @@ class Monitor:
             if self._witness.watching:
                 showed = None if self._order_known else self._gauges.first_pass()
                 self._draft.witnessed = self._witness.finish(self.step, self._journal, showed)
+                self._draft.batch = self._witness.batch
             if not self._order_known:
                 self._note_order()
             self._clipped = True  # from here on the gradients count as taken, also if the update fails
@@ -481,6 +491,8 @@ class Monitor:
             self._idling.updated()
             self._updated_within = running_backward()
             self._gauges.end_step(draft)
+            if self._exchange is not None:
+                self._exchange.update_made(draft)
         with self._guard("schedule"):
             self._note_times(draft, step)
         with self._guard("measuring"):
@@ -494,10 +506,7 @@ class Monitor:
         self._guard.seconds = 0.0
         self._guard.strict = False
         draft.add_times(inside, whole)
-        if self._one_coefficient:
-            draft.steps.setdefault(COEFFICIENT, 1.0)
-        else:
-            draft.steps.pop(COEFFICIENT, None)
+        clipped.settle(draft, self._one_coefficient)
         cadence = self._schedule.spent(step, inside, whole, draft.examination is not None)
         if cadence is not None:
             self._journal.event("schedule", step + 1, norms=cadence.norms, samples=cadence.samples)
@@ -507,7 +516,7 @@ class Monitor:
         if self._done is not None:
             done, self._done = self._done, None
             with self._guard("recording"):
-                self._backlog.add(done)
+                self._out.add(done)
 
     def _write_backlog(self) -> None:
         """Write the rows of the steps to which nothing can be added any more."""
@@ -523,16 +532,16 @@ class Monitor:
 
     def _on_found(self, finding: Finding) -> None:
         """A finding is new or has changed."""
-        with self._guard("look-back"):
-            self._look_back.after(finding, self.step)
+        if self._ranks is None:
+            with self._guard("look-back"):
+                self._look_back.after(finding, self.step)
         if self._on_finding is not None:
             self._on_finding(finding)
 
     def _forget_clipping(self) -> None:
         """No update has followed it, and the gradients are made anew."""
         self._one_coefficient = True
-        self._draft.steps.pop(RATIO, None)
-        self._draft.steps.pop(COEFFICIENT, None)
+        clipped.forget(self._draft)
 
     def _reevaluating(self) -> bool:
         """Whether an optimizer is calling its closure again, within one update."""
@@ -544,16 +553,8 @@ class Monitor:
         """Take gradients of some optimizers, each divided by its loss scaler's factor; some norms are known already."""
         if not self._draft.norms_taken:
             return
-        ledger, factors = self._gauges.ledger, dict[int, Tensor]()
-        for name in names:
-            factor = self._scale_tap.factor(self._optimizers[name])
-            if factor is not None:
-                factors.update(dict.fromkeys(self._holdings.held(name), factor))
-        groups: dict[int, list[int]] = {}
-        for position in positions:
-            groups.setdefault(id(factors.get(position)), []).append(position)
-        for some in groups.values():
-            factor = factors.get(some[0])
+        ledger = self._gauges.ledger
+        for some, factor in self._holdings.by_factor(positions, names, self._scale_tap):
             known = [position for position in some if position in shared] if shared else []
             if shared and known:
                 ledger.take_over(known, np.array([shared[position] for position in known]), factor)

@@ -49,6 +49,7 @@ class Witness:
 
     Attributes:
         watching: Whether the step in progress is one that it looks at, and its update is still to come.
+        batch: Shape and fingerprint of what the model was called with in the last step looked at, where it was seen.
         evaluations: Passes without gradient, but in training mode, since the last sampled step.
 
     Args:
@@ -70,6 +71,7 @@ class Witness:
         guard: Guard,
     ) -> None:
         self.watching = False
+        self.batch: tuple[tuple[int, ...], Tensor] | None = None
         self.evaluations = 0
         self._first = first  # the run's first update is still to come
         self._model = ref(unwrap(model))
@@ -167,6 +169,7 @@ class Witness:
             if seen is not None and not seen.training and not self._backward:
                 seen = None  # an evaluation
             self._seen = None
+            self.batch = seen.fingerprint if seen is not None and self._sampled else None
             if seen is not None:
                 self._within = seen.within
             if self._first:

@@ -38,7 +38,7 @@ def _card(position: int, ordered: Sequence[Finding], pictures: Pictures) -> str:
         f'<p class="where"><span class="path">{escape(place(finding.path))}</span>'
         f"<span>since step {finding.step:,}</span>{phase}{sure}</p></header>"
         f'<p class="summary">{escape(shown_lines(finding.summary))}</p>{_cause(finding, ordered)}'
-        f'<div class="columns"><div>{_evidence(finding, pictures)}</div>'
+        f'<div class="columns"><div>{_evidence(position, finding, pictures)}</div>'
         f"<div><h4>What to try</h4><ol>{_items(finding.advice)}</ol>{_ruled_out(finding)}</div></div></article>"
     )
 
@@ -61,10 +61,11 @@ def _title(finding: Finding) -> str:
     return f"{escape(shown(finding.code))} {escape(shown_lines(finding.name))}"
 
 
-def _evidence(finding: Finding, pictures: Pictures) -> str:
+def _evidence(position: int, finding: Finding, pictures: Pictures) -> str:
     rows = "".join(_evidence_row(each, pictures) for each in finding.evidence)
     return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Evidence"><table class="evidence">'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Evidence of finding {position + 1}">'
+        '<table class="evidence">'
         '<caption>Evidence</caption><thead><tr><th scope="col">figure</th><th scope="col">of</th>'
         '<th scope="col">step</th><th scope="col">value</th><th scope="col">bound</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"

@@ -9,10 +9,12 @@ import numpy as np
 from auscult.core.catalogue import METRICS
 from auscult.core.finding import Evidence
 from auscult.core.run import Run
-from auscult.pages.curve import Curve
+from auscult.pages.curve import MAX_POINTS, Curve
 from auscult.pages.wording import shown
 
 MAX_CURVES = 6
+CHART_POINTS = 5000
+"""Of all curves of a chart together: as many as can be drawn anew within a frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Chart:
             "log": self.log and has_positive(self.curves),
             "by_depth": self.by_depth,
             "groups": list(self.groups),
-            "curves": [each.to_dict() for each in self.curves],
+            "curves": [each.to_dict(min(MAX_POINTS, CHART_POINTS // max(1, len(self.curves)))) for each in self.curves],
             "guides": [{"low": each.low, "high": each.high, "text": each.text} for each in self.guides],
         }
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auscult.core.catalogue import METRICS, unit_of
 from auscult.core.errors import UnknownName
@@ -61,9 +62,15 @@ class Pictures:
     spreads: tuple[Spread, ...]
 
 
-def pictures(run: Run, findings: Sequence[Finding]) -> Pictures:
-    """Choose and read what is drawn: every heat map that was observed, every chart that has a value."""
-    found = {name: sweep(run, name, model_order(run, name), every_step=name in SPREAD) for name in MAPPED}
+def pictures(run: Run, findings: Sequence[Finding], edges: NDArray[np.int64] | None = None) -> Pictures:
+    """Choose and read what is drawn: every heat map that was observed, every chart that has a value.
+
+    Args:
+        run: The run.
+        findings: What the rules found in it.
+        edges: First steps of the columns of the heat maps; the run's own without.
+    """
+    found = {name: sweep(run, name, model_order(run, name), every_step=name in SPREAD, edges=edges) for name in MAPPED}
     sweeps = {name: swept for name, swept in found.items() if swept is not None}
     evidence = [each for finding in findings for each in finding.evidence]
     drawn = [chart for chart in _charts(run, sweeps, evidence) if chart.curves]

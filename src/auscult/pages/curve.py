@@ -31,9 +31,9 @@ class Curve:
     label: str
     series: Series
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types: thinned points, and the stretches of steps that have no place on every axis."""
-        steps, values = thin(self.series.steps, self.series.values)
+    def to_dict(self, limit: int = MAX_POINTS) -> dict[str, Any]:
+        """As plain JSON types: at most `limit` points, and the stretches of steps that have no place on every axis."""
+        steps, values = thin(self.series.steps, self.series.values, limit)
         finite = np.isfinite(self.series.values)
         return {
             "label": self.label,
@@ -105,7 +105,7 @@ def thin(steps: Steps, values: Floats, limit: int = MAX_POINTS) -> tuple[Steps, 
     """
     if len(steps) <= limit:
         return steps, values
-    bins = (limit - 2) // 3
+    bins = (limit - 2) // (2 if np.isfinite(values).all() else 3)
     width = -(-len(values) // bins)
     table = np.zeros((-(-len(values) // width), width))
     table.flat[: len(values)] = values

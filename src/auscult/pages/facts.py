@@ -12,6 +12,7 @@ import numpy as np
 from auscult.core.catalogue import METRICS
 from auscult.core.metric import Scope
 from auscult.core.run import Run
+from auscult.pages.imported import imported
 from auscult.pages.tables import folded, table
 from auscult.pages.verdict import losses
 from auscult.pages.wording import counted, dimensions, figure, listed, shown, shown_lines
@@ -22,12 +23,13 @@ SCOPE_WORDS: dict[Scope, str] = {
     "parameter": "Parameters",
     "module": "Modules",
     "category": "Categories",
+    "rank": "Ranks",
 }
 
 
 def gaps(run: Run) -> str:
     """What was not observed, how often the rest was, and what failed: never a silent hole."""
-    return _cadence(run) + _unobserved(run) + _notices(run)
+    return imported(run) + _cadence(run) + _unobserved(run) + _notices(run)
 
 
 def reproduction(run: Run) -> str:
@@ -46,7 +48,7 @@ def reproduction(run: Run) -> str:
         ("versions", ", ".join(f"{shown(name)} {shown(version)}" for name, version in info.versions.items()) or "–"),
         ("format version", str(info.format_version)),
     ]
-    config = [(name, _value(value)) for name, value in _flat(info.config)]
+    config = [(name, value_text(value)) for name, value in flat(info.config)]
     settings = table("Configuration", ("name", "value"), config) if config else "<p>No configuration was given.</p>"
     return (
         table("Identity and environment", ("fact", "value"), rows)
@@ -78,7 +80,8 @@ def _cadence(run: Run) -> str:
 
 def _unobserved(run: Run) -> str:
     known = {*run.metrics, *(["loss"] if losses(run) else [])}
-    missing = [each for each in METRICS.values() if each.name not in known]
+    ranked = any(METRICS[each].scope == "rank" for each in run.metrics if each in METRICS)
+    missing = [each for each in METRICS.values() if each.name not in known and (ranked or each.scope != "rank")]
     rows = [(each.name, SCOPE_WORDS[each.scope], each.formula) for each in missing]
     seen = set(run.paths("grad_norm"))
     silent = [each.path for each in run.parameters if each.trainable and each.path not in seen]
@@ -107,7 +110,7 @@ def _notices(run: Run) -> str:
     for event in run.events:
         if event["kind"] in ("failure", "schedule") and event["step"] < run.stop:
             details = ", ".join(
-                f"{name} {_value(value)}" for name, value in event.items() if name not in ("kind", "step", "time")
+                f"{name} {value_text(value)}" for name, value in event.items() if name not in ("kind", "step", "time")
             )
             word = "Failure of the monitor" if event["kind"] == "failure" else "Schedule"
             sentences.append(f"{word} at step {event['step']:,}: {shown_lines(details)}")
@@ -123,7 +126,7 @@ def _segments(run: Run) -> str:
             "beginning" if position == 0 else f"resume {position}",
             f"{each.step:,}",
             moment(each.time),
-            _value(dict(each.versions)),
+            value_text(dict(each.versions)),
         )
         for position, each in enumerate(run.segments)
     ]
@@ -172,16 +175,17 @@ def _model(run: Run) -> str:
     return folded(caption, table(caption, head, rows))
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested settings as dotted names."""
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{shown(str(name))}.")
+            yield from flat(value, f"{prefix}{shown(str(name))}.")
         else:
             yield f"{prefix}{shown(str(name))}", value
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A setting in a few words."""
     if isinstance(value, float):
         return figure(value, 6)
     return shown_lines(value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False))

@@ -49,7 +49,7 @@ def chart_figures(charts: Sequence[Chart], marked: str = "", rate: bool = False)
 
     Args:
         charts: The charts.
-        marked: What the charts mark besides findings, as a sentence.
+        marked: What the charts mark, in sentences.
         rate: Whether the learning rate can be drawn behind them.
     """
     if not charts:
@@ -58,7 +58,7 @@ def chart_figures(charts: Sequence[Chart], marked: str = "", rate: bool = False)
         '<label id="rate-choice" data-keep><input type="checkbox" id="rate"> Learning rate behind every chart</label>'
     )
     hint = (
-        f'<p class="quiet">▲ marks the onset of a finding. {escape(marked)} Drag over a chart to see fewer steps in '
+        f'<p class="quiet">{escape(marked)} Drag over a chart to see fewer steps in '
         "all of them, double-click to see every step again; a click marks a step.</p>"
     )
     figures = "".join(_figure(each) for each in charts)

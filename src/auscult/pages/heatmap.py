@@ -48,6 +48,7 @@ class Heatmap:
         centres: The healthy centre of each row, float64 `(P,)`; NaN where it has no positive value.
         scale: `log` (decades from the centre) or `linear` (the value itself, 0 to 1).
         reach: Decades at which the colours end, >= 1; 1 on a linear scale.
+        pair: Names of two runs, where the values are those of the second divided by those of the first.
     """
 
     metric: str
@@ -59,6 +60,7 @@ class Heatmap:
     centres: NDArray[np.float64]
     scale: Literal["log", "linear"]
     reach: int
+    pair: tuple[str, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types; the codes packed."""
@@ -73,6 +75,7 @@ class Heatmap:
             "centres": numbers(self.centres),
             "scale": self.scale,
             "reach": self.reach,
+            "pair": self.pair,
         }
 
 
@@ -92,7 +95,7 @@ def heatmap(swept: Sweep) -> Heatmap:
         None if np.array_equal(codes, others) else others.astype(np.int16),
         swept.centres,
         "linear" if linear else "log",
-        1 if linear else _reach(codes),
+        1 if linear else reach_of(codes),
     )
 
 
@@ -116,7 +119,7 @@ def _linear(swept: Sweep) -> tuple[Floats, Floats]:
     return codes, others
 
 
-def _reach(codes: Floats) -> int:
+def reach_of(codes: Floats) -> int:
     """Decades that hold 99.5 % of the cells, between 1 and 4."""
     usual = np.abs(codes[codes > ZERO])
     if not len(usual):

@@ -20,7 +20,7 @@ def logged_charts(run: Run) -> list[Chart]:
     groups: dict[str, list[Series]] = {}
     for stream in ("user", "evaluation"):
         for channel in run.source.channels(stream) if stream in run.streams else ():
-            if channel.metric not in METRICS or METRICS[channel.metric].scope != "category":
+            if channel.metric == "loss" or channel.metric not in METRICS:
                 key = channel.metric.rsplit("/", 1)[-1]
                 groups.setdefault(key, []).append(run.series(channel.metric, channel.path))
     names = sorted(groups, key=lambda key: (key != "loss", "loss" not in key))

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from auscult.core.catalogue import METRICS
 from auscult.core.run import Run
 from auscult.core.series import Series
 from auscult.pages.curve import Curve, evenly
+from auscult.pages.sweep import steps_of
 from auscult.pages.wording import listed
 
 MAX_MARKS = 200
@@ -45,11 +45,12 @@ def marks(run: Run) -> list[Mark]:
     Epochs are those that the run logged as `epoch`, or under a name that ends in `/epoch`; without them only the
     evaluations tell how often the data was gone through.
     """
+    evaluated = steps_of(run, "evaluation").tolist() if "evaluation" in run.streams else []
     return [
         *(Mark("segment", each.step, "resumed") for each in run.segments[1:]),
         *_few(_cadences(run)),
         *_few(_epochs(run)),
-        *_few([Mark("evaluation", step, "evaluation") for step in _evaluations(run).tolist()]),
+        *_few([Mark("evaluation", step, "evaluation") for step in evaluated]),
     ]
 
 
@@ -99,13 +100,6 @@ def _epochs(run: Run) -> list[Mark]:
             grown = np.flatnonzero(np.diff(whole) > 0) + 1
             return [Mark("epoch", int(steps[at]), f"epoch {whole[at]:.0f}") for at in grown.tolist()]
     return []
-
-
-def _evaluations(run: Run) -> NDArray[np.int64]:
-    if "evaluation" not in run.streams:
-        return np.empty(0, np.int64)
-    parts = [steps for steps, _ in run.source.columns("evaluation", [], run.stop)]
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 def _few(several: Sequence[Mark]) -> list[Mark]:

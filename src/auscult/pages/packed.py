@@ -6,7 +6,7 @@ from base64 import b64encode
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 6
+LEVEL = 1
 KEPT_BITS = 11
 
 

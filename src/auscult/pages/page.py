@@ -21,12 +21,15 @@ MODULES = (
     "timeline.js",
     "palette.js",
     "packed.js",
+    "turns.js",
+    "strokes.js",
     "marks.js",
     "curves.js",
     "raster.js",
     "heatmap.js",
     "spreads.js",
     "layers.js",
+    "sound.js",
     "player.js",
     "page.js",
 )
@@ -120,7 +123,7 @@ def json_text(data: Mapping[str, Any]) -> str:
 def _head(title: str, style: str, scripts: Sequence[str]) -> str:
     allowed = " ".join(_source_hash(each) for each in scripts)
     policy = (
-        f"default-src 'none'; script-src {allowed}; style-src {_source_hash(style)}; img-src data:; media-src data:; "
+        f"default-src 'none'; script-src {allowed}; style-src {_source_hash(style)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
     return (

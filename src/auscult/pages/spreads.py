@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.detail import TensorKind
-from auscult.core.digest import block_values, complete_blocks
+from auscult.core.digest import channel_values, complete_blocks
 from auscult.core.run import Run
 from auscult.core.sink import Channel, observed
 from auscult.pages.curve import evenly
 from auscult.pages.packed import packed, shortened
+from auscult.pages.sweep import steps_of
 from auscult.pages.wording import shown
 
 Steps = NDArray[np.int64]
@@ -108,23 +109,25 @@ def spreads(run: Run) -> list[Spread]:
 def _read(
     run: Run, index: Mapping[Channel, int], wanted: Mapping[TensorKind, Sequence[str]]
 ) -> dict[TensorKind, tuple[Steps, Floats, Floats]]:
-    parts = [steps for steps, _ in run.source.columns(STREAM, [], run.stop)]
-    steps = np.concatenate(parts) if parts else np.empty(0, np.int64)
+    steps = steps_of(run, STREAM)
     if not wanted or not len(steps):
         return {}
-    stored = run.source.blocks(STREAM) if len(steps) > MAX_ROWS_READ else []
-    blocks = complete_blocks(run, STREAM, stored, int(steps[-1]) + 1) if stored else []
-    found: dict[TensorKind, tuple[Steps, Floats, Floats]] = {}
-    for kind, paths in wanted.items():
-        places = [np.array([index[Channel(f"{kind}_{name}", path)] for path in paths]) for name in ("mean", "std")]
-        if blocks:
-            starts = np.array([block.start for block in blocks])
-            mean, std = _of_blocks(*(block_values(blocks, each) for each in places))
-        else:
-            starts, (mean, std) = steps, _of_rows(run, places)
-        seen = (std != NOT_OBSERVED).any(0)
-        found[kind] = _few(starts[seen], mean[:, seen], std[:, seen])
-    return found
+    places: dict[TensorKind, list[NDArray[np.intp]]] = {
+        kind: [np.array([index[Channel(f"{kind}_{name}", path)] for path in paths]) for name in ("mean", "std")]
+        for kind, paths in wanted.items()
+    }
+    found = _of_blocks(run, places, int(steps[-1]) + 1) if len(steps) > MAX_ROWS_READ else None
+    if found is None:
+        found = {}
+        for kind, each in places.items():
+            found[kind] = (steps, *_of_rows(run, each))
+    return {kind: _few(*_seen(*each)) for kind, each in found.items()}
+
+
+def _seen(starts: Steps, mean: Floats, std: Floats) -> tuple[Steps, Floats, Floats]:
+    """The columns in which anything was observed."""
+    seen = (std != NOT_OBSERVED).any(0)
+    return starts[seen], mean[:, seen], std[:, seen]
 
 
 def _of_rows(run: Run, places: Sequence[NDArray[np.intp]]) -> tuple[Floats, Floats]:
@@ -139,12 +142,30 @@ def _of_rows(run: Run, places: Sequence[NDArray[np.intp]]) -> tuple[Floats, Floa
     return np.concatenate(means, axis=1), np.concatenate(stds, axis=1)
 
 
-def _of_blocks(means: NDArray[np.void], stds: NDArray[np.void]) -> tuple[Floats, Floats]:
-    """Means and standard deviations `(P, B)` of every block of 64 steps."""
+def _of_blocks(
+    run: Run, places: Mapping[TensorKind, Sequence[NDArray[np.intp]]], end: int
+) -> dict[TensorKind, tuple[Steps, Floats, Floats]] | None:
+    """Means and standard deviations `(P, B)` of every block of 64 steps, in one pass; None if no block is stored."""
+    if next(iter(run.source.blocks(STREAM)), None) is None:
+        return None
+    starts: list[int] = []
+    parts: dict[TensorKind, list[tuple[Floats, Floats]]] = {kind: [] for kind in places}
+    for block in complete_blocks(run, STREAM, end):
+        starts.append(block.start)
+        for kind, (means, stds) in places.items():
+            parts[kind].append(_of_block(channel_values(block, means), channel_values(block, stds)))
+    found: dict[TensorKind, tuple[Steps, Floats, Floats]] = {}
+    for kind, several in parts.items():
+        mean, std = (np.stack(each, axis=1) for each in zip(*several))
+        found[kind] = np.array(starts, np.int64), mean, std
+    return found
+
+
+def _of_block(means: NDArray[np.void], stds: NDArray[np.void]) -> tuple[Floats, Floats]:
+    """Mean and largest standard deviation `(P,)` of one block."""
     whole = (means["count"] == means["finite"]) & (stds["count"] == stds["finite"])
-    mean = np.where(whole, means["mean"], np.nan).T.astype(np.float64)
-    std = np.where(whole, stds["maximum"], np.nan).T.astype(np.float64)
-    return _checked(mean, std, ((means["count"] > 0) & (stds["count"] > 0)).T)
+    mean, std = (np.where(whole, each, np.nan).astype(np.float64) for each in (means["mean"], stds["maximum"]))
+    return _checked(mean, std, (means["count"] > 0) & (stds["count"] > 0))
 
 
 def _checked(mean: Floats, std: Floats, seen: NDArray[np.bool_]) -> tuple[Floats, Floats]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.catalogue import METRICS, unit_of
-from auscult.core.digest import BLOCK_STEPS, block_values, complete_blocks
+from auscult.core.digest import BLOCK_STEPS, channel_values, complete_blocks
 from auscult.core.metric import Stream
 from auscult.core.run import Run
 from auscult.core.series import Series
@@ -19,7 +19,7 @@ from auscult.core.sink import Channel, observed, row_dtype
 from auscult.pages.tally import Counts, Floats, Mask, Steps, Tally
 
 MAX_COLUMNS = 600
-MAX_CELLS = 400_000
+MAX_CELLS = 160_000
 SAMPLE_ROWS = 8192
 BLOCKS_AT_ONCE = 2**19  # times paths
 
@@ -67,7 +67,12 @@ class Sweep:
 
 
 def sweep(
-    run: Run, metric: str, paths: Sequence[str], max_columns: int = MAX_COLUMNS, every_step: bool = False
+    run: Run,
+    metric: str,
+    paths: Sequence[str],
+    max_columns: int = MAX_COLUMNS,
+    every_step: bool = False,
+    edges: Steps | None = None,
 ) -> Sweep | None:
     """Read one metric of many paths once.
 
@@ -77,6 +82,7 @@ def sweep(
         paths: The rows wanted.
         max_columns: Columns at most.
         every_step: Whether `lowest` and `highest` are wanted, for which every row is read.
+        edges: First steps of the columns, as `shared_edges` gives them; the run's own columns without.
 
     Returns:
         None if the metric was not observed at all.
@@ -84,7 +90,7 @@ def sweep(
     stream = _stream_of(run, metric)
     if stream is None or not paths:
         return None
-    steps = _steps_of(run, stream)
+    steps = steps_of(run, stream)
     if not len(steps):
         return None
     columns = max(100, min(max_columns, MAX_CELLS // len(paths)))
@@ -95,11 +101,26 @@ def sweep(
         and _is_long(steps, columns)
         and row_dtype(stream) == np.float32
     ):
-        tally = _tally_blocks(run, stream, metric, paths, steps, columns)
+        tally = _tally_blocks(run, stream, metric, paths, steps, columns, edges)
     if tally is None:
-        tally = _tally_rows(run, stream, metric, paths, _edges(steps, columns), len(steps))
+        tally = _tally_rows(run, stream, metric, paths, _edges(steps, columns) if edges is None else edges, len(steps))
     binned = len(tally.edges) < len(steps)
     return _close(tally, metric, tuple(paths), int(steps[-1]), binned) if tally.seen.any() else None
+
+
+def shared_edges(several: Sequence[Steps], columns: int = MAX_COLUMNS) -> Steps:
+    """First steps of columns that several runs can be summed up by: whole blocks where these runs are long.
+
+    Args:
+        several: The recorded steps of each run, of at least one run at least one.
+        columns: Columns at most.
+    """
+    steps = np.unique(np.concatenate(several))
+    if not _is_long(steps, columns):
+        return _edges(steps, columns)
+    first = int(steps[0]) // BLOCK_STEPS * BLOCK_STEPS
+    width = -(-(int(steps[-1]) + 1 - first) // (BLOCK_STEPS * columns)) * BLOCK_STEPS
+    return np.arange(first, int(steps[-1]) + 1, width, dtype=np.int64)
 
 
 def _is_long(steps: Steps, columns: int) -> bool:
@@ -116,30 +137,38 @@ def _tally_rows(run: Run, stream: Stream, metric: str, paths: Sequence[str], edg
 
 
 def _tally_blocks(
-    run: Run, stream: Stream, metric: str, paths: Sequence[str], steps: Steps, columns: int
+    run: Run, stream: Stream, metric: str, paths: Sequence[str], steps: Steps, columns: int, edges: Steps | None
 ) -> Tally | None:
     """From blocks, and of paths with values that are not positive from rows; None if no block is stored."""
-    stored = run.source.blocks(stream)
-    if not stored:
+    if next(iter(run.source.blocks(stream)), None) is None:
         return None
-    blocks = complete_blocks(run, stream, stored, int(steps[-1]) + 1)
-    first = blocks[0].start
-    width = -(-(blocks[-1].start - first + BLOCK_STEPS) // (BLOCK_STEPS * columns)) * BLOCK_STEPS
-    edges = np.arange(first, blocks[-1].start + 1, width, dtype=np.int64)
-    edges[0] = steps[0]
-    tally = Tally(len(paths), edges, -(-len(steps) // SAMPLE_ROWS))
-    starts = np.array([block.start for block in blocks], np.int64)
     index = {channel: position for position, channel in enumerate(run.source.channels(stream))}
     positions = np.array([index.get(Channel(metric, path), -1) for path in paths])
-    at_once = max(1, BLOCKS_AT_ONCE // len(blocks))
+    at_once = max(1, BLOCKS_AT_ONCE * BLOCK_STEPS // (int(steps[-1] - steps[0]) + 1))
     mixed: list[int] = []
+    tally: Tally | None = None
     for begin in range(0, len(paths), at_once):
         rows = slice(begin, min(begin + at_once, len(paths)))
-        mixed += tally.take_blocks(starts, block_values(blocks, positions[rows]), rows).tolist()
-    if mixed:
+        blocks = complete_blocks(run, stream, int(steps[-1]) + 1)
+        kept = [(block.start, channel_values(block, positions[rows])) for block in blocks]
+        starts, values = np.array([start for start, _ in kept], np.int64), np.stack([values for _, values in kept])
+        if tally is None:
+            between = _block_edges(starts, steps, columns) if edges is None else edges
+            tally = Tally(len(paths), between, -(-len(steps) // SAMPLE_ROWS))
+        mixed += tally.take_blocks(starts, values, rows).tolist()
+    if tally is not None and mixed:
         some = [paths[row] for row in mixed]
-        tally.put(np.array(mixed), _tally_rows(run, stream, metric, some, edges, len(steps)))
+        tally.put(np.array(mixed), _tally_rows(run, stream, metric, some, tally.edges, len(steps)))
     return tally
+
+
+def _block_edges(starts: Steps, steps: Steps, columns: int) -> Steps:
+    """First steps of columns of whole blocks."""
+    first, last = int(starts[0]), int(starts[-1])
+    width = -(-(last + BLOCK_STEPS - first) // (BLOCK_STEPS * columns)) * BLOCK_STEPS
+    edges = np.arange(first, last + 1, width, dtype=np.int64)
+    edges[0] = steps[0]
+    return edges
 
 
 def _close(tally: Tally, metric: str, paths: tuple[str, ...], last_step: int, binned: bool) -> Sweep:
@@ -180,7 +209,8 @@ def _stream_of(run: Run, metric: str) -> Stream | None:
     return None
 
 
-def _steps_of(run: Run, stream: Stream) -> Steps:
+def steps_of(run: Run, stream: Stream) -> Steps:
+    """The steps at which a stream recorded something, int64 `(N,)`."""
     parts = [steps for steps, _ in run.source.columns(stream, [], run.stop)]
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 

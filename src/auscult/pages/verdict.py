@@ -10,7 +10,26 @@ import numpy as np
 from auscult.core.finding import Finding, consequences, in_groups
 from auscult.core.run import Run
 from auscult.core.series import Series
-from auscult.pages.wording import SEVERITY_WORDS, counted, figure, place, shown, shown_lines
+from auscult.pages.wording import SEVERITY_WORDS, counted, figure, listed, place, shown, shown_lines
+
+STATE_WORDS = {
+    "finished": "is finished",
+    "failed": "has failed",
+    "running": "was going on when it was imported",
+    "unknown": "has no end in its log",
+    "unfinished": "is unfinished",
+}
+
+VITAL: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("a loss", ("loss",)),
+    ("the learning rate", ("lr",)),
+    ("gradients", ("grad_norm", "grad_std")),
+    ("parameters", ("param_norm", "param_std")),
+    ("updates", ("update_norm", "intended_update_norm", "update_std")),
+    ("activations", ("activation_std",)),
+    ("the loss call", ("observed_loss",)),
+)
+"""What a diagnosis rests on, in words, and the metrics of which one is enough."""
 
 
 def verdict(run: Run, findings: Sequence[Finding]) -> str:
@@ -22,10 +41,12 @@ def verdict(run: Run, findings: Sequence[Finding]) -> str:
     """
     steps = run.steps
     if not len(steps):
-        return f"Nothing was recorded: the run {_state(run)} and has no steps."
+        return f"Nothing was recorded: the run {state_words(run)} and has no steps."
     span = f"{counted(len(steps), 'step')} recorded, last step {steps[-1]:,}"
+    missing = "" if run.provenance is None else f"; not observed: {listed(not_observed(run), 8)}"
     if not findings:
-        return f"No problem found: the run {_state(run)} ({span}){_vital_signs(run)}."
+        logged = "" if run.provenance is None else f" in what {shown(run.provenance.tool)} logged"
+        return f"No problem found{logged}: the run {state_words(run)} ({span}){_vital_signs(run)}{missing}."
     worst, severity = in_groups(findings)[0], min(findings, key=lambda each: each.rank).severity
     explained = len(consequences(worst, findings))
     others = len(findings) - 1 - explained
@@ -33,10 +54,10 @@ def verdict(run: Run, findings: Sequence[Finding]) -> str:
     more += f", and {counted(others, 'further finding')}" if others else ""
     if worst.status == "recovered" or worst.severity == "info":
         return (
-            f"No active problem: the run {_state(run)} ({span}){_vital_signs(run)}; {_aside(worst)} "
-            f"{_named(worst)}{more}."
+            f"No active problem: the run {state_words(run)} ({span}){_vital_signs(run)}; {_aside(worst)} "
+            f"{_named(worst)}{more}{missing}."
         )
-    return f"{SEVERITY_WORDS[severity]}: {_named(worst)}{more}; the run {_state(run)} ({span})."
+    return f"{SEVERITY_WORDS[severity]}: {_named(worst)}{more}; the run {state_words(run)} ({span}){missing}."
 
 
 def is_sick(findings: Sequence[Finding]) -> bool:
@@ -57,8 +78,22 @@ def losses(run: Run) -> list[Series]:
     return found
 
 
-def _state(run: Run) -> str:
-    return "is finished" if run.finished else "is unfinished"
+def state_words(run: Run) -> str:
+    """How a run ended, behind "the run"; of an imported one as far as its log says."""
+    state = "finished" if run.provenance is None else run.provenance.state
+    return STATE_WORDS[state if run.finished else "unfinished"]
+
+
+def not_observed(run: Run) -> list[str]:
+    """What of a training a run has no figures of, in words; empty where all of it was seen."""
+    missing = [
+        words
+        for words, metrics in VITAL
+        if not any(run.paths(metric) for metric in metrics) and not (metrics == ("loss",) and losses(run))
+    ]
+    if "gradients" not in missing and run.paths("grad_norm") == ("",):
+        missing.append("the gradients of single layers")
+    return missing
 
 
 def _named(finding: Finding) -> str:

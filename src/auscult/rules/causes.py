@@ -29,6 +29,10 @@ MECHANISMS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("H001", ("I001", "H004", "M002", "G001", "G003", "A002", "L001", "P003", *STANDSTILL)),
     ("H004", ("I001", "H006", "L001", "G001", "G003", *STANDSTILL)),
     ("H006", ("I001", "U001", *HARM)),
+    # How many ranks train it.
+    ("R001", ("R006", *HARM)),
+    ("R002", ("L001",)),
+    ("R003", ("P001",)),
     # What it learns from.
     ("D003", ("P001",)),
     # How the model is built and begins.

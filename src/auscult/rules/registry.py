@@ -29,6 +29,14 @@ from auscult.rules.modes import BatchNormStatistics, TrainEvalMode
 from auscult.rules.objectives import LossReduction, ShapeBroadcast, WrongLoss
 from auscult.rules.optimizer import MissingZeroGrad, WrongGradientSign
 from auscult.rules.progress import NoProgress, Overfitting, OverRegularised, Undertrained
+from auscult.rules.ranks import (
+    LaggingRank,
+    NonFiniteOnOneRank,
+    OutlierRank,
+    ReplicasDiffer,
+    SameData,
+    UnequalBatches,
+)
 from auscult.rules.rule import Rule
 from auscult.rules.structure import HiddenSoftmax, MissingNonlinearity
 from auscult.rules.updates import ParameterInNoOptimizer, ParametersNotUpdated
@@ -48,6 +56,13 @@ RULES: tuple[Rule, ...] = (
     InputNotNormalised(),
     TargetScale(),
     ClassImbalance(),
+    # How many ranks train it.
+    ReplicasDiffer(),
+    SameData(),
+    UnequalBatches(),
+    OutlierRank(),
+    LaggingRank(),
+    NonFiniteOnOneRank(),
     # How the run was set up.
     RandomGain(),
     BadInitScale(),

@@ -25,6 +25,8 @@ EXACT_METRICS = frozenset(
         "param_std",
         "update_mean",
         "update_std",
+        "rank_differs",
+        "rank_loss",
     }
 )
 """Metrics that exact rules may look at, besides the training loss."""

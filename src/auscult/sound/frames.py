@@ -107,6 +107,9 @@ def open_table(run: Run, metric: str) -> Table:
         raise SetupError(f"Expected `metric` to be one of {', '.join(DRIVERS)}, but got {metric!r}.")
     inputs = METRICS[metric].inputs or (metric,)
     stream = METRICS[metric].stream
+    for each in run.streams:  # an imported run has them among what the user logged
+        if stream not in run.streams and any(channel.metric in inputs for channel in run.source.channels(each)):
+            stream = each
     found: dict[str, dict[str, int]] = {name: {} for name in inputs}
     for position, channel in enumerate(run.source.channels(stream) if stream in run.streams else ()):
         if channel.metric in found:

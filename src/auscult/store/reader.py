@@ -56,10 +56,10 @@ class StoreSource:
         with readable(self._path):
             yield from self._streams[stream].columns(positions, stop, start)
 
-    def blocks(self, stream: Stream, level: int = BLOCK_STEPS) -> list[Block]:
+    def blocks(self, stream: Stream, level: int = BLOCK_STEPS) -> Iterator[Block]:
         """The stored digests of closed blocks of 64 or 1,024 steps, in order."""
         with readable(self._path):
-            return self._streams[stream].blocks(level)
+            yield from self._streams[stream].blocks(level)
 
     def details(self) -> tuple[int, ...]:
         """The steps of which everything was recorded, increasing."""

@@ -151,8 +151,8 @@ class StoredStream:
         steps = np.concatenate([steps for steps, _ in parts])
         return steps, np.ascontiguousarray(np.concatenate([values for _, values in parts], axis=1).T)
 
-    def blocks(self, level: int) -> list[Block]:
-        """The digests of closed blocks, in order.
+    def blocks(self, level: int) -> Iterator[Block]:
+        """The digests of closed blocks, in order, each read when it is its turn.
 
         Blocks that a resumed run interrupted, and those that are damaged, are summed up from their rows.
 
@@ -160,19 +160,23 @@ class StoredStream:
             level: Steps per block, 64 or 1,024.
         """
         if level == BLOCK_STEPS:
-            return self._fine(lambda start: True)
-        coarse = self._stored_blocks(COARSE_STEPS, lambda start: True)
+            yield from self._fine(lambda start: True)
+            return
+        coarse = list(self._stored_blocks(COARSE_STEPS))
         done = {block.start for block in coarse}
         fine = self._fine(lambda start: start - start % COARSE_STEPS not in done)
         groups = groupby(fine, lambda block: block.start // COARSE_STEPS)
-        return sorted((*coarse, *(coarsen_blocks(list(group)) for _, group in groups)), key=lambda block: block.start)
+        yield from sorted(
+            (*coarse, *(coarsen_blocks(list(group)) for _, group in groups)), key=lambda block: block.start
+        )
 
     def verify(self) -> None:
         """Check everything, so that damage is known before anything is read."""
         for _ in self.columns(range(len(self.channels)), NEVER_STEP):
             pass
         for level in (BLOCK_STEPS, COARSE_STEPS):
-            self._stored_blocks(level, lambda start: True)
+            for _ in self._stored_blocks(level):
+                pass
 
     def _load(self) -> list[Piece]:
         """The rows in the order in which they were written."""
@@ -242,51 +246,56 @@ class StoredStream:
             self._damage.report(f"Expected channel {position} of {file} to fit its checksum, but it does not.")
         return None if damaged and whole else values
 
-    def _fine(self, wanted: Callable[[int], bool]) -> list[Block]:
-        blocks = {block.start: block for block in self._stored_blocks(BLOCK_STEPS, wanted)}
-        if blocks:
-            for block in self._missing_blocks(blocks, wanted):
-                blocks[block.start] = block
-        return [blocks[start] for start in sorted(blocks)]
+    def _fine(self, wanted: Callable[[int], bool]) -> Iterator[Block]:
+        """Blocks of 64 steps; one without a stored block is summed up from its rows if a later one is stored."""
+        expected = -1
+        for block in self._stored_blocks(BLOCK_STEPS):
+            yield from self._unstored(expected, block.start, wanted)
+            expected = block.start + BLOCK_STEPS
+            if wanted(block.start):
+                yield block
 
-    def _missing_blocks(self, known: Mapping[int, Block], wanted: Callable[[int], bool]) -> Iterator[Block]:
-        """Blocks before the last one known that have rows but are not known, summed up from their rows."""
-        steps = np.concatenate([np.empty(0, np.int64), *(some for some, _ in self.columns([], NEVER_STEP))])
-        starts = np.unique(steps // BLOCK_STEPS * BLOCK_STEPS).tolist()
-        last = max(known)
-        missing = [start for start in starts if start < last and start not in known and wanted(start)]
+    def _unstored(self, first: int, stop: int, wanted: Callable[[int], bool]) -> Iterator[Block]:
+        """Blocks with first <= start < stop, summed up from their rows."""
+        if first == stop:
+            return
+        at = self._starts_with_rows()
+        missing = [start for start in at[(at >= first) & (at < stop)].tolist() if wanted(start)]
         for _, group in groupby(missing, lambda start: start // (TAIL_ROWS * MERGE_COUNT)):
             near = list(group)
-            at, rows = self.rows(near[0], near[-1] + BLOCK_STEPS)
+            steps, rows = self.rows(near[0], near[-1] + BLOCK_STEPS)
             for start in near:
-                inside = (at >= start) & (at < start + BLOCK_STEPS)
+                inside = (steps >= start) & (steps < start + BLOCK_STEPS)
                 if inside.any():
                     some = np.ascontiguousarray(rows[inside])
-                    yield digest_rows(self._stream, self.channels, at[inside], some, start + BLOCK_STEPS)
+                    yield digest_rows(self._stream, self.channels, steps[inside], some, start + BLOCK_STEPS)
 
-    def _stored_blocks(self, level: int, wanted: Callable[[int], bool]) -> list[Block]:
+    def _starts_with_rows(self) -> NDArray[np.int64]:
+        """First steps of the blocks of 64 steps in which there are rows."""
+        steps = np.concatenate([np.empty(0, np.int64), *(some for some, _ in self.columns([], NEVER_STEP))])
+        return np.unique(steps // BLOCK_STEPS * BLOCK_STEPS)
+
+    def _stored_blocks(self, level: int) -> Iterator[Block]:
         """The stored blocks of a level that are current, in order."""
         path = self._directory / digest_name(level)
         if not path.exists():
-            return []
-        blocks: dict[int, Block] = {}
+            return
         widths: dict[int, tuple[Channel, ...]] = {}  # one object for all blocks that have the same channels
         with path.open("rb", buffering=0) as file:
             found, damage = scan_blocks(file, path)
             for message in damage:
                 self._damage.report(message)
-            newest = {each.start: each for each in found if wanted(each.start) and self._is_current(each)}
-            for each in newest.values():
+            newest = {each.start: each for each in found if self._is_current(each)}
+            for at in sorted(newest):
                 try:
-                    start, stop, values = read_block(file, path, each)
+                    start, stop, values = read_block(file, path, newest[at])
                 except StoreError as error:
                     self._damage.report(str(error))
                     continue
                 count = bisect_left(self._positions, len(values))
                 kept = values if count == len(values) else values[self._positions[:count]]
                 channels = widths.setdefault(count, self.channels[:count])
-                blocks[start] = Block(self._stream, start, stop, channels, kept)
-        return [blocks[start] for start in sorted(blocks)]
+                yield Block(self._stream, start, stop, channels, kept)
 
     def _is_current(self, block: BlockFrame) -> bool:
         """Whether a block holds what its steps hold now: it began within its segment, and no later one cut into it."""

@@ -1,8 +1,10 @@
 /**
  * Curves over steps, drawn by uPlot: guide bands, stretches of NaN, onsets of findings, a keyboard cursor.
  */
-import { addRunningLines, formatNumber } from "./timeline.js";
+import { addRunningLines, formatNumber, zoomByKey } from "./timeline.js";
 import { drawMarks, drawRate } from "./marks.js";
+import { inTurns } from "./turns.js";
+import { lineStyle } from "./strokes.js";
 
 /**
  * @typedef {{label: string, steps: number[], values: (number | null)[], nonfinite: number[][], nonpositive: number[][]}} Curve
@@ -11,11 +13,12 @@ import { drawMarks, drawRate } from "./marks.js";
  *   groups?: number[], bands?: [number, number][]}} Chart `groups` tells which run each curve is of; `bands` which two
  *   curves have the space between them filled.
  * @typedef {{step: number, severity: string, text: string}} Onset
+ * @typedef {import("./palette.js").Palette} Palette
  */
 
 const HEIGHT = 220;
 const CURSORS = uPlot.sync("steps");
-const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [4, 4], [12, 4]];
+const MAX_FOCUSED = 2000; // points of all curves
 
 /**
  * What all charts of a page share.
@@ -47,13 +50,13 @@ const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [4, 4], [12, 4]];
 export function drawChart(parent, first, scene) {
   const { timeline } = scene;
   const ending = new AbortController();
-  const button = addAxisButton(parent, () => chart, (on) => {
+  const button = addAxisButton(parent, () => chart, (/** @type {boolean} */ on) => {
     log = on;
     redraw();
   });
   let chart = first;
   let log = chart.log;
-  /** @type {any} */
+  /** @type {uPlot | null} */
   let plot = null;
   let [near, stale, moved] = [false, true, false];
   const lines = document.createElement("div");
@@ -69,6 +72,7 @@ export function drawChart(parent, first, scene) {
     place();
   };
   const hear = () => {
+    if (!plot) return;
     CURSORS.unsub(plot); // a cursor out of sight costs as much as one in sight
     if (near) CURSORS.sub(plot);
   };
@@ -77,16 +81,19 @@ export function drawChart(parent, first, scene) {
     if (near) draw();
   };
   const show = () => {
-    if (near && plot && !stale) plot.setScale("x", timeline.view);
-    else moved = true;
+    if (near && moved) plot?.setScale("x", timeline.view);
+    moved &&= !near;
+  };
+  const move = () => {
+    moved = true;
+    if (near) inTurns(show);
   };
   const watcher = new IntersectionObserver(
     (entries) => {
       near = entries[entries.length - 1].isIntersecting;
       if (near) draw();
-      if (near && moved) plot?.setScale("x", timeline.view);
-      if (near) moved = false;
-      if (plot) hear();
+      show();
+      hear();
     },
     { rootMargin: "200px" },
   );
@@ -95,7 +102,7 @@ export function drawChart(parent, first, scene) {
     place();
   };
   const observer = new ResizeObserver(() => requestAnimationFrame(fit)); // in the next frame, so that it never chases itself
-  timeline.on("view", show, ending.signal);
+  timeline.on("view", move, ending.signal);
   addKeyboard(parent, () => chart.title, () => plot, timeline, ending.signal);
   button.press(log);
   watcher.observe(parent);
@@ -116,6 +123,9 @@ export function drawChart(parent, first, scene) {
   return { redraw, draw, replace, end };
 }
 
+/** Whether a chart can be drawn anew whenever the pointer comes near another curve. */
+const isLight = (/** @type {Chart} */ chart) => chart.curves.reduce((sum, curve) => sum + curve.steps.length, 0) <= MAX_FOCUSED;
+
 const hasPositive = (/** @type {Chart} */ chart) => chart.curves.some((curve) => curve.values.some((value) => value !== null && value > 0));
 
 /**
@@ -127,15 +137,23 @@ function joinCurves(chart, log) {
     curve.steps,
     log ? curve.values.map((value) => (value !== null && value > 0 ? value : null)) : curve.values,
   ]);
-  return uPlot.join(tables);
+  return uPlot.join(/** @type {uPlot.AlignedData[]} */ (tables));
 }
 
-/** uPlot's options: axes, series, what is drawn behind and before the curves. */
+/**
+ * uPlot's options: axes, series, what is drawn behind and before the curves.
+ *
+ * @param {HTMLElement} parent
+ * @param {Chart} chart
+ * @param {Scene} scene
+ * @param {boolean} log
+ * @returns {uPlot.Options}
+ */
 function plotOptions(parent, chart, scene, log) {
   const { timeline } = scene;
   const colours = scene.palette();
   const axis = { stroke: colours.quiet, grid: { stroke: colours.grid, width: 1 }, ticks: { stroke: colours.grid, width: 1 } };
-  const format = (_, values) => values.map((value) => (value === null ? "" : formatNumber(value)));
+  const format = (/** @type {uPlot} */ _, /** @type {(number | null)[]} */ values) => values.map((value) => (value === null ? "" : formatNumber(value)));
   return {
     width: Math.max(200, parent.clientWidth),
     height: HEIGHT,
@@ -152,13 +170,13 @@ function plotOptions(parent, chart, scene, log) {
       ...chart.curves.map((curve, index) => ({
         label: curve.label,
         ...lineStyle(chart, index, colours),
-        width: chart.bands?.length && index ? 0.5 : 1.5,
         points: { show: curve.values.length < 3, size: 6 },
-        value: (plot, value, series, at) => readValue(curve, plot, value, series, at, log),
+        value: (/** @type {uPlot} */ plot, /** @type {number} */ value, /** @type {number} */ series, /** @type {number | null} */ at) =>
+          readValue(curve, plot, value, series, at, log),
       })),
     ],
     bands: (chart.bands ?? []).map(([high, low]) => ({ series: [high + 1, low + 1], fill: colours.spread })),
-    cursor: { sync: { key: CURSORS.key }, drag: { x: true, y: false, setScale: false }, focus: { prox: 24 } },
+    cursor: { sync: { key: CURSORS.key }, drag: { x: true, y: false, setScale: false }, focus: { prox: isLight(chart) ? 24 : -1 } },
     legend: { markers: { width: 2 } },
     hooks: {
       drawClear: [
@@ -178,29 +196,25 @@ function plotOptions(parent, chart, scene, log) {
 }
 
 /**
- * Curves of layers are coloured by depth, and every second one dashed where colours are shared; those of several runs by
- * run, and dashed by what they are of.
+ * What is compared with a line must have the line in view.
+ *
+ * @param {number} low
+ * @param {number} high
+ * @param {Guide[]} guides
+ * @returns {uPlot.Range.MinMax}
  */
-function lineStyle(chart, index, colours) {
-  if (chart.groups?.length) {
-    const group = chart.groups[index];
-    const number = index - chart.groups.indexOf(group);
-    return { stroke: colours.curves[group % colours.curves.length], dash: DASHES[number % DASHES.length] };
-  }
-  if (chart.bands?.length) return { stroke: colours.curves[0], dash: [] };
-  if (!chart.by_depth) return { stroke: colours.curves[index % colours.curves.length], dash: DASHES[index % DASHES.length] };
-  const tones = colours.depths.length;
-  const tone = Math.round((index * (tones - 1)) / Math.max(1, chart.curves.length - 1));
-  return { stroke: colours.depths[tone], dash: chart.curves.length > tones && index % 2 ? [5, 2] : [] };
-}
-
-/** What is compared with a line must have the line in view. */
 function logRange(low, high, guides) {
   if (!(low > 0) || !(high > 0)) return uPlot.rangeLog(0.1, 1, 10, true);
   const bounds = guides.flatMap((guide) => [guide.low, guide.high]).filter((value) => value > 0);
   return uPlot.rangeLog(Math.min(low, ...bounds), Math.max(high, ...bounds), 10, true);
 }
 
+/**
+ * @param {uPlot} _
+ * @param {number | null} low
+ * @param {number | null} high
+ * @returns {uPlot.Range.MinMax}
+ */
 function linearRange(_, low, high) {
   if (low === null || high === null) return [0, 1];
   if (low === high) return low === 0 ? [0, 1] : [low - Math.abs(low) * 0.1, high + Math.abs(high) * 0.1];
@@ -208,7 +222,12 @@ function linearRange(_, low, high) {
   return [low >= 0 && low - room < 0 ? 0 : low - room, high + room];
 }
 
-/** Powers of ten get a label, the ticks between them none, unless there is hardly a power in view. */
+/**
+ * Powers of ten get a label, the ticks between them none, unless there is hardly a power in view.
+ *
+ * @param {uPlot} plot
+ * @param {(number | null)[]} values
+ */
 function logLabels(plot, values) {
   const whole = powers(plot, values).filter((value) => value !== null);
   const every = Math.max(1, Math.ceil(whole.length / 8));
@@ -221,25 +240,39 @@ function logLabels(plot, values) {
 }
 
 /** Of the ticks of a logarithmic axis the powers of ten; a grid of all of them would outshine the curves. */
-const powers = (_, values) => values.map((value) => (value !== null && isPower(value) ? value : null));
-const isPower = (value) => Number.isInteger(exponent(value));
-const exponent = (value) => Math.round(Math.log10(value) * 1e6) / 1e6;
+const powers = (/** @type {uPlot} */ _, /** @type {(number | null)[]} */ values) => values.map((value) => (value !== null && isPower(value) ? value : null));
+const isPower = (/** @type {number} */ value) => Number.isInteger(exponent(value));
+const exponent = (/** @type {number} */ value) => Math.round(Math.log10(value) * 1e6) / 1e6;
 
-/** The legend's text: the value under the cursor, or why there is none. */
+/**
+ * The legend's text: the value under the cursor, or why there is none.
+ *
+ * @param {Curve} curve
+ * @param {uPlot} plot
+ * @param {number | null | undefined} value
+ * @param {number} series
+ * @param {number | null | undefined} at
+ * @param {boolean} log
+ */
 function readValue(curve, plot, value, series, at, log) {
   if (at === null || at === undefined) return "–";
   const step = plot.data[0][at];
-  const inside = (pairs) => pairs.some(([first, last]) => step >= first && step <= last);
+  const inside = (/** @type {number[][]} */ pairs) => pairs.some(([first, last]) => step >= first && step <= last);
   if (value === null || value === undefined) {
     if (inside(curve.nonfinite)) return "NaN or inf";
     if (log && inside(curve.nonpositive)) return "≤ 0";
-    return nearest(plot.data[0], plot.data[series], at);
+    return nearest(plot.data[series], at);
   }
   return formatNumber(value);
 }
 
-/** The last value drawn before a step at which only other curves have a point. */
-function nearest(steps, values, at) {
+/**
+ * The last value drawn before a step at which only other curves have a point.
+ *
+ * @param {ArrayLike<number | null | undefined>} values
+ * @param {number} at
+ */
+function nearest(values, at) {
   for (let index = at; index >= 0; index -= 1) {
     if (values[index] === null) return "–";
     if (values[index] !== undefined) return formatNumber(values[index]);
@@ -247,7 +280,13 @@ function nearest(steps, values, at) {
   return "–";
 }
 
-/** Bands lie behind the curves, lines before them: a line that a curve hides is of no use. */
+/**
+ * Bands lie behind the curves, lines before them: a line that a curve hides is of no use.
+ *
+ * @param {uPlot} plot
+ * @param {Guide[]} guides
+ * @param {Palette} colours
+ */
 function drawBands(plot, guides, colours) {
   const { ctx, bbox } = plot;
   ctx.save();
@@ -262,6 +301,11 @@ function drawBands(plot, guides, colours) {
   ctx.restore();
 }
 
+/**
+ * @param {uPlot} plot
+ * @param {Guide[]} guides
+ * @param {Palette} colours
+ */
 function drawGuideLines(plot, guides, colours) {
   const { ctx, bbox } = plot;
   ctx.save();
@@ -280,7 +324,14 @@ function drawGuideLines(plot, guides, colours) {
   ctx.restore();
 }
 
-/** A text at the right end of a height, above it, or below where there is no room; on paper, so that no curve hides it. */
+/**
+ * A text at the right end of a height, above it, or below where there is no room; on paper, so that no curve hides it.
+ *
+ * @param {uPlot} plot
+ * @param {string} text
+ * @param {number} y
+ * @param {Palette} colours
+ */
 function writeAbove(plot, text, y, colours) {
   const { ctx, bbox } = plot;
   const size = 10 * devicePixelRatio;
@@ -299,7 +350,14 @@ function writeAbove(plot, text, y, colours) {
   ctx.fillText(text, right, middle);
 }
 
-/** NaN and infinities as hatched bands over the full height; what a log axis cannot show as a rail at its foot. */
+/**
+ * NaN and infinities as hatched bands over the full height; what a log axis cannot show as a rail at its foot.
+ *
+ * @param {uPlot} plot
+ * @param {Chart} chart
+ * @param {Palette} colours
+ * @param {boolean} log
+ */
 function drawStretches(plot, chart, colours, log) {
   const { ctx, bbox } = plot;
   ctx.save();
@@ -324,6 +382,14 @@ function drawStretches(plot, chart, colours, log) {
   ctx.restore();
 }
 
+/**
+ * @param {CanvasRenderingContext2D} ctx
+ * @param {number} left
+ * @param {number} top
+ * @param {number} width
+ * @param {number} height
+ * @param {string} colour
+ */
 function hatch(ctx, left, top, width, height, colour) {
   const gap = 7 * devicePixelRatio;
   ctx.save();
@@ -345,7 +411,14 @@ function hatch(ctx, left, top, width, height, colour) {
   ctx.restore();
 }
 
-/** @returns {number} Where the label ends, in canvas pixels. */
+/**
+ * @param {CanvasRenderingContext2D} ctx
+ * @param {string} text
+ * @param {number} left
+ * @param {uPlot.BBox} bbox
+ * @param {Palette} colours
+ * @returns {number} Where the label ends, in canvas pixels.
+ */
 function label(ctx, text, left, bbox, colours) {
   ctx.font = `600 ${11 * devicePixelRatio}px system-ui, sans-serif`;
   const width = ctx.measureText(text).width + 8 * devicePixelRatio;
@@ -359,6 +432,11 @@ function label(ctx, text, left, bbox, colours) {
   return at + width;
 }
 
+/**
+ * @param {uPlot} plot
+ * @param {Onset[]} onsets
+ * @param {Palette} colours
+ */
 function drawOnsets(plot, onsets, colours) {
   const { ctx, bbox } = plot;
   ctx.save();
@@ -383,15 +461,24 @@ function drawOnsets(plot, onsets, colours) {
   ctx.restore();
 }
 
+/**
+ * @param {CanvasRenderingContext2D} ctx
+ * @param {uPlot.BBox} bbox
+ */
 function clip(ctx, bbox) {
   ctx.beginPath();
   ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
   ctx.clip();
 }
 
-/** Overlapping stretches as one, so that two curves that fail together are hatched once. */
+/**
+ * Overlapping stretches as one, so that two curves that fail together are hatched once.
+ *
+ * @param {number[][]} pairs
+ */
 function unite(pairs) {
   const sorted = [...pairs].sort((a, b) => a[0] - b[0]);
+  /** @type {number[][]} */
   const united = [];
   for (const [first, last] of sorted) {
     const before = united.at(-1);
@@ -401,6 +488,10 @@ function unite(pairs) {
   return united;
 }
 
+/**
+ * @param {uPlot} plot
+ * @param {import("./timeline.js").Timeline} timeline
+ */
 function zoom(plot, timeline) {
   const { left, width } = plot.select;
   if (width < 4) return;
@@ -409,7 +500,12 @@ function zoom(plot, timeline) {
   if (view.max - view.min >= 1) timeline.set("view", { view });
 }
 
-/** A click marks a step and moves the sound there, a double click shows all steps again. */
+/**
+ * A click marks a step and moves the sound there, a double click shows all steps again.
+ *
+ * @param {uPlot} plot
+ * @param {import("./timeline.js").Timeline} timeline
+ */
 function addMouse(plot, timeline) {
   let pressed = 0;
   plot.over.addEventListener("mousedown", (event) => (pressed = event.clientX));
@@ -422,14 +518,22 @@ function addMouse(plot, timeline) {
   plot.over.addEventListener("dblclick", () => timeline.set("view", { view: timeline.whole }));
 }
 
+/**
+ * @param {HTMLElement} parent
+ * @param {() => string} title
+ * @param {() => uPlot | null} getPlot
+ * @param {import("./timeline.js").Timeline} timeline
+ * @param {AbortSignal} signal
+ */
 function addKeyboard(parent, title, getPlot, timeline, signal) {
   parent.tabIndex = 0;
   parent.setAttribute("role", "group");
-  parent.setAttribute("aria-label", `${title()}. Arrow keys move the cursor, Enter marks the step, Escape shows all steps.`);
+  parent.setAttribute("aria-label", `${title()}. Arrow keys move the cursor, Enter marks the step, plus and minus zoom, Escape shows all steps.`);
   const press = (/** @type {KeyboardEvent} */ event) => {
     const plot = getPlot();
     if (!plot || event.target !== parent) return;
     const steps = plot.data[0];
+    /** @type {Record<string, number>} */
     const moves = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20, Home: -Infinity, End: Infinity };
     const at = plot.cursor.idx ?? 0;
     if (event.key === "Enter") {
@@ -440,7 +544,7 @@ function addKeyboard(parent, title, getPlot, timeline, signal) {
     } else if (event.key in moves) {
       const next = Math.min(steps.length - 1, Math.max(0, at + moves[event.key]));
       plot.setCursor({ left: plot.valToPos(steps[next], "x"), top: 10 });
-    } else {
+    } else if (!zoomByKey(timeline, event.key, steps[at])) {
       return;
     }
     event.preventDefault();
@@ -448,6 +552,11 @@ function addKeyboard(parent, title, getPlot, timeline, signal) {
   parent.addEventListener("keydown", press, { signal });
 }
 
+/**
+ * @param {HTMLElement} parent
+ * @param {() => Chart} chart
+ * @param {(on: boolean) => void} change
+ */
 function addAxisButton(parent, chart, change) {
   const button = document.createElement("button");
   button.type = "button";
@@ -456,7 +565,7 @@ function addAxisButton(parent, chart, change) {
   button.title = "Logarithmic axis";
   const press = (/** @type {boolean} */ on) => {
     button.setAttribute("aria-pressed", String(on));
-    button.setAttribute("aria-label", `Logarithmic axis: ${chart().title}`);
+    button.setAttribute("aria-label", `log axis: ${chart().title}`);
   };
   button.addEventListener("click", () => {
     const on = button.getAttribute("aria-pressed") !== "true";

@@ -2,7 +2,8 @@
  * Depth x steps on a canvas: colours are distances from a healthy centre; NaN, zero and "not observed" have patterns of
  * their own, so that no colour stands for them.
  */
-import { addRunningLines, formatNumber } from "./timeline.js";
+import { addRunningLines, formatNumber, zoomByKey } from "./timeline.js";
+import { inTurns } from "./turns.js";
 import { unpackCodes } from "./packed.js";
 import { LINEAR_SCALE, LOG_SCALE, NON_FINITE, NOT_OBSERVED, ZERO, columnAt, drawLegend, drawMap, rowHeight } from "./raster.js";
 
@@ -11,6 +12,9 @@ import { LINEAR_SCALE, LOG_SCALE, NON_FINITE, NOT_OBSERVED, ZERO, columnAt, draw
  *   centres: (number | null)[], healthy: number | null, scale: "log" | "linear", reach: number, pair?: string[]}} Heatmap
  *   `pair` names two runs where the values are those of the second divided by those of the first.
  * @typedef {import("./raster.js").Sheet} Sheet
+ * @typedef {import("./timeline.js").Timeline} Timeline
+ * @typedef {ReturnType<typeof buildParts>} Parts
+ * @typedef {{row: number, column: number, open: boolean}} State The cell in question, and whether its row is open.
  * @typedef {Record<string, Record<string, import("./curves.js").Curve>>} Rows Curves in full, by metric and path.
  */
 
@@ -22,7 +26,8 @@ const MAX_REACH = 4;
  */
 export function createHeatmap(scene, openRow) {
   const { timeline } = scene;
-  const plot = document.getElementById("heatmap-plot");
+  const plot = /** @type {HTMLElement} */ (document.getElementById("heatmap-plot"));
+  const readout = /** @type {HTMLElement} */ (document.getElementById("heatmap-readout"));
   const parts = buildParts(plot);
   const select = /** @type {HTMLSelectElement} */ (document.getElementById("heatmap-metric"));
   const centre = /** @type {HTMLSelectElement} */ (document.getElementById("heatmap-centre"));
@@ -45,14 +50,17 @@ export function createHeatmap(scene, openRow) {
     place();
   };
   const read = () => {
-    document.getElementById("heatmap-readout").textContent = describe(sheet, state.row, state.column);
+    if (!sheet) return;
+    readout.textContent = describe(sheet, state.row, state.column);
     placeCell(sheet.map, parts, timeline, state);
   };
   const open = () => {
+    if (!sheet) return;
     state.open = true;
     openRow(rowChart(sheet, state.row, rows[sheet.map.metric]?.[sheet.map.rows[state.row]]));
   };
   const choose = () => {
+    if (!sheet) return;
     open();
     timeline.set("seek", { marked: sheet.map.starts[state.column] });
     timeline.set("mark", {});
@@ -61,8 +69,9 @@ export function createHeatmap(scene, openRow) {
   const load = async () => {
     const map = maps[Number(select.value)];
     if (!map) return;
-    if (!unpacked.has(map)) unpacked.set(map, unpackBoth(map));
-    const [codes, others] = await unpacked.get(map);
+    const unpacking = unpacked.get(map) ?? unpackBoth(map);
+    unpacked.set(map, unpacking);
+    const [codes, others] = await unpacking;
     if (map !== maps[Number(select.value)]) return;
     offerCentres(centre, map);
     sheet = compare(map, codes, others, centre.value);
@@ -86,7 +95,20 @@ export function createHeatmap(scene, openRow) {
   centre.addEventListener("change", load);
   addPointer(parts, () => sheet, timeline, state, read, choose);
   addKeys(parts, () => sheet, timeline, state, read, choose);
-  timeline.on("view", draw);
+  let near = true;
+  let moved = false;
+  const catchUp = () => {
+    if (near && moved) draw();
+    moved &&= !near;
+  };
+  timeline.on("view", () => {
+    moved = true;
+    if (near) inTurns(catchUp);
+  });
+  new IntersectionObserver((entries) => {
+    near = entries[entries.length - 1].isIntersecting;
+    catchUp();
+  }).observe(plot);
   let width = 0;
   const fit = () => {
     if (plot.clientWidth === width) return;
@@ -98,6 +120,7 @@ export function createHeatmap(scene, openRow) {
   const show = async (/** @type {string} */ metric, /** @type {number} */ row, /** @type {number} */ step) => {
     select.value = String(Math.max(0, maps.findIndex((each) => each.metric === metric)));
     await load();
+    if (!sheet) return;
     state.row = row;
     state.column = columnAt(sheet.map, step);
     draw();
@@ -114,7 +137,12 @@ async function unpackBoth(map) {
   return /** @type {[Int16Array, Int16Array]} */ ([codes, map.others === null ? codes : await unpackCodes(map.others)]);
 }
 
-/** What a row can be compared with: itself, all rows, or the literature. */
+/**
+ * What a row can be compared with: itself, all rows, or the literature.
+ *
+ * @param {HTMLSelectElement} select
+ * @param {Heatmap} map
+ */
 function offerCentres(select, map) {
   const before = select.dataset.metric === map.metric ? select.value : "";
   const healthy = map.healthy === null ? [] : [new Option(`healthy: ${formatNumber(map.healthy)}`, "healthy")];
@@ -125,7 +153,13 @@ function offerCentres(select, map) {
   select.disabled = map.scale === "linear" || Boolean(map.pair);
 }
 
-/** @returns {Sheet} */
+/**
+ * @param {Heatmap} map
+ * @param {Int16Array} codes
+ * @param {Int16Array} others
+ * @param {string} against What each row is compared with.
+ * @returns {Sheet}
+ */
 function compare(map, codes, others, against) {
   const known = map.centres.filter((each) => each !== null).sort((left, right) => left - right);
   const one = against === "healthy" ? map.healthy : against === "all" ? known[Math.floor(known.length / 2)] : null;
@@ -134,8 +168,15 @@ function compare(map, codes, others, against) {
   return { map, codes, others, shifts, centres, reach: one ? reachOf(codes, shifts, map.starts.length) : map.reach };
 }
 
-/** Decades that hold 99.5 % of some of the cells, between 1 and 4. */
+/**
+ * Decades that hold 99.5 % of some of the cells, between 1 and 4.
+ *
+ * @param {Int16Array} codes
+ * @param {Int32Array} shifts
+ * @param {number} columns
+ */
 function reachOf(codes, shifts, columns) {
+  /** @type {number[]} */
   const far = [];
   const every = Math.max(1, Math.floor(codes.length / 20000));
   for (let at = 0; at < codes.length; at += every) {
@@ -145,30 +186,37 @@ function reachOf(codes, shifts, columns) {
   return Math.max(1, Math.min(MAX_REACH, Math.ceil((far[Math.floor(0.995 * (far.length - 1))] ?? 0) / LOG_SCALE)));
 }
 
+/**
+ * @param {HTMLElement} plot
+ */
 function buildParts(plot) {
-  const make = (tag, name, parent) => {
-    const element = document.createElement(tag);
+  const place = (/** @type {HTMLElement} */ element, /** @type {string} */ name, /** @type {HTMLElement} */ parent) => {
     element.className = name;
     parent.append(element);
-    return element;
   };
-  const scroll = make("div", "heat-scroll", plot);
-  const labels = make("canvas", "heat-labels", scroll);
-  const area = make("div", "heat-area", scroll);
-  const cells = make("canvas", "heat-cells", area);
-  const over = make("div", "heat-over", area);
-  const cell = make("div", "heat-cell", over);
-  const drag = make("div", "heat-drag", over);
-  const axis = make("canvas", "heat-axis", plot);
+  const [scroll, area, over, cell, drag] = Array.from({ length: 5 }, () => document.createElement("div"));
+  const [labels, cells, axis] = Array.from({ length: 3 }, () => document.createElement("canvas"));
+  place(scroll, "heat-scroll", plot);
+  place(labels, "heat-labels", scroll);
+  place(area, "heat-area", scroll);
+  place(cells, "heat-cells", area);
+  place(over, "heat-over", area);
+  place(cell, "heat-cell", over);
+  place(drag, "heat-drag", over);
+  place(axis, "heat-axis", plot);
   cell.hidden = drag.hidden = true;
   area.tabIndex = 0;
   area.setAttribute("role", "application");
-  area.setAttribute("aria-label", "Heat map, depth over steps. Arrow keys move, Enter opens the curve of the row, Escape shows all steps.");
+  area.setAttribute("aria-label", "Heat map, depth over steps. Arrow keys move, Enter opens the curve of the row, plus and minus zoom, Escape shows all steps.");
   area.setAttribute("aria-describedby", "heatmap-readout");
   return { scroll, labels, area, cells, over, cell, drag, axis };
 }
 
-/** Of the text twins only that of the metric in view is offered. */
+/**
+ * Of the text twins only that of the metric in view is offered.
+ *
+ * @param {number} index
+ */
 function showTable(index) {
   document.querySelectorAll("#heatmap-tables > details").forEach((each, position) => {
     /** @type {HTMLElement} */ (each).hidden = position !== index;
@@ -188,6 +236,11 @@ function describe(sheet, row, column) {
   return `${map.rows[row]}, ${steps}: ${map.metric} ${cellText(sheet, row, row * map.starts.length + column)}`;
 }
 
+/**
+ * @param {Sheet} sheet
+ * @param {number} row
+ * @param {number} at
+ */
 function cellText(sheet, row, at) {
   const { map, codes, others } = sheet;
   const code = codes[at];
@@ -206,8 +259,13 @@ function cellText(sheet, row, at) {
   return `≈ ${values}, ${words} ${formatNumber(sheet.centres[row])}`;
 }
 
+/**
+ * @param {Heatmap} map
+ * @param {number} code
+ * @param {number} row
+ */
 function cellValue(map, code, row) {
-  return map.scale === "linear" ? code / LINEAR_SCALE : map.centres[row] * 10 ** (code / LOG_SCALE);
+  return map.scale === "linear" ? code / LINEAR_SCALE : (map.centres[row] ?? NaN) * 10 ** (code / LOG_SCALE);
 }
 
 /**
@@ -228,9 +286,17 @@ function rowChart(sheet, row, exact) {
   return { name: "row", title: `${map.metric} of ${map.rows[row]}`, unit: "", log, by_depth: false, curves, guides, bands };
 }
 
-/** One end of the cells of a row. */
+/**
+ * One end of the cells of a row.
+ *
+ * @param {Sheet} sheet
+ * @param {number} row
+ * @param {(...ends: number[]) => number} end
+ * @param {string} label
+ */
 function cellCurve({ map, codes, others }, row, end, label) {
   const columns = map.starts.length;
+  /** @type {import("./curves.js").Curve} */
   const curve = { label, steps: [], values: [], nonfinite: [], nonpositive: [] };
   for (let column = 0; column < columns; column += 1) {
     const at = row * columns + column;
@@ -245,10 +311,16 @@ function cellCurve({ map, codes, others }, row, end, label) {
   return curve;
 }
 
+/**
+ * @param {Heatmap} map
+ * @param {Parts} parts
+ * @param {Timeline} timeline
+ * @param {State} state
+ */
 function placeCell(map, parts, timeline, state) {
   const { view } = timeline;
   const width = parts.over.clientWidth;
-  const at = (step) => ((step - 0.5 - view.min) / (view.max - view.min)) * width;
+  const at = (/** @type {number} */ step) => ((step - 0.5 - view.min) / (view.max - view.min)) * width;
   const left = at(map.starts[state.column]);
   parts.cell.hidden = left < -2 || left > width;
   parts.cell.style.transform = `translate(${left}px, ${state.row * rowHeight(map)}px)`;
@@ -256,22 +328,33 @@ function placeCell(map, parts, timeline, state) {
   parts.cell.style.height = `${rowHeight(map)}px`;
 }
 
-/** Hovering reads a cell, a click opens its row, dragging shows fewer steps. */
+/**
+ * Hovering reads a cell, a click opens its row, dragging shows fewer steps.
+ *
+ * @param {Parts} parts
+ * @param {() => Sheet | null} getSheet
+ * @param {Timeline} timeline
+ * @param {State} state
+ * @param {() => void} read
+ * @param {() => void} choose
+ */
 function addPointer(parts, getSheet, timeline, state, read, choose) {
   let begun = NaN;
-  const stepAt = (event) => {
+  const stepAt = (/** @type {{clientX: number}} */ event) => {
     const box = parts.over.getBoundingClientRect();
     const share = Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
     return timeline.view.min + share * (timeline.view.max - timeline.view.min);
   };
-  const locate = (event) => {
-    const { map } = getSheet();
+  const locate = (/** @type {MouseEvent} */ event) => {
+    const sheet = getSheet();
+    if (!sheet) return;
+    const { map } = sheet;
     const box = parts.over.getBoundingClientRect();
     state.row = Math.max(0, Math.min(map.rows.length - 1, Math.floor((event.clientY - box.top) / rowHeight(map))));
     state.column = columnAt(map, stepAt(event) + 0.5);
     read();
   };
-  const drag = (event) => {
+  const drag = (/** @type {MouseEvent} */ event) => {
     const box = parts.over.getBoundingClientRect();
     const [left, right] = [begun, event.clientX].sort((one, other) => one - other);
     parts.drag.hidden = right - left < 4;
@@ -303,8 +386,17 @@ function addPointer(parts, getSheet, timeline, state, read, choose) {
   parts.over.addEventListener("dblclick", () => timeline.set("view", { view: timeline.whole }));
 }
 
+/**
+ * @param {Parts} parts
+ * @param {() => Sheet | null} getSheet
+ * @param {Timeline} timeline
+ * @param {State} state
+ * @param {() => void} read
+ * @param {() => void} choose
+ */
 function addKeys(parts, getSheet, timeline, state, read, choose) {
   parts.area.addEventListener("keydown", (event) => {
+    /** @type {Record<string, [number, number]>} */
     const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-10, 0], PageDown: [10, 0], Home: [0, -1e9], End: [0, 1e9] };
     const sheet = getSheet();
     if (!sheet) return;
@@ -321,7 +413,7 @@ function addKeys(parts, getSheet, timeline, state, read, choose) {
       choose();
     } else if (event.key === "Escape") {
       timeline.set("view", { view: timeline.whole });
-    } else {
+    } else if (!zoomByKey(timeline, event.key, sheet.map.starts[state.column])) {
       return;
     }
     event.preventDefault();

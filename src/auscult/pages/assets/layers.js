@@ -10,12 +10,18 @@ export function createLayers() {
   controls.hidden = false;
 }
 
-/** Of all elements that match, those whose data equals the value of the selector are there. */
+/**
+ * Of all elements that match, those whose data equals the value of the selector are there.
+ *
+ * @param {string} id
+ * @param {string} selector
+ * @param {string} name
+ */
 function choose(id, selector, name) {
-  const select = document.getElementById(id);
+  const select = /** @type {HTMLSelectElement | null} */ (document.getElementById(id));
   if (!select) return;
   const show = () => {
-    for (const each of document.querySelectorAll(selector)) each.hidden = each.dataset[name] !== select.value;
+    for (const each of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(selector))) each.hidden = each.dataset[name] !== select.value;
   };
   select.addEventListener("change", show);
   show(); // a browser may have kept another choice than the first

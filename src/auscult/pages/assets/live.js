@@ -23,7 +23,11 @@ function start() {
   else wait(status);
 }
 
-/** A run that cannot be read: its page is loaded again when it can be. */
+/**
+ * A run that cannot be read: its page is loaded again when it can be.
+ *
+ * @param {import("./status.js").Status} status
+ */
 function wait(status) {
   listen("events", "", status, { anew: () => location.reload(), condition: status.condition });
 }
@@ -57,25 +61,45 @@ function follow(data, status) {
   /** Everything again; what has not changed stays as it is. */
   function load(/** @type {boolean} */ anew) {
     turn = turn.then(async () => {
-      const answer = await fetch("page");
-      if (!answer.ok) throw new Error(answer.statusText);
-      const fresh = /** @type {Fresh} */ (await answer.json());
-      const sections = Object.fromEntries(Object.entries(fresh.sections).filter(([name, html]) => placed.get(name) !== html));
-      for (const [name, html] of Object.entries(sections)) placed.set(name, html);
-      const reached = Number(fresh.mark.split(".")[2]);
-      store.replace(fresh.data.charts, anew ? Infinity : reached);
-      steps = anew ? fresh.data.steps : [Math.min(steps[0], fresh.data.steps[0]), Math.max(steps[1], fresh.data.steps[1])];
-      page.update({ sections, data: { ...fresh.data, charts: store.charts(), steps } });
-      document.title = fresh.title;
-      dispatchEvent(new CustomEvent("auscult:score", { detail: { mark: fresh.mark } }));
-      if (anew || store.incomplete) stream.restart(fresh.mark); // the points after it are sent again
-    }).catch(() => void setTimeout(() => load(anew), AGAIN_MS)); // the server is away, or the run cannot be read now
+      const fresh = await fetchPage();
+      if (fresh) place(fresh, anew);
+      else setTimeout(() => load(anew), AGAIN_MS);
+    });
+  }
+
+  function place(/** @type {Fresh} */ fresh, /** @type {boolean} */ anew) {
+    const changed = (/** @type {[string, string]} */ [name, html]) => name !== "player" && placed.get(name) !== html; // who plays keeps the controls
+    const sections = Object.fromEntries(Object.entries(fresh.sections).filter(changed));
+    for (const [name, html] of Object.entries(sections)) placed.set(name, html);
+    const [first, last] = fresh.data.steps;
+    store.replace(fresh.data.charts, anew ? Infinity : last);
+    steps = anew ? fresh.data.steps : [Math.min(steps[0], first), Math.max(steps[1], last)];
+    page.update({ sections, data: { ...fresh.data, charts: store.charts(), steps } });
+    document.title = fresh.title;
+    dispatchEvent(new CustomEvent("auscult:score", { detail: { mark: fresh.mark } }));
+    if (anew || store.incomplete) stream.restart(fresh.mark); // the points after it are sent again
   }
 
   zoomIn(page.timeline, store, show);
 }
 
-/** When the view has come to rest on some of the steps, these are asked for in detail. */
+/** The page as it was last made; null while the server is away or the run cannot be read. */
+async function fetchPage() {
+  try {
+    const answer = await fetch("page");
+    return answer.ok ? /** @type {Fresh} */ (await answer.json()) : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * When the view has come to rest on some of the steps, these are asked for in detail.
+ *
+ * @param {import("./timeline.js").Timeline} timeline
+ * @param {import("./livecurves.js").CurveStore} store
+ * @param {(names: string[]) => void} show
+ */
 function zoomIn(timeline, store, show) {
   let asked = new AbortController();
   /** @type {number | undefined} */

@@ -8,14 +8,30 @@
  * @typedef {{name: string, curves: Curve[]}} Points Curves of one chart in some steps alone.
  */
 
-/** @param {Chart[]} first */
+/**
+ * @typedef {object} CurveStore
+ * @property {(names?: string[]) => Chart[]} charts The charts as they are to be drawn; some by name, or all.
+ * @property {boolean} detailed Whether a detail is shown.
+ * @property {boolean} incomplete Whether the page has curves now of which points may be missing.
+ * @property {(added: Points[]) => string[]} append Takes new points; returns the names of the charts that have some.
+ * @property {(fresh: Chart[], reached: number) => void} replace Takes the charts of a newer page that has the steps up to
+ *   `reached`, and keeps what came after it.
+ * @property {(found: {first: number, last: number, charts: Points[]}) => string[]} detail Shows some steps as they were
+ *   found; returns the names of the charts.
+ * @property {() => string[]} forget Shows no detail any more; returns the names of the charts that were.
+ */
+
+/**
+ * @param {Chart[]} first
+ * @returns {CurveStore}
+ */
 export function createCurveStore(first) {
   let overview = first;
   /** @type {{first: number, charts: Map<string, Curve[]>} | null} */
   let detail = null;
   let incomplete = false;
 
-  const charts = (/** @type {string[] | undefined} */ names) =>
+  const charts = (/** @type {string[] | undefined} */ names = undefined) =>
     overview.filter((chart) => !names || names.includes(chart.name)).map((chart) => {
       const inside = detail?.charts.get(chart.name);
       if (!detail || !inside) return chart;
@@ -25,17 +41,15 @@ export function createCurveStore(first) {
 
   return {
     charts,
-    /** Whether a detail is shown. */
     get detailed() {
       return detail !== null;
     },
-    /** Whether the page has curves now of which points may be missing. */
     get incomplete() {
       return incomplete;
     },
-    /** @param {Points[]} added @returns {string[]} Names of the charts that have something new. */
     append(added) {
       const news = new Map(added.map((each) => [each.name, each.curves]));
+      /** @type {string[]} */
       const names = [];
       overview = overview.map((chart) => {
         const more = news.get(chart.name);
@@ -45,12 +59,6 @@ export function createCurveStore(first) {
       });
       return names;
     },
-    /**
-     * Takes the charts of a newer page, and keeps what came after it.
-     *
-     * @param {Chart[]} fresh
-     * @param {number} reached The last step that they have.
-     */
     replace(fresh, reached) {
       const before = new Map(overview.map((chart) => [chart.name, chart]));
       incomplete = false;
@@ -64,12 +72,10 @@ export function createCurveStore(first) {
         return { ...chart, curves };
       });
     },
-    /** @param {{first: number, last: number, charts: Points[]}} found @returns {string[]} Names of the charts. */
     detail(found) {
       detail = { first: found.first, charts: new Map(found.charts.map((each) => [each.name, each.curves])) };
       return found.charts.map((each) => each.name);
     },
-    /** @returns {string[]} Names of the charts that were shown in detail. */
     forget() {
       const names = [...(detail?.charts.keys() ?? [])];
       detail = null;

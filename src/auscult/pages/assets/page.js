@@ -21,7 +21,7 @@ import { createPlayer } from "./player.js";
  * @property {import("./curves.js").Onset[]} onsets
  * @property {import("./marks.js").Mark[]} marks
  * @property {import("./curves.js").Curve | null} rate
- * @property {any} sound
+ * @property {import("./player.js").Sound[]} sounds
  */
 
 /**
@@ -62,7 +62,7 @@ export function openPage(data) {
   heatmap?.set(now.heatmaps, now.rows);
   spreads?.set(now.spreads);
   createLayers();
-  createPlayer(now.sound, timeline);
+  const player = createPlayer(now.sounds, timeline);
   addRateChoice(scene, () => now.rate, redraw);
   addZoomReset(timeline);
   addEvidenceLinks(timeline, heatmap, drawAll);
@@ -76,7 +76,7 @@ export function openPage(data) {
   document.documentElement.classList.add("drawn");
 
   const update = (/** @type {Parts} */ { sections = {}, data: news = {} }) => {
-    for (const [name, html] of Object.entries(sections)) replaceSection(name, html);
+    for (const [name, html] of Object.entries(sections)) if (name !== "player") replaceSection(name, html);
     const charts = new Map(now.charts.map((each) => [each.name, each]));
     for (const each of news.charts ?? []) charts.set(each.name, each);
     Object.assign(now, news, { charts: [...charts.values()] });
@@ -89,6 +89,7 @@ export function openPage(data) {
     if (news.heatmaps || news.rows) heatmap?.set(now.heatmaps, now.rows);
     if (news.spreads) spreads?.set(now.spreads);
     if (sections.layers !== undefined) createLayers();
+    if (news.sounds) player.replace(now.sounds);
   };
   return { timeline, update };
 }
@@ -112,7 +113,11 @@ function placeCharts(charts, drawings, scene) {
   }
 }
 
-/** Charts out of sight are drawn one by one while nothing else happens, so that the page opens at once. */
+/**
+ * Charts out of sight are drawn one by one while nothing else happens, so that the page opens at once.
+ *
+ * @param {{draw: () => unknown}[]} waiting
+ */
 function drawInTurns(waiting) {
   const idle = window.requestIdleCallback ?? ((/** @type {() => void} */ call) => setTimeout(call, 50));
   const next = () => {
@@ -122,7 +127,12 @@ function drawInTurns(waiting) {
   idle(next);
 }
 
-/** New content of a section; what carries `data-keep`, what was opened and what has the focus stay. */
+/**
+ * New content of a section; what carries `data-keep`, what was opened and what has the focus stay.
+ *
+ * @param {string} name
+ * @param {string} html
+ */
 function replaceSection(name, html) {
   const section = document.getElementById(name);
   if (!section) return;
@@ -142,9 +152,13 @@ function replaceSection(name, html) {
   if (focused instanceof HTMLElement && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
 }
 
-/** Shows the curve of one row under the heat map; the one shown before is replaced. */
+/**
+ * Shows the curve of one row under the heat map; the one shown before is replaced.
+ *
+ * @param {import("./curves.js").Scene} scene
+ */
 function createRowOpener(scene) {
-  const panel = document.getElementById("heatmap-row");
+  const panel = /** @type {HTMLElement} */ (document.getElementById("heatmap-row"));
   const title = document.createElement("h3");
   const plot = document.createElement("div");
   plot.className = "plot";
@@ -162,17 +176,26 @@ function createRowOpener(scene) {
   return { open, redraw: () => drawing?.redraw() };
 }
 
-/** A box that puts the learning rate behind every chart. */
+/**
+ * A box that puts the learning rate behind every chart.
+ *
+ * @param {import("./curves.js").Scene} scene
+ * @param {() => import("./curves.js").Curve | null} rate
+ * @param {() => void} redraw
+ */
 function addRateChoice(scene, rate, redraw) {
   const box = /** @type {HTMLInputElement | null} */ (document.getElementById("rate"));
   const choose = () => {
-    scene.rate = box.checked ? rate() : null;
+    scene.rate = box?.checked ? rate() : null;
     redraw();
   };
   box?.addEventListener("change", choose);
   if (box?.checked) choose(); // a browser may have kept the choice
 }
 
+/**
+ * @param {import("./timeline.js").Timeline} timeline
+ */
 function addZoomReset(timeline) {
   const button = document.createElement("button");
   button.type = "button";
@@ -184,14 +207,20 @@ function addZoomReset(timeline) {
   document.body.append(button);
 }
 
-/** A link from a finding scrolls to its evidence, chooses its row and marks its step. */
+/**
+ * A link from a finding scrolls to its evidence, chooses its row and marks its step.
+ *
+ * @param {import("./timeline.js").Timeline} timeline
+ * @param {{show: (metric: string, row: number, step: number) => void} | null} heatmap
+ * @param {() => void} drawAll
+ */
 function addEvidenceLinks(timeline, heatmap, drawAll) {
   document.addEventListener("click", (event) => {
     const link = event.target instanceof Element ? event.target.closest("a.evidence") : null;
     if (!(link instanceof HTMLElement)) return;
     const { step, metric, row } = link.dataset;
     drawAll(); // so that nothing above the evidence grows once it is in sight
-    if (row !== undefined) heatmap?.show(metric, Number(row), Number(step));
+    if (row !== undefined) heatmap?.show(metric ?? "", Number(row), Number(step));
     timeline.set("view", { view: timeline.whole });
     timeline.set("mark", { marked: Number(step) });
   });

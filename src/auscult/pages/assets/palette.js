@@ -57,7 +57,8 @@ export function readPalette() {
  * @returns {Colour}
  */
 function parseHex(text) {
-  return [1, 3, 5].map((at) => Number.parseInt(text.slice(at, at + 2), 16));
+  const part = (/** @type {number} */ at) => Number.parseInt(text.slice(at, at + 2), 16);
+  return [part(1), part(3), part(5)];
 }
 
 /**
@@ -68,7 +69,9 @@ function parseHex(text) {
 export function mix(stops, share) {
   const position = Math.min(1, Math.max(0, share)) * (stops.length - 1);
   const left = Math.min(stops.length - 2, Math.floor(position));
-  return stops[left].map((value, channel) => value + (stops[left + 1][channel] - value) * (position - left));
+  const part = (/** @type {0 | 1 | 2} */ channel) =>
+    stops[left][channel] + (stops[left + 1][channel] - stops[left][channel]) * (position - left);
+  return [part(0), part(1), part(2)];
 }
 
 /** @param {() => void} redraw Called when the colours change: dark, light, print. */

@@ -18,7 +18,7 @@ export const LINEAR_SCALE = 10000;
  * @property {Int16Array} codes Of the end of each cell that is farthest from the row's own centre.
  * @property {Int16Array} others Of the other end.
  * @property {Int32Array} shifts What to add to the codes of each row, so that they tell the distance from the centre.
- * @property {number[]} centres The centre of each row.
+ * @property {(number | null)[]} centres The centre of each row.
  * @property {number} reach Decades at which the colours end.
  *
  * @typedef {import("./palette.js").Palette} Palette
@@ -47,7 +47,7 @@ export function columnAt(map, step) {
 
 /**
  * @param {Sheet} sheet
- * @param {any} parts
+ * @param {import("./heatmap.js").Parts} parts
  * @param {View} view
  * @param {Palette} colours
  */
@@ -60,17 +60,28 @@ export function drawMap(sheet, parts, view, colours) {
   drawAxis(parts.axis, gutter, width, view, colours);
 }
 
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} width
+ * @param {number} height
+ */
 function size(canvas, width, height) {
   const ratio = devicePixelRatio;
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);
   canvas.style.width = `${width}px`;
   canvas.style.height = `${height}px`;
-  const context = canvas.getContext("2d");
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   context.scale(ratio, ratio);
   return context;
 }
 
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} width
+ * @param {number} height
+ * @param {(image: ImageData) => void} fillImage
+ */
 function paint(canvas, width, height, fillImage) {
   const context = size(canvas, width, height);
   const image = context.createImageData(canvas.width, canvas.height);
@@ -78,7 +89,14 @@ function paint(canvas, width, height, fillImage) {
   context.putImageData(image, 0, 0);
 }
 
-/** Every pixel shows the cell farthest from the centre among the columns that fall into it: narrow screens hide nothing. */
+/**
+ * Every pixel shows the cell farthest from the centre among the columns that fall into it: narrow screens hide nothing.
+ *
+ * @param {ImageData} image
+ * @param {Sheet} sheet
+ * @param {View} view
+ * @param {Palette} colours
+ */
 function fill(image, sheet, view, colours) {
   const { width, height } = image;
   const rows = sheet.map.rows.length;
@@ -119,6 +137,11 @@ function collect(line, { codes, others, shifts, map }, row, spans) {
   return plain;
 }
 
+/**
+ * @param {number} left
+ * @param {number} right
+ * @param {number} shift
+ */
 function worse(left, right, shift) {
   if (left === NON_FINITE || right === NON_FINITE) return NON_FINITE;
   if (left === ZERO || right === ZERO) return ZERO;
@@ -127,7 +150,13 @@ function worse(left, right, shift) {
   return Math.abs(right + shift) > Math.abs(left + shift) ? right : left;
 }
 
-/** First and one past the last column of every pixel. */
+/**
+ * First and one past the last column of every pixel.
+ *
+ * @param {import("./heatmap.js").Heatmap} map
+ * @param {View} view
+ * @param {number} width
+ */
 function pixelSpans(map, view, width) {
   const spans = new Int32Array(2 * width);
   const stepsPerPixel = (view.max - view.min) / width;
@@ -144,7 +173,12 @@ function pixelSpans(map, view, width) {
   return spans;
 }
 
-/** Colours as a canvas keeps them, one for every code, and those that the patterns are made of. */
+/**
+ * Colours as a canvas keeps them, one for every code, and those that the patterns are made of.
+ *
+ * @param {Sheet} sheet
+ * @param {Palette} colours
+ */
 function makePaints(sheet, colours) {
   const table = new Uint32Array(65536);
   const end = sheet.map.scale === "linear" ? LINEAR_SCALE : sheet.reach * LOG_SCALE;
@@ -161,6 +195,12 @@ function makePaints(sheet, colours) {
   };
 }
 
+/**
+ * @param {Uint32Array} pixels
+ * @param {Int16Array} line
+ * @param {number} row
+ * @param {ReturnType<typeof makePaints>} paints
+ */
 function paintLine(pixels, line, row, { table, scale, centre, nonFinite, zero, hole }) {
   const y = Math.floor(row / scale);
   const first = row * line.length;
@@ -178,13 +218,25 @@ function paintLine(pixels, line, row, { table, scale, centre, nonFinite, zero, h
 }
 
 /** In the order of a canvas' bytes; every machine that runs a browser is little-endian. */
-const asPixel = ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+const asPixel = (/** @type {import("./palette.js").Colour} */ [red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 
+/**
+ * @param {number} code
+ * @param {Sheet} sheet
+ * @param {Palette} colours
+ */
 function cellColour(code, sheet, colours) {
   if (sheet.map.scale === "linear") return mix(colours.map.slice(2), code / LINEAR_SCALE);
   return mix(colours.map, 0.5 + code / LOG_SCALE / sheet.reach / 2);
 }
 
+/**
+ * @param {import("./heatmap.js").Heatmap} map
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} gutter
+ * @param {number} height
+ * @param {Palette} colours
+ */
 function drawLabels(map, canvas, gutter, height, colours) {
   const context = size(canvas, gutter, height);
   const every = Math.ceil(14 / rowHeight(map));
@@ -199,7 +251,12 @@ function drawLabels(map, canvas, gutter, height, colours) {
   }
 }
 
-/** The end of a path tells rows apart, so the front is cut. */
+/**
+ * The end of a path tells rows apart, so the front is cut.
+ *
+ * @param {string} text
+ * @param {(text: string) => boolean} fits
+ */
 function shorten(text, fits) {
   if (fits(text)) return text;
   const letters = [...text].slice(-64);
@@ -208,6 +265,13 @@ function shorten(text, fits) {
   return `…${letters.slice(-kept).join("")}`;
 }
 
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {number} gutter
+ * @param {number} width
+ * @param {View} view
+ * @param {Palette} colours
+ */
 function drawAxis(canvas, gutter, width, view, colours) {
   const context = size(canvas, gutter + width, 22);
   context.font = "12px system-ui, sans-serif";
@@ -217,7 +281,7 @@ function drawAxis(canvas, gutter, width, view, colours) {
   context.textBaseline = "top";
   const rough = (view.max - view.min) / Math.max(2, width / 90);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const every = Math.max(1, [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough));
+  const every = Math.max(1, [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough) ?? 10 * power);
   for (let step = Math.ceil(view.min / every) * every; step <= view.max; step += every) {
     const x = gutter + ((step - view.min) / (view.max - view.min)) * width;
     context.beginPath();
@@ -235,7 +299,7 @@ function drawAxis(canvas, gutter, width, view, colours) {
  * @param {Palette} colours
  */
 export function drawLegend(sheet, colours) {
-  const parent = document.getElementById("heatmap-legend");
+  const parent = /** @type {HTMLElement} */ (document.getElementById("heatmap-legend"));
   const canvas = document.createElement("canvas");
   const scale = sheet.map.scale === "linear";
   paint(canvas, 160, 12, (image) => {
@@ -246,14 +310,15 @@ export function drawLegend(sheet, colours) {
     }
   });
   const power = (/** @type {number} */ decades) => (10 ** decades).toLocaleString("en");
-  const item = (...children) => {
+  const item = (/** @type {(string | Node)[]} */ ...children) => {
     const element = document.createElement("span");
     element.append(...children);
     return element;
   };
   const low = scale ? "0" : `÷${power(sheet.reach)}`;
   const high = scale ? "1" : `×${power(sheet.reach)}`;
-  const swatches = [[NON_FINITE, "NaN or inf"], ...(scale ? [] : [[ZERO, "exact zero"]]), [NOT_OBSERVED, "not observed"]];
+  /** @type {[number, string][]} */
+  const swatches = [[NON_FINITE, "NaN or inf"], .../** @type {[number, string][]} */ (scale ? [] : [[ZERO, "exact zero"]]), [NOT_OBSERVED, "not observed"]];
   const paints = makePaints(sheet, colours);
   parent.replaceChildren(
     item(low, canvas, high),

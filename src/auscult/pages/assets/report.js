@@ -3,4 +3,4 @@
  */
 import { openPage } from "./page.js";
 
-openPage(JSON.parse(document.getElementById("data").textContent));
+openPage(JSON.parse(document.getElementById("data")?.textContent ?? ""));

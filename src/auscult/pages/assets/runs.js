@@ -7,6 +7,7 @@ import { listen } from "./events.js";
  * @typedef {{id: string, place: string, name: string, word: string, reason: string, step: number, began: number,
  *   written: number, severity: string, active: boolean, finding: string, since: number, findings: number}} Run
  * @typedef {keyof Run} Key
+ * @typedef {{key: Key, down: boolean, text: string, word: string, severity: string}} Choice What is shown, in which order.
  */
 
 const WORDS = ["training", "stalled", "crashed", "unreadable", "finished"];
@@ -19,7 +20,8 @@ function start() {
   const runs = new Map();
   /** @type {Map<string, HTMLTableRowElement>} */
   const rows = new Map();
-  const choice = { key: /** @type {Key} */ ("began"), down: true, text: "", word: "", severity: "", ...remembered() };
+  /** @type {Choice} */
+  const choice = { key: "began", down: true, text: "", word: "", severity: "", ...remembered() };
   let skew = 0; // seconds that the server's clock is ahead
   const show = () => draw(runs, rows, choice, skew);
   addControls(choice, show);
@@ -36,6 +38,7 @@ function start() {
   setInterval(show, 5000); // "12 s ago" grows old
 }
 
+/** @returns {Partial<Choice>} */
 function remembered() {
   try {
     return JSON.parse(sessionStorage.getItem(REMEMBERED) ?? "{}");
@@ -51,12 +54,16 @@ function connected(on) {
   if (place && place.textContent !== text) place.textContent = text;
 }
 
+/**
+ * @param {Choice} choice
+ * @param {() => void} show
+ */
 function addControls(choice, show) {
   const keep = () => {
     sessionStorage.setItem(REMEMBERED, JSON.stringify(choice));
     show();
   };
-  for (const name of ["text", "word", "severity"]) {
+  for (const name of /** @type {("text" | "word" | "severity")[]} */ (["text", "word", "severity"])) {
     const control = /** @type {HTMLInputElement} */ (document.getElementById(name));
     control.value = choice[name];
     control.addEventListener("input", () => {
@@ -77,10 +84,12 @@ function addControls(choice, show) {
 /**
  * @param {Map<string, Run>} runs
  * @param {Map<string, HTMLTableRowElement>} rows
+ * @param {Choice} choice
+ * @param {number} skew Seconds that the server's clock is ahead.
  */
 function draw(runs, rows, choice, skew) {
   const chosen = [...runs.values()].filter((run) => fits(run, choice)).sort((one, other) => compare(one, other, choice));
-  const body = document.querySelector("#runs tbody");
+  const body = /** @type {HTMLElement} */ (document.querySelector("#runs tbody"));
   for (const [id, row] of rows) {
     if (runs.has(id)) continue;
     row.remove();
@@ -96,18 +105,24 @@ function draw(runs, rows, choice, skew) {
   if (wanted.some((row, index) => body.children[index] !== row) || body.children.length !== wanted.length) place(body, wanted);
   for (const button of document.querySelectorAll("button[data-key]")) {
     const sorted = /** @type {HTMLElement} */ (button).dataset.key === choice.key;
-    button.closest("th").setAttribute("aria-sort", sorted ? (choice.down ? "descending" : "ascending") : "none");
+    button.closest("th")?.setAttribute("aria-sort", sorted ? (choice.down ? "descending" : "ascending") : "none");
   }
   tell(runs, chosen.length);
 }
 
-/** Rows in their order; the one with the focus keeps it. */
+/**
+ * Rows in their order; the one with the focus keeps it.
+ *
+ * @param {HTMLElement} body
+ * @param {HTMLTableRowElement[]} wanted
+ */
 function place(body, wanted) {
   const focused = /** @type {HTMLElement | null} */ (document.activeElement);
   body.replaceChildren(...wanted);
   if (focused && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
 }
 
+/** @param {Run} run @param {Choice} choice */
 function fits(run, { text, word, severity }) {
   const named = `${run.place}\n${run.name}`.toLowerCase().includes(text.trim().toLowerCase());
   const bad = run.active ? SEVERITIES.indexOf(run.severity) : 0;
@@ -115,6 +130,7 @@ function fits(run, { text, word, severity }) {
   return named && (!word || run.word === word) && worse;
 }
 
+/** @param {Run} one @param {Run} other @param {Choice} choice */
 function compare(one, other, { key, down }) {
   const left = rank(one, key);
   const right = rank(other, key);
@@ -122,12 +138,14 @@ function compare(one, other, { key, down }) {
   return (down ? -order : order) || one.place.localeCompare(other.place, "en", { numeric: true });
 }
 
+/** @param {Run} run @param {Key} key */
 function rank(run, key) {
   if (key === "word") return WORDS.indexOf(run.word);
   if (key === "severity") return SEVERITIES.indexOf(run.severity) + (run.active ? 10 : 0);
   return run[key];
 }
 
+/** @param {string} id */
 function makeRow(id) {
   const row = document.createElement("tr");
   const head = document.createElement("th");
@@ -141,9 +159,15 @@ function makeRow(id) {
   return row;
 }
 
-/** Names come from runs: they are only ever set as text. */
+/**
+ * Names come from runs: they are only ever set as text.
+ *
+ * @param {HTMLTableRowElement} row
+ * @param {Run} run
+ * @param {number} now Seconds since the epoch.
+ */
 function fill(row, run, now) {
-  const [head, word, step, finding, written, began] = row.children;
+  const [head, word, step, finding, written, began] = row.cells;
   const [link, name] = head.children;
   write(link, run.place === "." ? run.name : run.place);
   write(name, run.place.split("/").at(-1) === run.name || run.place === "." ? "" : run.name);
@@ -151,17 +175,24 @@ function fill(row, run, now) {
   word.className = `word ${run.word}`;
   word.title = run.reason;
   write(step, run.step < 0 ? "–" : run.step.toLocaleString("en"));
-  const more = run.findings > 1 ? ` and ${run.findings - 1} more` : "";
-  write(finding, run.finding ? `${run.finding} since step ${run.since.toLocaleString("en")}${run.active ? "" : ", recovered"}${more}` : run.word === "unreadable" ? run.reason : "none");
+  write(finding, run.finding ? worst(run) : run.word === "unreadable" ? run.reason : "none");
   finding.className = run.active ? run.severity : "quiet";
   write(written, run.written ? `${span(now - run.written)} ago` : "–");
   write(began, run.began ? new Date(run.began * 1000).toLocaleString() : "–");
 }
 
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+/** @param {Run} run */
+function worst(run) {
+  const more = run.findings > 1 ? ` and ${run.findings - 1} more` : "";
+  return `${run.finding} since step ${run.since.toLocaleString("en")}${run.active ? "" : ", recovered"}${more}`;
 }
 
+/** @param {Element | null} element @param {string} text */
+function write(element, text) {
+  if (element && element.textContent !== text) element.textContent = text;
+}
+
+/** @param {number} seconds */
 function span(seconds) {
   for (const [unit, size] of /** @type {[string, number][]} */ ([["days", 86400], ["h", 3600], ["min", 60]])) {
     if (seconds >= 2 * size) return `${Math.round(seconds / size)} ${unit}`;
@@ -169,10 +200,11 @@ function span(seconds) {
   return `${Math.max(0, Math.round(seconds))} s`;
 }
 
+/** @param {Map<string, Run>} runs @param {number} shown How many fit the filter. */
 function tell(runs, shown) {
   const counts = WORDS.map((word) => [[...runs.values()].filter((run) => run.word === word).length, word]).filter(([count]) => count);
   write(document.getElementById("counts"), runs.size ? counts.map(([count, word]) => `${count} ${word}`).join(", ") : "No run here yet.");
-  const nothing = document.getElementById("nothing");
+  const nothing = /** @type {HTMLElement} */ (document.getElementById("nothing"));
   nothing.hidden = shown > 0;
   const text = runs.size
     ? "No run fits the filter."

@@ -22,7 +22,7 @@ const LINES = [
 export function createSpreads(scene) {
   const kind = /** @type {HTMLSelectElement} */ (document.getElementById("spread-kind"));
   const path = /** @type {HTMLSelectElement} */ (document.getElementById("spread-path"));
-  const parent = document.getElementById("spread-plot");
+  const parent = /** @type {HTMLElement} */ (document.getElementById("spread-plot"));
   /** @type {Spread[]} */
   let several = [];
   /** @type {import("./curves.js").Drawing | null} */
@@ -30,8 +30,9 @@ export function createSpreads(scene) {
   /** @type {Map<string, Promise<Float32Array>>} */
   const unpacked = new Map();
   const read = (/** @type {string} */ text) => {
-    if (!unpacked.has(text)) unpacked.set(text, unpackFloats(text));
-    return unpacked.get(text);
+    const unpacking = unpacked.get(text) ?? unpackFloats(text);
+    unpacked.set(text, unpacking);
+    return unpacking;
   };
   const draw = async () => {
     const spread = several.find((each) => each.kind === kind.value);
@@ -82,6 +83,7 @@ function refill(select, options) {
  */
 function spreadChart(spread, row, mean, std) {
   const columns = spread.starts.length;
+  /** @type {import("./curves.js").Curve[]} */
   const curves = LINES.map(([label]) => ({ label: String(label), steps: [], values: [], nonfinite: [], nonpositive: [] }));
   spread.starts.forEach((step, column) => {
     const at = row * columns + column;

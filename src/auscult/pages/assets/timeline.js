@@ -24,6 +24,7 @@ export function createTimeline(first, last) {
   const whole = wholeView(first, last);
   /** @type {Map<Topic, (() => void)[]>} */
   const listeners = new Map();
+  /** @type {Timeline} */
   const timeline = {
     view: whole,
     whole,
@@ -32,7 +33,7 @@ export function createTimeline(first, last) {
     on(topic, listener, signal) {
       listeners.set(topic, [...(listeners.get(topic) ?? []), listener]);
       signal?.addEventListener("abort", () => {
-        listeners.set(topic, listeners.get(topic).filter((each) => each !== listener));
+        listeners.set(topic, (listeners.get(topic) ?? []).filter((each) => each !== listener));
       });
     },
     set(topic, change) {
@@ -58,6 +59,27 @@ function wholeView(first, last) {
   return { min: first - room, max: last + room };
 }
 
+const ZOOMS = new Map([["+", 0.5], ["=", 0.5], ["-", 2], ["_", 2]]);
+
+/**
+ * Shows fewer steps around one of them, or more of them, but never more than all.
+ *
+ * @param {Timeline} timeline
+ * @param {string} key What was pressed.
+ * @param {number} step
+ * @returns {boolean} Whether the key is one of those that zoom.
+ */
+export function zoomByKey(timeline, key, step) {
+  const factor = ZOOMS.get(key);
+  if (factor === undefined) return false;
+  const { view, whole } = timeline;
+  const min = Math.max(whole.min, step - (step - view.min) * factor);
+  const max = Math.min(whole.max, step + (view.max - step) * factor);
+  const all = min === whole.min && max === whole.max;
+  if (max - min >= 1) timeline.set("view", { view: all ? whole : { min, max } });
+  return true;
+}
+
 /**
  * Places two vertical lines, playhead and mark, over a plot and keeps them there.
  *
@@ -73,14 +95,15 @@ export function addRunningLines(timeline, parent, signal) {
     parent.append(line);
   }
   const place = () => {
-    for (const [name, line] of Object.entries(lines)) {
+    for (const name of /** @type {const} */ (["playhead", "marked"])) {
+      const line = lines[name];
       const step = timeline[name];
-      const share = (step - timeline.view.min) / (timeline.view.max - timeline.view.min);
-      line.hidden = step === null || share < 0 || share > 1;
-      if (!line.hidden) line.style.transform = `translateX(${share * parent.clientWidth}px)`;
+      const share = ((step ?? NaN) - timeline.view.min) / (timeline.view.max - timeline.view.min);
+      line.hidden = !(share >= 0 && share <= 1);
+      if (!line.hidden) line.style.transform = `translateX(${100 * share}%)`;
     }
   };
-  for (const topic of ["view", "playhead", "mark"]) timeline.on(topic, place, signal);
+  for (const topic of /** @type {const} */ (["view", "playhead", "mark"])) timeline.on(topic, place, signal);
   return place;
 }
 

@@ -1,0 +1,1 @@
+"""What a coding agent may ask of runs at rest: read-only, and nothing outside one directory."""

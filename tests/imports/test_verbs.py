@@ -1,0 +1,131 @@
+"""Imported runs go through every verb, where torch cannot be imported, as far as the data carry."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.imports.conftest import SOURCES
+from tests.test_no_torch import BLOCK_TORCH
+
+import auscult
+from auscult.imports.importer import import_runs
+from auscult.pages.diagnosis import diagnosis
+from auscult.pages.verdict import not_observed, verdict
+
+CALL = BLOCK_TORCH + "from auscult.cli import main; main()"
+
+
+def command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", CALL, *map(str, arguments)], capture_output=True, text=True, check=False,
+        env={**os.environ, "COLUMNS": "400"}, **options,
+    )  # fmt: skip
+
+
+def csv_run(folder: Path, columns: dict[str, np.ndarray]) -> auscult.Run:
+    """A run imported from a CSV file with these columns."""
+    folder.mkdir(exist_ok=True)
+    rows = zip(*(each.tolist() for each in columns.values()), strict=True)
+    lines = [",".join(columns), *(",".join(map(repr, row)) for row in rows)]
+    (folder / "log.csv").write_text("\n".join(lines) + "\n")
+    return auscult.load(import_runs(folder / "log.csv", folder / "run")[0].path)
+
+
+@pytest.mark.parametrize("tool", SOURCES)
+def test_report_verdict_and_sound_of_a_foreign_log(tool, logs, tmp_path) -> None:
+    for each in import_runs(logs / SOURCES[tool], tmp_path / "runs"):
+        run = auscult.load(each.path)
+        sentence = verdict(run, auscult.diagnose(run))
+        assert each.provenance.tool in sentence and "not observed: " in sentence and "updates" in sentence
+        page = auscult.report(run, tmp_path / "page.html").read_text()
+        assert sentence.replace("&", "&amp;") in page
+        assert "its log has no" in page.lower() and f"logged by {each.provenance.tool.replace('&', '&amp;')}" in page
+        assert auscult.sonify(run).duration > 0
+
+
+def test_the_command_line_without_torch(logs, tmp_path) -> None:
+    done = command("import", logs / "trainer", "-o", tmp_path / "trainer")
+    assert done.returncode == 0, done.stderr
+    assert "logged by transformers" in done.stdout and "eval_loss -> eval/loss" in done.stdout
+    for verb in ("diagnose", "report", "sonify", "export"):
+        done = command(verb, tmp_path / "trainer")
+        assert done.returncode == 0, done.stderr
+    assert "not observed" in command("diagnose", tmp_path / "trainer").stdout
+    assert (tmp_path / "trainer.html").stat().st_size > 10_000 < (tmp_path / "trainer.wav").stat().st_size
+
+
+def test_the_command_line_on_several_runs_and_on_none(logs, tmp_path) -> None:
+    done = command("import", logs / "mlflow.db", "-o", tmp_path / "store")
+    assert done.returncode == 0 and {each.name for each in (tmp_path / "store").iterdir()} == {"first -run-", "second"}
+    done = command("import", logs / "mlflow.db", "--run", "second", "--format", "mlflow", cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "runs" / "second" / "run.json").exists()
+    for arguments in (["nowhere"], [tmp_path], [logs / "truth.json"], [logs / "wandb", "--format", "csv"]):
+        done = command("import", *arguments, cwd=tmp_path)
+        assert done.returncode == 2 and "error: Expected" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_loss_that_is_not_finite_is_found(tmp_path) -> None:
+    steps = np.arange(0, 3000, 10)
+    loss = np.where(steps >= 2000, np.nan, np.exp(-steps / 1000))
+    findings = auscult.diagnose(csv_run(tmp_path, {"step": steps, "train/loss": loss}))
+    assert [(each.code, each.step, each.severity) for each in findings] == [("L001", 2000, "critical")]
+
+
+def test_a_loss_that_diverges_is_found_and_one_that_falls_is_not(tmp_path) -> None:
+    steps = np.arange(1000)
+    noise = 1 + 0.05 * np.random.default_rng(0).standard_normal(1000)
+    falling = 2 * np.exp(-steps / 300) * noise
+    rising = np.where(steps < 500, falling, falling[499] * np.exp((steps - 500) / 60))
+    assert auscult.diagnose(csv_run(tmp_path / "falling", {"step": steps, "loss": falling})) == []
+    codes = {each.code for each in auscult.diagnose(csv_run(tmp_path / "rising", {"step": steps, "loss": rising}))}
+    assert codes and all(each.startswith("L") for each in codes), codes
+
+
+@pytest.mark.parametrize("every", [1, 10, 50, 500])
+def test_a_healthy_loss_at_any_cadence_is_no_finding(every, tmp_path) -> None:
+    steps = np.arange(0, 400 * every, every)
+    noise = np.random.default_rng(every).standard_normal((2, 400))
+    loss = (0.3 + 2 * np.exp(-np.arange(400) / 80)) * (1 + 0.1 * noise[0])
+    val = (0.4 + 2 * np.exp(-np.arange(400) / 80)) * (1 + 0.02 * noise[1])
+    columns = {"step": steps, "train_loss": loss, "val_loss": val, "learning_rate": np.full(400, 3e-4)}
+    findings = auscult.diagnose(csv_run(tmp_path, columns))
+    assert [each for each in findings if each.severity != "info"] == []
+
+
+def test_what_was_not_observed_is_said_and_what_was_is_not(logs, tmp_path) -> None:
+    run = csv_run(tmp_path, {"step": np.arange(70), "loss": np.linspace(2, 1, 70), "lr": np.full(70, 0.1)})
+    assert not_observed(run) == ["gradients", "parameters", "updates", "activations", "the loss call"]
+    trainer = auscult.load(import_runs(logs / "trainer", tmp_path / "trainer")[0].path)
+    assert "gradients" not in not_observed(trainer) and "the gradients of single layers" in not_observed(trainer)
+    assert "in what CSV logged: the run has no end in its log (70 steps" in verdict(run, [])
+    assert diagnosis(run, [])["state"] == "unknown" and diagnosis(trainer, [])["state"] == "finished"
+
+
+def test_the_total_gradient_norm_is_heard(logs, tmp_path) -> None:
+    trainer = auscult.load(import_runs(logs / "trainer", tmp_path / "trainer")[0].path)
+    score = auscult.sonify(trainer)
+    assert [each.name for each in score.voices if each.amplitudes.max() > 0] == ["middle layers"]
+
+
+def test_progress_reaches_the_end(logs, tmp_path) -> None:
+    told: list[tuple[str, int, int]] = []
+    import_runs(logs / "tensorboard", tmp_path / "run", on_progress=lambda *each: told.append(each))
+    assert {name for name, done, total in told if done == total} == {"tensorboard", "run_14h_xsinx", "run_14h_xcosx"}
+    assert all(0 < done <= total for _, done, total in told)
+
+
+def test_the_source_is_only_read(logs, tmp_path) -> None:
+    before = {file: file.read_bytes() for file in sorted(logs.rglob("*")) if file.is_file()}
+    for tool, source in SOURCES.items():
+        import_runs(logs / source, tmp_path / tool)
+    assert {file: file.read_bytes() for file in sorted(logs.rglob("*")) if file.is_file()} == before
+
+
+def test_the_import_is_part_of_the_run(logs, tmp_path) -> None:
+    imported = import_runs(logs / "wandb", tmp_path / "run")[0]
+    assert auscult.load(imported.path).provenance == imported.provenance
+    assert json.loads(json.dumps(imported.provenance.to_dict()))["tool"] == "W&B"
