@@ -15,7 +15,7 @@ from auscult.sound.synth import render
 mpl.use("agg")
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 RATE = 32_000
-WINDOW, HOP = 2048, 256
+WINDOW, HOP = 2048, 512
 LOWEST, HIGHEST = 60, 60_000  # Hz, with room for the names above what is heard
 QUIETEST = -80  # dB below the strongest
 
@@ -38,7 +38,10 @@ def main() -> None:
     for axis, start, stop in zip(axes, cuts, cuts[1:]):
         times = (np.arange(level.shape[1]) * HOP + WINDOW / 2) / RATE
         frequencies = np.fft.rfftfreq(WINDOW, 1 / RATE)
-        axis.pcolormesh(times, frequencies[1:], level[1:], vmin=QUIETEST, vmax=0, cmap="magma", rasterized=True)
+        shown = (times >= start) & (times <= stop)
+        axis.pcolormesh(
+            times[shown], frequencies[1:], level[1:, shown], vmin=QUIETEST, vmax=0, cmap="magma", rasterized=True
+        )
         axis.set(yscale="log", ylim=(LOWEST, HIGHEST), xlim=(start, stop), ylabel="Hz", xlabel="seconds")
         axis.set_yticks([131, 262, 523, 1046, 2093, 4186], ["131", "262", "523 (C5)", "1046", "2093", "4186"])
         axis.minorticks_off()
