@@ -42,6 +42,7 @@ def main() -> None:
         axis.pcolormesh(
             times[shown], frequencies[1:], level[1:, shown], vmin=QUIETEST, vmax=0, cmap="magma", rasterized=True
         )
+        axis.set_facecolor("black")
         axis.set(yscale="log", ylim=(LOWEST, HIGHEST), xlim=(start, stop), ylabel="Hz", xlabel="seconds")
         axis.set_yticks([131, 262, 523, 1046, 2093, 4186], ["131", "262", "523 (C5)", "1046", "2093", "4186"])
         axis.minorticks_off()
