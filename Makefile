@@ -18,12 +18,13 @@
 #   make reproduce NAMES=names.txt [LONG=--long]
 #                 published figures against measured; LONG adds the 200,000-step trainings
 #   make docs     write the generated pages anew
+#   make legend   every sound as clip and spectrogram, in docs/images
 #   make gallery [NAMES=names.txt] [CASES="sgd-1.0 ..."]
 #                 a page with picture, sound and diagnosis for every case of the clinic; under fifteen minutes
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check browser screenshots live trials integrations ranks score score-ci bench soak reproduce docs gallery clean
+.PHONY: demo test check browser screenshots live trials integrations ranks score score-ci bench soak reproduce docs gallery legend clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -68,7 +69,7 @@ screenshots: .venv/dev.stamp
 	.venv/bin/python -m scripts.screenshots
 
 trials: .venv/dev.stamp
-	.venv/bin/python -m pytest -m trial tests/trials
+	.venv/bin/python -m pytest -m trial tests/trials tests/sound
 
 .venv/integrations.stamp: .venv/dev.stamp
 	$(PIP) --group integrations
@@ -107,6 +108,9 @@ docs: .venv/dev.stamp
 
 gallery: .venv/dev.stamp
 	.venv/bin/python -m scripts.gallery --names "$(NAMES)" $(CASES)
+
+legend: .venv/dev.stamp
+	.venv/bin/python scripts/legend.py
 
 clean:
 	rm -rf .venv node_modules

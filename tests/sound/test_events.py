@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 
 from auscult.core.finding import Evidence, Finding
-from auscult.sound.events import alarms, end_of, notices, spread
-from auscult.sound.frames import follow, open_table, weights
+from auscult.core.sink import Channel
+from auscult.sound.events import absences, alarms, end_of, notices, spread, standstills
+from auscult.sound.frames import Track, follow, open_table, weights
 from auscult.sound.intervals import stretches
 
 STEPS = np.arange(1000)
@@ -72,3 +75,34 @@ def test_too_many_at_once_are_counted():
     events = spread([], notices([finding(0, summary=f"Number {k}.") for k in range(50)], STEPS, TIMES))
     assert max(event.time for event in events) <= 3.0 + 1e-9
     assert events[-1].text.endswith(f"(and {50 - len(events)} more)")
+
+
+def test_a_run_that_stood_still_is_heard_where_it_went_on_and_where_it_never_did(make_run, calm):
+    run = make_run(calm(1000, 1))
+    seconds = np.full((1000, 1), 0.05, np.float32)
+    seconds[300], seconds[500] = 45.0, 2.0
+    run.source.tables["steps"] = ((Channel("step_time", ""),), STEPS, seconds)
+    (event,) = standstills(run, STEPS, TIMES)
+    assert (event.kind, event.step, event.time) == ("stalled", 300, 15.0)
+    assert "45 s" in event.text
+    still = {"kind": "standstill", "step": 1000, "passes": 64, "skipped": 0}
+    events = standstills(replace(run, events=(still,)), STEPS, TIMES)
+    assert [(each.step, each.time) for each in events] == [(300, 15.0), (1000, TIMES[-1])]
+    assert "64 passes" in events[1].text
+    assert not standstills(make_run(calm(1000, 1)), STEPS, TIMES)
+
+
+def test_groups_that_fall_silent_together_are_told_in_one_line():
+    def track(missing, zero):
+        axis = np.zeros(1000, bool)
+        axis[missing], zeros = True, np.zeros(1000, bool)
+        zeros[zero] = True
+        none, value = np.full(1000, -1), np.full(1000, np.nan)
+        return Track(("w",), np.zeros(1), 1.0, none[:1], none[:1], zeros, np.zeros(1000, int), none, value, axis)
+
+    tracks = [track(slice(100, 200), slice(0, 0)), track(slice(100, 200), slice(400, 500)), track(slice(0, 50), [])]
+    events = absences("grad_norm", ["early", "middle", "late"], tracks, STEPS, TIMES)
+    assert [(each.kind, each.step, each.text) for each in events] == [
+        ("zero", 400, "grad_norm of middle is exactly 0"),
+        ("missing", 100, "grad_norm of early, middle is not observed"),
+    ]

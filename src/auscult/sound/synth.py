@@ -177,7 +177,7 @@ class _Glide:
 
         Returns:
             Phase in cycles and cycles per sample of the lowest partial, amplitude, each `(H + 1,)`, and the weight of
-            each partial during each hop `(H, P)`.
+            each partial `(P,)`, or where one of them fades, during each hop `(H, P)`.
         """
         voice = self.voice
         foot, weights = timbre_weights(voice.timbre)
@@ -189,10 +189,12 @@ class _Glide:
         phase += frequency * (at - inside)
         edge = np.minimum(at - voice.times[0], voice.times[-1] - at) / max(voice.ramp, HOP / self.sample_rate)
         base = frequency * foot / self.sample_rate
-        highest = 2.0 * np.maximum(base[:-1], base[1:])  # 1 at half the sample rate
-        audible = (1.0 - highest[:, None] * np.arange(1, len(weights) + 1)) / (1.0 - FADE_FROM)
         amplitude = np.clip(edge, 0.0, 1.0) * np.interp(at, voice.times, voice.amplitudes)
-        return foot * phase, base, amplitude, weights * np.clip(audible, 0.0, 1.0)
+        highest = 2.0 * float(base.max()) * len(weights)  # 1 at half the sample rate
+        if highest > FADE_FROM:
+            nearest = 2.0 * np.maximum(base[:-1], base[1:])[:, None] * np.arange(1, len(weights) + 1)
+            weights = weights * np.clip((1.0 - nearest) / (1.0 - FADE_FROM), 0.0, 1.0)
+        return foot * phase, base, amplitude, weights
 
 
 def _grown(growth: Array, seconds: Array) -> Array:
@@ -209,21 +211,33 @@ def _hops(phase: Array, base: Array, amplitude: Array, weights: Array) -> Sample
         phase: Cycles at the boundaries, `(H + 1,)`.
         base: Cycles per sample at the boundaries, `(H + 1,)`.
         amplitude: At the boundaries, `(H + 1,)`.
-        weights: Of each partial, `(H, P)`.
+        weights: Of each partial, `(P,)` or `(H, P)`.
     """
     along = np.arange(HOP, dtype=np.float32)
     bends = (np.diff(phase) - base[:-1] * HOP) / HOP**2
-    begin, rate, bend = (each.astype(np.float32)[:, None] for each in (phase[:-1] % 1.0, base[:-1], bends))
+    begin, rate, bend = (
+        (2 * np.pi * each).astype(np.float32)[:, None] for each in (phase[:-1] % 1.0, base[:-1], bends)
+    )
     level, slope = (each.astype(np.float32)[:, None] for each in (amplitude[:-1], np.diff(amplitude) / HOP))
-    angle = np.float32(2 * np.pi) * (begin + along * (rate + along * bend))
-    envelope = (level + along * slope) * np.sin(angle)
-    columns = weights.astype(np.float32)
-    if columns.shape[1] == 1:
-        return (envelope * columns).ravel()
-    twice = 2 * np.cos(angle)
-    later, current = np.zeros_like(angle), np.repeat(columns[:, -1:], HOP, axis=1)
-    for k in range(columns.shape[1] - 2, -1, -1):
-        np.subtract(np.multiply(twice, current, out=angle), later, out=later)
-        later += columns[:, k : k + 1]
-        later, current = current, later
-    return (envelope * current).ravel()
+    angle = along * bend
+    angle += rate
+    angle *= along
+    angle += begin
+    sound = along * slope
+    sound += level
+    sound *= np.sin(angle)
+    columns = [column[..., None] for column in np.moveaxis(weights.astype(np.float32), -1, 0)]
+    if len(columns) == 1:
+        sound *= columns[0]
+        return sound.ravel()
+    twice = np.cos(angle, out=angle)
+    twice *= 2
+    later, current = columns[-1], twice * columns[-1]
+    current += columns[-2]
+    for column in columns[-3::-1]:
+        step = twice * current
+        step -= later
+        step += column
+        later, current = current, step
+    sound *= current
+    return sound.ravel()
