@@ -150,6 +150,12 @@ class TestLrTooLow:
         assert not list(LrTooLow().check(training.digest(128)))
         assert [each.severity for each in LrTooLow().check(training.digest(100, finished=True))] == ["warning"]
 
+    @pytest.mark.parametrize("steps", [1, 20])
+    def test_healthy_updates_are_not_too_small_because_the_run_is_short(self, training, steps):
+        scale_updates(training, 2)
+        guess(training)
+        assert not list(LrTooLow().check(training.digest(steps, finished=True)))
+
     @pytest.mark.parametrize("reason", ["learns", "warm-up", "fine-tuning", "small gradient", "adversaries"])
     def test_a_short_way_with_a_good_reason_is_silent(self, training, reason):
         scale_updates(training, 1e-2)

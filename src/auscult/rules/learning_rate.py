@@ -340,9 +340,9 @@ class LrTooLow(Rule):
         The learning rate that would bring the median update ratio to 1e-3, in steps of 10; a slower decay.
 
     Not reported when:
-        The learning rate is rising (warm-up), every step is clipped to a tenth (G004 says so), the network broke,
-        several optimizers work against each other, or, for stalled, the learning rate is below a tenth of its highest
-        value (the end of a decay).
+        The mean update ratio is 1e-3 or more (then it is the run that is short), the learning rate is rising (warm-up),
+        every step is clipped to a tenth (G004 says so), the network broke, several optimizers work against each other,
+        or, for stalled, the learning rate is below a tenth of its highest value (the end of a decay).
 
     References:
         Drevo (2026): below 1e-6 learning has likely stalled; TheDeepChecker (TOSEM 2022): below 1e-4; DeepDiagnosis
@@ -373,6 +373,8 @@ class LrTooLow(Rule):
         if clipped is not None and clipped.heavy:
             return None  # over-clipping says why
         ratio, lr = moved / steps, lr_of(digest, parameters)
+        if ratio >= 10**HEALTHY:
+            return None  # what is short is the run
         needed = None if lr is None else lr * 10**HEALTHY / ratio
         if not (digest.finished or steps >= LONG_RUN) or (needed is not None and needed > ABSURD):
             return None
