@@ -49,7 +49,7 @@ demo: .venv/demo.stamp
 	.venv/bin/auscult demo --out runs/demo
 
 test: .venv/dev.stamp
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 check: .venv/dev.stamp .venv/node.stamp
 	.venv/bin/ruff format --check .
@@ -69,7 +69,7 @@ screenshots: .venv/dev.stamp
 	.venv/bin/python -m scripts.screenshots
 
 trials: .venv/dev.stamp
-	.venv/bin/python -m pytest -m trial tests/trials tests/sound
+	.venv/bin/python -m pytest -n 2 -m trial tests/trials tests/sound
 
 .venv/integrations.stamp: .venv/dev.stamp
 	$(PIP) --group integrations

@@ -21,6 +21,7 @@ import auscult
 pytestmark = pytest.mark.browser
 
 SHOWN = "Number(document.getElementById('live-step')?.dataset.step ?? -1)"
+HEARD = "Number(/step ([\\d,]+)/.exec(document.getElementById('now').textContent)?.[1].replace(',', '') ?? -1)"
 TRAIN = """
 import sys, time, torch
 from torch import nn
@@ -141,6 +142,22 @@ def test_a_finding_appears_without_loading_the_page_again(server: Server, visits
         growing.writer.write_finding(79, finding)
     page.wait_for_selector("#findings article.card", timeout=20_000)
     assert "75" in page.inner_text("#findings article.card .where") and page.evaluate("window.kept")
+    growing.end()
+
+
+def test_sound_that_plays_follows_the_run(server: Server, visits: Visits) -> None:
+    growing = Grower(server.directory / "run", time=time.time()).grow(100)
+    page = open_run(server, visits, "run")
+    assert page.input_value("#volume") == "25"
+    page.click("#play")
+    wait_until(page, f"{HEARD} === 99")  # the end of what there was
+    assert page.inner_text("#play") == "Pause"
+    growing.grow(40)
+    wait_until(page, f"{HEARD} > 99")
+    growing.grow(40)
+    wait_until(page, f"{HEARD} >= 160")
+    page.keyboard.press("Escape")
+    assert page.inner_text("#play") == "Play"
     growing.end()
 
 

@@ -17,6 +17,7 @@ from auscult.reading import examine
 from auscult.sound.mappings import sonify_run
 
 GZIP_LEVEL = 3
+VOLUME = 0.25  # to begin with: what goes on by itself must not startle
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +49,7 @@ def render(run: Run, mark: Mark) -> Rendering:
     findings, ignored = examine(run)
     score = sonify_run(run, findings)
     drawn = pictures(run, findings)
-    page = report_page(run, findings, [score], [each.pattern for each in ignored])
+    page = report_page(run, findings, [score], [each.pattern for each in ignored], VOLUME)
     text = deflated({"title": page.title, "mark": str(mark), **page.to_dict()})
     return Rendering(mark, drawn, page, tuple(findings), score, text, time.thread_time() - began)
 

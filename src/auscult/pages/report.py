@@ -51,14 +51,18 @@ def report_html(
 
 
 def report_page(
-    run: Run, findings: Sequence[Finding], scores: Sequence[Score] = (), ignored: Sequence[str] = ()
+    run: Run,
+    findings: Sequence[Finding],
+    scores: Sequence[Score] = (),
+    ignored: Sequence[str] = (),
+    volume: float = 1.0,
 ) -> Page:
-    """The page of one run in parts; arguments as for `report_html`."""
+    """The page of one run in parts; arguments as for `report_html`, and the volume it begins with, 0 to 1."""
     drawn, marked, rate = pictures(run, findings), marks(run), rate_curve(run)
     parts = {
         "top": _header(run, findings),
         "findings": cards(findings, drawn) + _ignored(ignored),
-        **sound_parts(scores),
+        **sound_parts(scores, volume),
         "depth": heatmap_figure(drawn),
         "curves": chart_figures(drawn.charts, f"{ONSETS} {marks_note(marked)}", rate is not None),
         "spreads": spread_figure(drawn.spreads),

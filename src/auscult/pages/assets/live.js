@@ -47,12 +47,14 @@ function follow(data, status) {
   const show = (/** @type {string[]} */ names) => page.update({ data: { charts: store.charts(names), steps } });
 
   const stream = listen("events", document.body.dataset.mark ?? "", status, {
-    condition: status.condition,
+    condition(state) {
+      status.condition(state);
+      page.player.follow(state.word === "training");
+    },
     points: (/** @type {Added} */ added) => {
       steps = [Math.min(steps[0], added.first), Math.max(steps[1], added.last)];
       show(store.append(added.charts));
       status.reached(added.last);
-      dispatchEvent(new CustomEvent("auscult:points", { detail: { first: added.first, last: added.last } }));
     },
     page: () => load(false),
     anew: () => load(true),
@@ -76,7 +78,6 @@ function follow(data, status) {
     steps = anew ? fresh.data.steps : [Math.min(steps[0], first), Math.max(steps[1], last)];
     page.update({ sections, data: { ...fresh.data, charts: store.charts(), steps } });
     document.title = fresh.title;
-    dispatchEvent(new CustomEvent("auscult:score", { detail: { mark: fresh.mark } }));
     if (anew || store.incomplete) stream.restart(fresh.mark); // the points after it are sent again
   }
 

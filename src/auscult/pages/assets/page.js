@@ -35,7 +35,8 @@ import { createPlayer } from "./player.js";
  * Draws a page whose HTML is there.
  *
  * @param {Data} data
- * @returns {{timeline: import("./timeline.js").Timeline, update: (parts: Parts) => void}}
+ * @returns {{timeline: import("./timeline.js").Timeline, player: import("./player.js").Player,
+ *   update: (parts: Parts) => void}}
  */
 export function openPage(data) {
   const now = { ...data };
@@ -91,7 +92,7 @@ export function openPage(data) {
     if (sections.layers !== undefined) createLayers();
     if (news.sounds) player.replace(now.sounds);
   };
-  return { timeline, update };
+  return { timeline, player, update };
 }
 
 /**

@@ -15,16 +15,26 @@ const WAKE = 400; // ms between two looks at what comes next
 const LEAD = 0.05; // seconds from the order to play to the first sound
 const CALM = 250; // ms between two places of the playhead where motion is not wanted
 const REMEMBERED = 3; // seconds for which an event stays in words
+const RECENT = 3; // seconds of what has been that are heard before a run is followed
 const SCALE = [275.67, 523.25, 993.1]; // Hz of a tenth of the reference, the reference, ten times the reference
+
+/**
+ * @typedef {object} Player
+ * @property {(sounds: Sound[]) => void} replace Takes other scores; one that is being heard is heard to its end.
+ * @property {(wanted: boolean) => void} follow Whether at the end of a score the next one is waited for, and heard from the
+ *   step that was reached.
+ */
 
 /**
  * @param {Sound[]} first
  * @param {import("./timeline.js").Timeline} timeline
- * @returns {{replace: (sounds: Sound[]) => void}} Takes other scores; one that is being heard is heard to its end.
+ * @returns {Player}
  */
 export function createPlayer(first, timeline) {
-  if (!first.length || !document.getElementById("player")) return { replace() {} };
+  if (!first.length || !document.getElementById("player")) return { replace() {}, follow() {} };
   let sounds = first;
+  let following = false;
+  let waiting = false; // for the score that goes on where this one ends
   const input = (/** @type {string} */ id) => /** @type {HTMLInputElement} */ (document.getElementById(id));
   const [play, position, mode, heard, speed, volume] = ["play", "position", "mode", "heard", "speed", "volume"].map(input);
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -42,6 +52,7 @@ export function createPlayer(first, timeline) {
     sound = next;
   };
   const begin = () => {
+    waiting = false;
     const voices = (/** @type {import("./sound.js").Voice} */ voice) => heard.value === "all" || voice.part === "alerts";
     deck.start(sound, { from: moment, speed: Number(speed.value), heard: voices });
     play.textContent = "Pause";
@@ -49,6 +60,7 @@ export function createPlayer(first, timeline) {
   };
   const pause = () => {
     moment = deck.moment() ?? moment;
+    waiting = false;
     deck.stop();
     play.textContent = "Play";
     show();
@@ -60,7 +72,7 @@ export function createPlayer(first, timeline) {
     timeline.set("playhead", { playhead: null });
   };
   const seek = (/** @type {number} */ to) => {
-    const playing = deck.moment() !== null;
+    const playing = deck.moment() !== null || waiting;
     moment = Math.min(Math.max(0, to), sound.duration);
     if (playing) begin();
     else show();
@@ -68,20 +80,31 @@ export function createPlayer(first, timeline) {
   const follow = () => {
     const now = deck.moment();
     if (now === null) return;
-    moment = now;
-    if (moment >= sound.duration) return stop();
+    moment = Math.min(now, sound.duration);
+    if (now >= sound.duration) {
+      if (!following) return stop();
+      deck.stop();
+      waiting = true;
+      return goOn();
+    }
     show();
     if (calm) setTimeout(follow, CALM);
     else requestAnimationFrame(follow);
   };
-  play.addEventListener("click", () => {
-    if (deck.moment() !== null) return pause();
+  const goOn = () => {
     renew();
+    if (moment < sound.duration) begin();
+    else show();
+  };
+  play.addEventListener("click", () => {
+    if (deck.moment() !== null || waiting) return pause();
+    renew();
+    if (following && moment === 0) moment = Math.max(0, sound.duration - RECENT);
     begin();
   });
   input("stop").addEventListener("click", stop);
   addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && deck.moment() !== null) stop();
+    if (event.key === "Escape" && (deck.moment() !== null || waiting)) stop();
   });
   position.addEventListener("input", () => seek((position.valueAsNumber / 1000) * sound.duration));
   volume.addEventListener("input", deck.adjust);
@@ -111,7 +134,12 @@ export function createPlayer(first, timeline) {
   return {
     replace(others) {
       sounds = others;
-      if (deck.moment() === null) renew();
+      if (waiting) goOn();
+      else if (deck.moment() === null) renew();
+    },
+    follow(wanted) {
+      following = wanted;
+      if (waiting && !wanted) stop();
     },
   };
 }
