@@ -214,7 +214,7 @@ def train_named(name: str, folder: Path) -> Path:
     if name == "one-step":
         return train(folder / name, perceptron(16, 32, 4), 1, 0.1, unspoilt)
     if name == "wide":
-        return train(folder / name, Deep(), 40, 0.1, unspoilt, every=(1, 8))
+        return train(folder / name, Deep(), 48, 0.1, nan_from_40, every=(1, 8))
     assert name == "hostile"
     return train(folder / HOSTILE[2], Hostile(), 80, 3.0, nan_from_40, config=dict.fromkeys(HOSTILE, HOSTILE[0]))
 

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 from tests.browser.conftest import Visits
+from tests.browser.test_live import wait_until
 from tests.browser.test_report import settle
 
 pytestmark = pytest.mark.browser
 
+SPAN = "(uPlot.sync('steps').plots[0].scales.x.max - uPlot.sync('steps').plots[0].scales.x.min)"  # steps in view
 REACHABLE = """() => {
   const wanted = 'a[href], button, select, input, textarea, audio[controls], summary, [tabindex="0"]';
   window.wanted = [...document.querySelectorAll(wanted)].filter((each) => each.checkVisibility() && !each.disabled);
@@ -69,11 +71,11 @@ def test_a_chart_is_read_zoomed_and_marked_by_keys(visits: Visits, report_url: C
     assert legend_step(chart) == "3"
     page.keyboard.press("Enter")
     assert chart.locator(".running.marked").is_visible()
-    whole = axis_span(page)
+    whole = page.evaluate(SPAN)
     page.keyboard.press("+")
-    assert axis_span(page) < whole, "closer"
+    wait_until(page, f"{SPAN} < {whole}")  # closer, in the next frame
     page.keyboard.press("Escape")
-    assert axis_span(page) == whole, "all steps"
+    wait_until(page, f"{SPAN} === {whole}")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "axis"
     page.keyboard.press("Space")
@@ -105,8 +107,3 @@ def test_the_skip_link_skips(visits: Visits, report_url: Callable[[str], str]) -
 
 def legend_step(chart: Any) -> str:
     return chart.locator(".u-legend .u-series .u-value").first.text_content()
-
-
-def axis_span(page: Page) -> float:
-    """Steps in view, told from where two steps of one chart are drawn."""
-    return page.evaluate("uPlot.sync('steps').plots[0].scales.x.max - uPlot.sync('steps').plots[0].scales.x.min")

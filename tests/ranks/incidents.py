@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+import worker
 from torch import nn
 
 import auscult
@@ -64,22 +65,20 @@ def one_ulp(rank: int, world: int, directory: Path) -> dict:
 
 
 def healthy(rank: int, world: int, directory: Path) -> dict:
-    """Nothing happens for long: DDP, then FSDP2."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
+    """Nothing happens for long, whatever the parallelism."""
     result = {}
-    for kind in ("ddp", "hsdp" if world > 2 else "fsdp2"):
-        model = network()
-        if kind == "ddp":
-            model = wrapped(model)
-        else:
-            shape = (2, world // 2) if kind == "hsdp" else (world,)
-            fully_shard(model, mesh=init_device_mesh("cpu", shape))
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for kind in ("ddp", "fsdp2", "tp", "tp_sp") if world == 2 else ("hsdp", "fsdp2_tp"):
+        bare = worker.network(torch.float32)
+        model, share, _ = worker.parallel(kind, bare, rank, world)
+        optimizer = torch.optim.SGD(bare.parameters(), lr=0.01)
         monitor = auscult.watch(model, optimizer, directory / kind, every=1)
-        for _ in loop(model, monitor, optimizer, rank, 1000):
-            pass
+        generator = torch.Generator().manual_seed(share)
+        for _ in range(1000):
+            loss = (model(torch.randn(4, 4, 5, generator=generator)) - 1).square().mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.log(loss=loss)
         result[kind] = told(monitor)
     return result
 
