@@ -55,6 +55,7 @@ class Viewer(threading.Thread):
         self.steps: list[int] = []
         self.done = False
         self.pages = 0
+        self.last: int | None = None  # step at which the run finished
 
     def run(self) -> None:
         while not self.done:
@@ -68,7 +69,9 @@ class Viewer(threading.Thread):
                     elif kind == "page":
                         self.server.get(f"/run/{self.digits}/page")
                         self.pages += 1
-                    elif kind == "condition" and data["word"] == "finished" and data["step"] in self.steps:
+                    elif kind == "condition" and data["word"] == "finished":
+                        self.last = data["step"]
+                    if self.last in self.steps:  # its points may come after the word that it has finished
                         self.done = True
                         break
                     if self.restless and time.monotonic() - opened > 15:
