@@ -88,13 +88,6 @@ def test_the_plain_example_stops_and_goes_on(tmp_path: Path) -> None:
     assert [each.step for each in found.segments] == [0, 40]
 
 
-def test_the_distributed_example_is_one_run(tmp_path: Path) -> None:
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
-    run([*launch, str(ROOT / "examples" / "distributed.py"), "--out", "run"], tmp_path)
-    assert [each.name for each in tmp_path.iterdir()] == ["run"]
-    assert len(auscult.load(tmp_path / "run").series("grad_norm")) > 0
-
-
 @pytest.mark.parametrize("tool", ["tensorboard", "wandb", "comet"])
 def test_a_script_that_closes_nothing_loses_nothing(tool: str, tmp_path: Path) -> None:
     from tests.integrations.conftest import READERS

@@ -120,5 +120,6 @@ def test_the_examples_run_under_torchrun(tmp_path, name) -> None:
         [*command, str(tmp_path / "run")], env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
     run = auscult.load(tmp_path / "run")
     assert len(run.series("grad_norm")) == len(run.series("loss")) > 0 and len(run.series("rank_loss", "1")) > 0
