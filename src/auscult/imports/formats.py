@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from auscult.core.errors import SetupError, StoreError
+from auscult.core.naming import EVALUATIONS
 from auscult.imports.account import Account
 from auscult.imports.foreign import ForeignRun, Point
 from auscult.imports.mlflow import database_runs, directory_run, is_database, run_directories
@@ -17,7 +18,6 @@ from auscult.imports.tensorboard import MARK, event_files, read_events
 from auscult.imports.trainer_state import NAME as TRAINER_STATE
 from auscult.imports.trainer_state import read_trainer_state
 from auscult.imports.wandb import is_wandb, read_wandb
-from auscult.rules.channels import EVALUATIONS
 from auscult.store.layout import RUN
 
 Format = Literal["tensorboard", "wandb", "mlflow", "transformers", "csv", "jsonl"]
