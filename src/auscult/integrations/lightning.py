@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,18 @@ from torch import Tensor, nn
 
 from auscult.core.sink import Sink
 from auscult.integrations.logger import LoggerSink
+from auscult.integrations.required import required
 from auscult.integrations.selection import Selection
 from auscult.monitor import Monitor, watch
 from auscult.monitor.silent import SilentMonitor
 
 EVALUATION = "val"
-_package: Any = import_module("lightning.pytorch" if find_spec("lightning") else "pytorch_lightning")
+_package = required(
+    "pytorch_lightning" if find_spec("pytorch_lightning") and not find_spec("lightning") else "lightning.pytorch",
+    "Lightning",
+    "lightning",
+    "AuscultCallback is a callback of",
+)
 
 
 class AuscultCallback(_package.Callback):
