@@ -222,7 +222,9 @@ def _hops(phase: Array, base: Array, amplitude: Array, weights: Array) -> Sample
     sound = np.empty((len(angles), HOP), np.float32)
     for first in range(0, len(angles), CACHED):
         some = slice(first, first + CACHED)
-        _some_hops(angles[some], levels[some], [each if len(each) == 1 else each[some] for each in columns], sound[some])
+        _some_hops(
+            angles[some], levels[some], [each if len(each) == 1 else each[some] for each in columns], sound[some]
+        )
     return sound.ravel()
 
 
