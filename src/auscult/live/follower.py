@@ -69,6 +69,7 @@ class Follower:
         self._root = root
         self._taker = PulseTaker(entry.path)
         self._pulse: Pulse | None = None
+        self._grown = 0.0  # when that last changed, by a clock that nobody sets
         self._run: Run | None = None
         self._error = "not read yet"
         self._verdict: tuple[Mark, tuple[Finding, ...]] | None = None  # how far the run was, and what was found in it
@@ -94,7 +95,7 @@ class Follower:
             pulse = self._taker.take()
             grown = self._pulse is None or pulse.shape != self._pulse.shape
             if grown:
-                self._pulse = pulse
+                self._pulse, self._grown = pulse, time.monotonic()
                 self._read()
             self.condition = self._judged(pulse.written)
             return grown or self.condition.word != before
@@ -201,7 +202,7 @@ class Follower:
         return sorted({each.key: each for each in (*found, *told)}.values(), key=lambda each: each.rank)
 
     def _judged(self, written: float) -> Condition:
-        facts, now = self.facts, time.time()
+        facts, now = self.facts, max(time.time(), written + time.monotonic() - self._grown)  # clocks are set back
         if facts is None:
             return Condition("unreadable", self._error)
         alive = self._is_alive(facts, written, now) if facts.is_quiet(written, now) else None
