@@ -107,6 +107,24 @@ def test_on_another_host_nobody_knows_whether_a_process_lives(tmp_path, grower) 
     assert follower.condition.word == "stalled" and "process" not in follower.condition.reason
 
 
+def test_what_is_known_of_a_run_stays_while_it_is_read_again(tmp_path, grower, monkeypatch) -> None:
+    """The listing looks at it from another thread."""
+    growing = grower(tmp_path / "run", time=time.time()).grow(10)
+    follower = Follower(tmp_path, list_entries(tmp_path).popitem()[1])
+    follower.look()
+    seen = []
+
+    def watched(*arguments, **named):
+        seen.append((follower.last_step, follower.info is not None))
+        return load(*arguments, **named)
+
+    monkeypatch.setattr("auscult.live.follower.load", watched)
+    growing.grow(5)
+    follower.look()
+    assert seen == [(9, True)] and follower.last_step == 14
+    growing.end()
+
+
 def test_durations() -> None:
     assert [duration(each) for each in (-1, 0, 119, 120, 7199, 7200, 86400 * 3)] == [
         "0 s", "0 s", "119 s", "2 min", "120 min", "2 h", "3 days"

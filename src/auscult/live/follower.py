@@ -165,10 +165,10 @@ class Follower:
             return self._run
 
     def _read(self) -> None:
-        self._run = self.info = self.facts = self.mark = None
+        """Read the run; what was known of it stays until that is done, because the listing looks at it meanwhile."""
         stranger = find_stranger(self._root, self.entry.path)
         if stranger is not None:
-            self._error = stranger
+            self._lose(stranger)
             return
         try:
             run = load(self.entry.path, skip_damage=self._skip_damage)
@@ -177,7 +177,7 @@ class Follower:
             facts = Facts.of(run)
         except Exception as error:
             if self._skip_damage or not isinstance(error, OSError):
-                self._error = self._told(error)
+                self._lose(self._told(error))
                 return
             self._skip_damage = True
             self._read()
@@ -200,6 +200,10 @@ class Follower:
         mark, found = self._verdict or (None, ())
         told = [finding for step, finding in run.findings if mark is None or step > mark.step]
         return sorted({each.key: each for each in (*found, *told)}.values(), key=lambda each: each.rank)
+
+    def _lose(self, error: str) -> None:
+        self._run = self.info = self.facts = self.mark = None
+        self._error = error
 
     def _judged(self, written: float) -> Condition:
         facts, now = self.facts, max(time.time(), written + time.monotonic() - self._grown)  # clocks are set back

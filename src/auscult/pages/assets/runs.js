@@ -14,6 +14,7 @@ const WORDS = ["training", "stalled", "crashed", "unreadable", "finished"];
 const SEVERITIES = ["", "info", "warning", "critical"];
 const TROUBLED = new Set(["stalled", "crashed"]); // of which it is said why that is thought
 const FALLING = new Set(["step", "severity", "written", "began"]); // most interesting first
+const SHORT = /** @type {const} */ ({ dateStyle: "short", timeStyle: "short" });
 const REMEMBERED = "auscult-runs";
 
 function start() {
@@ -183,7 +184,7 @@ function fill(row, run, now) {
   write(finding, run.finding ? worst(run) : run.word === "unreadable" ? run.reason : "none");
   finding.className = run.active ? run.severity : "quiet";
   write(written, run.written ? `${span(now - run.written)} ago` : "–");
-  write(began, run.began ? new Date(run.began * 1000).toLocaleString() : "–");
+  write(began, run.began ? new Date(run.began * 1000).toLocaleString(undefined, SHORT) : "–");
 }
 
 /** @param {Run} run */
