@@ -118,3 +118,9 @@ def _report(run: Run, sound: bool) -> str:
     findings, ignored = examine(run)
     scores = [sonify_run(run, findings, mode=each) for each in MODES] if sound else []
     return report_html(run, findings, scores, [each.pattern for each in ignored])
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Where what is made of a run goes by default: beside its directory, named like it."""
+    whole = path.resolve()
+    return whole.with_name(whole.name + suffix)

@@ -55,6 +55,13 @@ def places(names: Iterable[str | Channel], trainer: str = "") -> dict[str | Chan
     return {name: found[name] for name in known}
 
 
+def sent(key: str) -> Channel:
+    """What auscult's own sinks call a number by a key: `grad_norm/conv1.weight`, `val/accuracy`."""
+    metric, _, path = key.partition("/")
+    entry = METRICS.get(metric)
+    return Channel(metric, path) if entry is not None and not (path and entry.scope == "run") else Channel(key, "")
+
+
 def renamed(kept: Mapping[str | Channel, Place]) -> dict[str, str]:
     """What has another name now: the old one and the new one."""
     return {
@@ -107,14 +114,13 @@ def _kept(name: str) -> Place:
 
 
 def _own(channel: Channel) -> Place:
-    """Where auscult itself keeps a number; one that is derived when read is kept as a user's."""
+    """Where auscult itself keeps a number; one that it derives when it reads is kept in float64, as a user's."""
     entry = METRICS.get(channel.metric)
     if entry is None:
         evaluated = not EVALUATIONS.isdisjoint(channel.metric.lower().split("/"))
         return Place("evaluation" if evaluated else "user", channel)
-    if entry.inputs:
-        return Place("user", Channel(f"user/{channel.metric}", channel.path))
-    return Place(entry.stream, channel)
+    derived = bool(entry.inputs) or (entry.adds_up and not channel.path)
+    return Place("user" if derived else entry.stream, channel)
 
 
 def _shown(name: str | Channel) -> str:
