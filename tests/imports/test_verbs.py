@@ -91,6 +91,9 @@ def test_a_loss_that_is_not_finite_is_found(tmp_path) -> None:
     loss = np.where(steps >= 2000, np.nan, np.exp(-steps / 1000))
     findings = auscult.diagnose(csv_run(tmp_path, {"step": steps, "train/loss": loss}))
     assert [(each.code, each.step, each.severity) for each in findings] == [("L001", 2000, "critical")]
+    (found,) = findings
+    assert "parameters and gradients were not observed" in found.summary
+    assert found.phase is None and found.ruled_out == (), "nothing is ruled out by what was not observed"
 
 
 def test_a_loss_that_diverges_is_found_and_one_that_falls_is_not(tmp_path) -> None:
@@ -126,7 +129,7 @@ def test_what_was_not_observed_is_said_and_what_was_is_not(logs, tmp_path) -> No
 def test_the_total_gradient_norm_is_heard(logs, tmp_path) -> None:
     trainer = auscult.load(import_runs(logs / "trainer", tmp_path / "trainer")[0].path)
     score = auscult.sonify(trainer)
-    assert [each.name for each in score.voices if each.amplitudes.max() > 0] == ["middle layers"]
+    assert [each.name for each in score.voices if each.amplitudes.max() > 0] == ["whole model"]
 
 
 def test_progress_reaches_the_end(logs, tmp_path) -> None:

@@ -166,6 +166,32 @@ def test_the_trainers_own_logger_gets_the_same_values_at_the_same_steps(tmp_path
     assert "train_loss" in events.Tags()["scalars"]
 
 
+def test_what_validation_logs_is_told_from_what_only_begins_alike(tmp_path: Path) -> None:
+    from auscult.integrations.lightning import AuscultCallback
+
+    class Named(Lit):
+        def training_step(self, batch: Any, index: int) -> torch.Tensor:
+            self.log("value_loss", 0.5)
+            self.log("validity", 0.25)
+            return super().training_step(batch, index)
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            self.log_dict({"val_loss": 1.0, "valid_acc": 2.0, "validation/f1": 3.0, "val/deep/name": 4.0})
+
+    trainer = lightning.Trainer(
+        max_steps=4, logger=False, callbacks=[AuscultCallback(tmp_path / "run")], accelerator="cpu",
+        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, val_check_interval=2,
+    )  # fmt: skip
+    trainer.fit(module := Named(), data(), data())
+    trainer.validate(module, data(), verbose=False)  # behind the training: no part of the run
+    run = auscult.load(tmp_path / "run")
+    evaluated = {channel.metric: run.series(*channel) for channel in run.source.channels("evaluation")}
+    assert {name: float(series.values[0]) for name, series in evaluated.items()} == {
+        "val/loss": 1.0, "val/acc": 2.0, "val/f1": 3.0, "val/deep/name": 4.0,
+    }  # fmt: skip
+    assert evaluated["val/loss"].steps.tolist() == [1, 3]
+
+
 def test_an_exception_is_written_down(tmp_path: Path) -> None:
     from auscult.integrations.lightning import AuscultCallback
 

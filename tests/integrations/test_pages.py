@@ -76,7 +76,7 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
 
 def test_every_tool_has_its_page() -> None:
     named = {each.stem for each in (ROOT / "src" / "auscult" / "integrations").glob("*.py")}
-    inner = {"__init__", "excerpt", "logger", "marks", "outbox", "selection", "tracker", "values"}
+    inner = {"__init__", "draws", "excerpt", "logger", "marks", "outbox", "required", "selection", "tracker", "values"}
     assert named - inner == {each.stem for each in PAGES} - {"README", "accelerate", "pytorch"}
 
 

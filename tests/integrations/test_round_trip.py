@@ -4,6 +4,7 @@ import json
 import random
 import socket
 import warnings
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 from shutil import copytree
@@ -154,6 +155,37 @@ def test_findings_histograms_report_and_sound_arrive(tool: str, tmp_path: Path) 
             each["additional_params"].get("fileName") or each["metadata"] for each in uploads
         }, uploads
         assert any(each["type"] == "html" and "L001" in each["payload"]["html"] for each in messages)
+
+
+def test_a_server_that_is_not_there_draws_nothing_from_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR, MLFLOW_HTTP_REQUEST_MAX_RETRIES
+
+    from auscult.integrations.mlflow import MlflowSink
+
+    monkeypatch.setenv(MLFLOW_HTTP_REQUEST_MAX_RETRIES.name, "3")
+    monkeypatch.setenv(MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR.name, "0")  # it waits for a time that it draws
+    random.seed(3)
+    before, training = random.getstate(), Training()
+    sinks = [MlflowSink(tracking_uri="http://127.0.0.1:9")]
+    with (
+        pytest.warns(RuntimeWarning, match="Connection refused"),
+        watched(training, tmp_path / "run", sinks) as monitor,
+    ):
+        training.run(range(4), monitor)
+    assert before == random.getstate()
+
+
+def test_comet_puts_the_archives_of_all_attempts_into_one_experiment(tmp_path: Path) -> None:
+    """What `comet upload` goes by: Comet's own words for "make the experiment, or go on with it", in every archive."""
+    train("comet", tmp_path)
+    identity = auscult.load(tmp_path / "run").info.id
+    archives = list((tmp_path / "comet").glob("*.zip"))
+    told = [json.loads(zipfile.ZipFile(each).read("experiment.json")) for each in archives]
+    assert len(told) == 2 and {(each["offline_id"], each["resume_strategy"]) for each in told} == {
+        (identity, "get_or_create")
+    }
 
 
 def test_a_server_that_takes_the_call_and_never_answers(tmp_path: Path) -> None:

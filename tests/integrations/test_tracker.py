@@ -128,6 +128,28 @@ def test_a_tracker_that_fails_leaves_every_bit(make: Callable[[], InMemory], tmp
     assert before == (random.getstate(), str(np.random.get_state()))  # noqa: NPY002
 
 
+def test_what_a_tracker_draws_is_not_drawn_from_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "drawing_tracker.py").write_text(
+        "import random\nfrom random import choice, gauss\nrandom.random()\n"
+        "def draw():\n    return random.random(), choice('ab'), gauss(0, 1), random.Random(1).random()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class Drawing(InMemory):
+        package: ClassVar[str] = "drawing_tracker"
+
+        def _called(self, name: str) -> None:
+            self._client.draw()
+            super()._called(name)
+
+    random.seed(1)
+    before, training = random.getstate(), Training()
+    with watched(training, tmp_path / "run", [sink := Drawing()]) as monitor:
+        training.run(range(6), monitor)
+    assert monitor.failures == [] and sink.calls.count("send") == 6
+    assert before == random.getstate()
+
+
 @pytest.mark.parametrize("at", ["open", "send"])
 def test_a_tracker_that_blocks_for_30_seconds_is_not_waited_for(at: str, tmp_path: Path) -> None:
     released, training = Event(), Training()

@@ -1,5 +1,6 @@
 """The schedule: fixed cadences stay, the governor keeps its budget and moves only at multiples of 256."""
 
+import numpy as np
 import pytest
 
 from auscult.core.errors import SetupError
@@ -36,6 +37,14 @@ def test_a_dear_monitor_is_thinned_until_it_keeps_its_budget() -> None:
     n, s = schedule.cadence.norms, schedule.cadence.samples
     assert (2e-6 + 3e-4 / n + 3e-3 / s) / 1e-3 <= 0.02
     assert len(changed) == 1, "steady costs must not make it waver"
+
+
+def test_costs_that_prove_a_tenth_higher_still_keep_the_budget() -> None:
+    for norms in np.geomspace(1e-4, 1e-2, 40).tolist():
+        schedule = Schedule(None, 0.02)
+        drive(schedule, range(1024), bare=1e-3, idle=0.0, norms=norms, samples=5 * norms)
+        n, s = schedule.cadence.norms, schedule.cadence.samples
+        assert n == 1024 or 1.1 * (norms / n + 5 * norms / s) / 1e-3 <= 0.02
 
 
 def test_it_recovers_only_with_a_margin() -> None:

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 State = Literal["finished", "failed", "running", "unknown"]
+OWN = "auscult"
+"""By this name auscult's sinks say in a tracker that a run of it is theirs, so that its log comes back as it was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,7 +294,7 @@ class Run:
             for each in METRICS.values()
             if each.inputs and all(_recorded(name, recorded) for name in each.inputs)
         )
-        return (*recorded, *derived)
+        return tuple(dict.fromkeys((*recorded, *derived)))
 
     def paths(self, metric: str) -> tuple[str, ...]:
         """Paths under which a metric was recorded, in the order in which they were first seen.
@@ -303,7 +303,7 @@ class Run:
             UnknownName: if neither the catalogue nor the run knows the metric.
         """
         self._require_metric(metric)
-        for name in _inputs(metric):
+        for name in (metric, *_inputs(metric)):
             paths = tuple(channel.path for _, channel, _ in self._channels(name))
             if paths:
                 return paths
@@ -312,9 +312,9 @@ class Run:
     def series(self, metric: str, path: str = "") -> Series:
         """One metric of one path.
 
-        A parameter's or module's own recording is returned as it is. For metrics that add up, the path of a module
-        gives the root of the sum of squares over its parameters, and `""` that over the whole model. Derived metrics
-        (ratios) are computed from these. A metric that was never recorded gives an empty series.
+        What was recorded under this path is returned as it is. For metrics that add up, the path of a module gives the
+        root of the sum of squares over its parameters, and `""` that over the whole model. Derived metrics (ratios) are
+        computed from these. A metric that was never recorded gives an empty series.
 
         Args:
             metric: A name of the catalogue, or one the user logged.
@@ -325,12 +325,12 @@ class Run:
         """
         self._require_metric(metric)
         entry = METRICS.get(metric)
-        if entry is not None and entry.derive is not None:
-            return self._derived(entry, path)
         found = self._channels(metric)
         for stream, channel, position in found:
             if channel.path == path:
                 return self._read(metric, path, stream, [position], combine=False)
+        if entry is not None and entry.derive is not None:
+            return self._derived(entry, path)
         if entry is not None and entry.adds_up:
             inside = [position for _, channel, position in found if _within(channel.path, path)]
             if inside:

@@ -30,6 +30,7 @@ class Account:
         host: Where it ran.
         git_commit: The commit of its code.
         trainer: The library whose trainer logged the numbers, where the log says so; some names mean more then.
+        own: Whether a sink of auscult logged what comes next, under keys that tell metric and path.
         left_out: What was met and is no number over steps, as `histogram`, and how often.
         damage: What could not be read, where that is skipped.
         on_bytes: Called with how much was read since the last call, in the unit of `ForeignRun.size`.
@@ -46,6 +47,7 @@ class Account:
     host: str = ""
     git_commit: str | None = None
     trainer: str = ""
+    own: bool = False
     left_out: Counter[str] = field(default_factory=Counter[str])
     damage: list[str] = field(default_factory=list[str])
     on_bytes: Callable[[int], object] = lambda _: None

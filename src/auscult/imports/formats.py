@@ -8,8 +8,10 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from auscult.core.errors import SetupError, StoreError
+from auscult.core.naming import EVALUATIONS
 from auscult.imports.account import Account
 from auscult.imports.foreign import ForeignRun, Point
+from auscult.imports.lines import plain_name
 from auscult.imports.mlflow import database_runs, directory_run, is_database, run_directories
 from auscult.imports.names import TRAINING
 from auscult.imports.table import read_csv, read_jsonl
@@ -17,7 +19,6 @@ from auscult.imports.tensorboard import MARK, event_files, read_events
 from auscult.imports.trainer_state import NAME as TRAINER_STATE
 from auscult.imports.trainer_state import read_trainer_state
 from auscult.imports.wandb import is_wandb, read_wandb
-from auscult.rules.channels import EVALUATIONS
 from auscult.store.layout import RUN
 
 Format = Literal["tensorboard", "wandb", "mlflow", "transformers", "csv", "jsonl"]
@@ -116,12 +117,18 @@ def _transformers(source: Path, _step: str | None, meant: bool) -> list[ForeignR
 
 
 def _tables(suffixes: tuple[str, ...], tool: str, read: "Reader") -> Finder:
+    def is_table(file: Path) -> bool:
+        return plain_name(file).suffix.lower() in suffixes
+
     def find(source: Path, step: str | None, meant: bool) -> list[ForeignRun]:
         if source.is_file():
-            files = [source] if meant or source.suffix.lower() in suffixes else []
+            files = [source] if meant or is_table(source) else []
         else:
-            files = [each for each in sorted(source.iterdir()) if each.suffix.lower() in suffixes and each.is_file()]
-        return [ForeignRun(each.stem, tool, _size(each), partial(_read_table, read, each, step)) for each in files]
+            files = [each for each in sorted(source.iterdir()) if is_table(each) and each.is_file()]
+        return [
+            ForeignRun(plain_name(each).stem, tool, _size(each), partial(_read_table, read, each, step))
+            for each in files
+        ]
 
     return find
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from auscult.core.version import __version__
 from auscult.imports.account import Account
 from auscult.imports.foreign import ForeignRun, Purge
 from auscult.imports.formats import Format, find_runs
-from auscult.imports.names import Place, places, renamed
+from auscult.imports.names import Place, places, renamed, sent
 from auscult.imports.spill import Spill
 from auscult.store.writer import IfExists, StoreWriter
 
@@ -140,7 +140,8 @@ def _read(
         elif each.step < 0:
             account.report_damage(f"Expected steps from 0 on, but {each.name!r} has a value at step {each.step}.")
         else:
-            spill.add(each.step, columns.setdefault(each.name, len(columns)), each.value)
+            name = sent(each.name) if account.own and isinstance(each.name, str) else each.name
+            spill.add(each.step, columns.setdefault(name, len(columns)), each.value)
     return list(columns)
 
 
@@ -154,19 +155,19 @@ def _write(
     if_exists: IfExists,
 ) -> Imported:
     kept = places(columns, account.trainer)
+    windows = spill.windows()
+    opening = next(windows, None)
+    if opening is None:
+        raise StoreError(f"Expected {source} to hold numbers over steps, but all of them were withdrawn again.")
+    first = int(opening["step"][0])
     with closing(StoreWriter.create(directory, _info(foreign, account), if_exists)) as writer:
+        writer.begin_segment(Segment(first, account.created, versions=account.versions))
         tables = Tables(writer, [kept[each] for each in columns])
-        steps = values = 0
-        first = last = -1
-        for window in spill.windows():
-            if first < 0:
-                first = int(window["step"][0])
-                writer.begin_segment(Segment(first, account.created, versions=account.versions))
+        steps = values = last = 0
+        for window in chain((opening,), windows):
             last = int(window["step"][-1])
             steps += tables.write(window)
             values += len(window)
-        if first < 0:
-            raise StoreError(f"Expected {source} to hold numbers over steps, but all of them were withdrawn again.")
         provenance = _provenance(source, foreign, account, spill, kept)
         writer.write_event("import", first, **provenance.to_dict())
         writer.write_event("end", last, reason=account.state)
@@ -183,6 +184,8 @@ class Tables:
 
     def __init__(self, writer: StoreWriter, several: Sequence[Place]) -> None:
         self._writer = writer
+        several = (*several, *(each for each in (Place("steps", FINITE),) if each not in several))
+        self._finite = several.index(Place("steps", FINITE))
         self._streams: dict[Stream, tuple[tuple[Channel, ...], NDArray[np.intp]]] = {}
         for stream in ("steps", "norms", "sampled", "user", "evaluation"):
             here = [place for place, each in enumerate(several) if each.stream == stream]
@@ -195,9 +198,7 @@ class Tables:
     def write(self, window: "NDArray[np.void]") -> int:
         """Write numbers, as `Spill.windows` gives them. Returns how many steps they have."""
         steps, begins = np.unique(window["step"], return_index=True)
-        finite = np.logical_and.reduceat(np.isfinite(window["value"]), begins)
-        if FINITE not in self._streams.get("steps", ((),))[0]:
-            self._put("steps", steps, (FINITE,), finite[:, None].astype(np.float32))
+        window = self._with_finite(window, steps, begins)
         for stream, (channels, positions) in self._streams.items():
             inside = window[positions[window["column"]] >= 0]
             rows = max(1, CELLS // len(channels))
@@ -211,6 +212,17 @@ class Tables:
                 table[np.searchsorted(some, part["step"]), positions[part["column"]]] = numbers
                 self._put(stream, some, channels, table)
         return len(steps)
+
+    def _with_finite(
+        self, window: "NDArray[np.void]", steps: NDArray[np.int64], begins: NDArray[np.intp]
+    ) -> "NDArray[np.void]":
+        """The same with a `finite` at every step, so that every step has a row of the stream `steps`."""
+        missing = ~np.isin(steps, window["step"][window["column"] == self._finite])
+        told = np.zeros(int(missing.sum()), window.dtype)
+        told["step"] = steps[missing]
+        told["column"] = self._finite
+        told["value"] = np.logical_and.reduceat(np.isfinite(window["value"]), begins)[missing]
+        return np.insert(window, np.append(begins[1:], len(window))[missing], told)
 
     def _put(self, stream: Stream, steps: NDArray[np.int64], channels: tuple[Channel, ...], table: Values) -> None:
         """Write rows, and the digests of the blocks of 64 steps that are complete by them."""

@@ -11,6 +11,7 @@ from sys import float_info
 from urllib.parse import quote
 
 from auscult.core.errors import StoreError
+from auscult.core.provenance import OWN
 from auscult.imports.account import Account, State
 from auscult.imports.figures import number_in
 from auscult.imports.foreign import ForeignRun, Point
@@ -114,7 +115,12 @@ def _read_database(file: Path, run: str, account: Account) -> Iterator[Point]:
         )
         for name, step, value, is_nan in rows:
             account.on_bytes(1)
-            yield Point(name, step, nan if is_nan else _unlimited(value))
+            if isinstance(step, int) and isinstance(value, (int, float)):
+                yield Point(name, step, nan if is_nan else _unlimited(float(value)))
+            else:
+                account.report_damage(
+                    f"Expected {name!r} of run {run} in {file} to have numbers at steps, but got {value!r} at {step!r}."
+                )
 
 
 def _unlimited(value: float) -> float:
@@ -137,6 +143,8 @@ def _tags(directory: Path) -> Iterator[tuple[str, str]]:
 def _tell_tag(name: str, value: str, account: Account) -> None:
     if name == "mlflow.runName" and value:
         account.name = value
+    elif name == f"{OWN}.run_id":
+        account.own = True
     elif name == "mlflow.source.git.commit":
         account.git_commit = value
     elif name == "mlflow.source.name":

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from auscult.core.catalogue import METRICS
 from auscult.core.metric import Stream
+from auscult.core.naming import EVALUATIONS, names_loss
 from auscult.core.sink import Channel
-from auscult.rules.channels import EVALUATIONS, names_loss
 
 TRAINING = frozenset({"train", "training"})
 MEASURES = {
@@ -53,6 +53,13 @@ def places(names: Iterable[str | Channel], trainer: str = "") -> dict[str | Chan
         taken.add(place.channel)
         found[name] = place
     return {name: found[name] for name in known}
+
+
+def sent(key: str) -> Channel:
+    """What auscult's own sinks call a number by a key: `grad_norm/conv1.weight`, `val/accuracy`."""
+    metric, _, path = key.partition("/")
+    entry = METRICS.get(metric)
+    return Channel(metric, path) if entry is not None and not (path and entry.scope == "run") else Channel(key, "")
 
 
 def renamed(kept: Mapping[str | Channel, Place]) -> dict[str, str]:
@@ -107,14 +114,13 @@ def _kept(name: str) -> Place:
 
 
 def _own(channel: Channel) -> Place:
-    """Where auscult itself keeps a number; one that is derived when read is kept as a user's."""
+    """Where auscult itself keeps a number; one that it derives when it reads is kept in float64, as a user's."""
     entry = METRICS.get(channel.metric)
     if entry is None:
         evaluated = not EVALUATIONS.isdisjoint(channel.metric.lower().split("/"))
         return Place("evaluation" if evaluated else "user", channel)
-    if entry.inputs:
-        return Place("user", Channel(f"user/{channel.metric}", channel.path))
-    return Place(entry.stream, channel)
+    derived = bool(entry.inputs) or (entry.adds_up and not channel.path)
+    return Place("user" if derived else entry.stream, channel)
 
 
 def _shown(name: str | Channel) -> str:

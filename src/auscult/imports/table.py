@@ -2,7 +2,9 @@
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,15 @@ from auscult.core.sink import Channel
 from auscult.imports.account import Account
 from auscult.imports.figures import kind_of, number_in, number_of, step_in
 from auscult.imports.foreign import Point
+from auscult.imports.lines import plain_name, read_lines
 
 STEPS = ("_step", "step", "global_step", "trainer/global_step", "train/global_step", "steps", "iteration", "iter")
 """Names of the column of steps, the first that is there counts; upper and lower case are one."""
 LONG = ({"step", "metric", "path", "value"}, {"step", "metric", "value"}, {"step", "key", "value"})
 TAG = {"wall time", "step", "value"}
 SUMMARIES = ("__min", "__max")
-PIECE_LINES = 512
+DOWNLOADED = "-tag-"
+"""What comes in front of the tag in the name of TensorBoard's download."""
 
 csv.field_size_limit(1 << 24)
 
@@ -36,14 +40,13 @@ def read_csv(file: Path, step_column: str | None, account: Account) -> Iterator[
     Raises:
         StoreError: if there is no column of steps, or a row is damaged and the account does not skip damage.
     """
-    read = 0
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        rows = csv.reader(stream, strict=True)
+    with closing(read_lines(file, account)) as lines:
+        rows = csv.reader(lines, strict=True)
         try:
             head = next(rows, [])
         except csv.Error as error:
             raise StoreError(f"Expected {file} to be CSV, but its first line is not ({error}).") from None
-        layout = Layout(file, head, step_column)
+        layout = Layout(file, head, step_column, account)
         while True:
             try:
                 row = next(rows, None)
@@ -52,9 +55,6 @@ def read_csv(file: Path, step_column: str | None, account: Account) -> Iterator[
                 continue
             if row is None:
                 break
-            if rows.line_num - read >= PIECE_LINES:
-                account.on_bytes((rows.line_num - read) * 64)
-                read = rows.line_num
             if not row:
                 continue
             step = step_in(row[layout.step]) if len(row) == len(head) else None
@@ -74,28 +74,37 @@ class Layout:
         file: The table.
         head: Names of the columns.
         step_column: The one of steps, if it was named.
+        account: Is told of the columns that are left out.
 
     Attributes:
         step: Position of the column of steps.
 
     Raises:
-        StoreError: if there is none.
+        StoreError: if there is none, or two columns have one name.
     """
 
-    def __init__(self, file: Path, head: Sequence[str], step_column: str | None) -> None:
+    def __init__(self, file: Path, head: Sequence[str], step_column: str | None, account: Account) -> None:
         lower = [each.strip().lower() for each in head]
         self.step = _step_position(file, head, lower, step_column)
         self._names: list[str] = [each.strip() for each in head]
         self._long = next((names for names in LONG if names == set(lower)), None)
         self._places = {name: place for place, name in enumerate(lower)}
+        if twice := [name for name, count in Counter(self._names).items() if name and count > 1]:
+            raise StoreError(
+                f"Expected {file} to have a name of its own for every column, but {twice[0]!r} is there twice. Rename "
+                "one of them in its first line."
+            )
         if set(lower) == TAG:
-            self._columns = [(self._places["value"], file.stem)]
+            self._columns = [(self._places["value"], plain_name(file).stem.rpartition(DOWNLOADED)[2])]
         else:
-            self._columns = [
-                (place, name)
-                for place, name in enumerate(self._names)
-                if place != self.step and name and not name.lower().endswith(SUMMARIES)
-            ]
+            self._columns: list[tuple[int, str]] = []
+            for place, name in enumerate(self._names):
+                if not name:
+                    account.left_out["column without a name"] += 1
+                elif name.lower().endswith(SUMMARIES):
+                    account.left_out["column of least or largest values"] += 1
+                elif place != self.step:
+                    self._columns.append((place, name))
 
     def points(self, row: Sequence[str], step: int, account: Account) -> Iterator[Point]:
         """The numbers of a row; an empty cell is none."""
@@ -123,14 +132,13 @@ def read_jsonl(file: Path, step_column: str | None, account: Account) -> Iterato
     Raises:
         StoreError: if a line is damaged or has no step, and the account does not skip damage.
     """
-    with file.open("rb") as stream:
-        for count, line in enumerate(stream, 1):
-            account.on_bytes(len(line))
+    with closing(read_lines(file, account)) as lines:
+        for count, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 account.report_damage(f"Expected line {count} of {file} to be JSON, but it is not ({error}).")
                 continue
             names = _step_names(row, step_column) if isinstance(row, dict) else []
@@ -138,8 +146,8 @@ def read_jsonl(file: Path, step_column: str | None, account: Account) -> Iterato
             if step is None:
                 wanted = repr(step_column) if step_column else f"one of {', '.join(STEPS)}"
                 account.report_damage(
-                    f"Expected line {count} of {file} to be an object with {wanted} >= 0, but got "
-                    f"{line[:80].decode('utf-8', 'replace').strip()!r}. `--step NAME` names another key."
+                    f"Expected line {count} of {file} to be an object with {wanted}, a whole number >= 0, but got "
+                    f"{line[:80].strip()!r}. `--step NAME` names another key."
                 )
                 continue
             yield from _row_points(row, names[0], step, account)
@@ -150,6 +158,8 @@ def _row_points(row: dict[str, Any], axis: str, step: int, account: Account) -> 
         name, number = str(row["metric"]), number_of(row["value"])
         if number is not None:
             yield Point(Channel(name, str(row["path"])) if "path" in row else name, step, number)
+        else:
+            account.left_out[f"{kind_of(row['value'])} in {name!r}"] += 1
         return
     for name, number in _flat("", row, account):
         if name != axis:
@@ -164,7 +174,7 @@ def _flat(prefix: str, row: dict[str, Any], account: Account) -> Iterator[tuple[
         number = number_of(value)
         if number is not None:
             yield prefix + key, number
-        elif value is not None:
+        else:
             account.left_out[f"{kind_of(value)} in {prefix + key!r}"] += 1
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from auscult.core.provenance import OWN
 from auscult.imports.account import Account
 from auscult.imports.foreign import Point, Purge
 from auscult.imports.tfrecord import read_records
 from auscult.imports.wire import (
     BYTES,
     VARINT,
-    WireError,
     double_of,
     fields,
     float_of,
@@ -29,7 +29,7 @@ from auscult.imports.wire import (
 
 MARK = "tfevents"
 SESSION_START = 1
-SCALARS, HPARAMS = "scalars", "hparams"
+SCALARS, HPARAMS, TEXT = "scalars", "hparams", "text"
 DTYPES = {
     1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 5: "<i2", 6: "i1", 9: "<i8", 10: "?", 17: "<u2", 19: "<f2", 22: "<u4",
     23: "<u8",
@@ -58,10 +58,11 @@ def read_events(files: Sequence[tuple[str, Path]], account: Account) -> Iterator
     """
     kinds: dict[str, str] = {}
     for prefix, file in files:
+        account.own = False
         for message in read_records(file, account):
             try:
                 yield from _read_event(message, prefix, kinds, account)
-            except (WireError, UnicodeDecodeError, struct.error) as error:
+            except (ValueError, struct.error) as error:
                 account.report_damage(
                     f"Expected every record of {file} to be an Event, but got one that is none ({error})."
                 )
@@ -123,6 +124,9 @@ def _read_value(message: bytes, kinds: dict[str, str], account: Account) -> tupl
         return tag, None
     if tensor is not None and kind == SCALARS:
         scalar = _read_tensor(tensor)
+    if tag == OWN and kind == TEXT:
+        account.own = True
+        return tag, None
     if scalar is None:
         account.left_out[
             other or {"text": "text", "images": "image", "histograms": "histogram"}.get(kind, kind or "tensor")

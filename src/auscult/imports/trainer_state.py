@@ -47,7 +47,7 @@ def read_trainer_state(file: Path, account: Account) -> Iterator[Point]:
 def _read(file: Path) -> dict[str, Any]:
     try:
         state = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(
             f"Expected {file} to be JSON, but it is not ({error}). Was it cut off while the trainer wrote it? Take the "
             "one of an earlier checkpoint."

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from auscult.core.errors import StoreError
+from auscult.core.provenance import OWN
 from auscult.imports.account import Account
-from auscult.imports.figures import kind_of, number_of
+from auscult.imports.figures import kind_of, number_of, step_in
 from auscult.imports.foreign import Point
 from auscult.imports.leveldb import read_log
 from auscult.imports.wire import BYTES, WireError, fields, message_of, signed_of, text_of
@@ -54,7 +55,7 @@ def read_wandb(file: Path, account: Account) -> Iterator[Point]:
     for record in read_log(file, HEADER, account):
         try:
             yield from _read_record(record, axes, config, account)
-        except (WireError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
             account.report_damage(f"Expected every record of {file} to be one of W&B's, but one is not ({error}).")
     if account.damage:
         account.damage.append(
@@ -91,8 +92,8 @@ class Axes:
     def advance(self, row: dict[str, float]) -> None:
         """Take what a row says of the step metrics; one that it does not name stays where it was."""
         for axis in {*self._names.values(), *self._patterns.values()}:
-            if axis in row and row[axis] >= 0 and row[axis] == int(row[axis]):
-                self._steps[axis] = int(row[axis])
+            if (step := step_in(row.get(axis))) is not None:
+                self._steps[axis] = step
 
     def step_of(self, name: str, otherwise: int) -> int:
         """The step of a number of this name in the row that was taken last."""
@@ -112,8 +113,10 @@ def _read_record(record: bytes, axes: Axes, config: dict[str, Any], account: Acc
             axes.define(message_of(value))
         elif number == CONFIG:
             _read_items(message_of(value), config)
+            account.own |= OWN in config
         elif number == RUN:
             _read_run(message_of(value), config, account)
+            account.own |= OWN in config
         elif number == EXIT:
             code = next((signed_of(v) for n, _, v in fields(message_of(value)) if n == 1), 0)
             account.state = "finished" if code == 0 else "failed"
@@ -130,11 +133,12 @@ def _read_history(message: bytes, axes: Axes, account: Account) -> Iterator[Poin
     row: dict[str, float] = {}
     for name, value in logged.items():
         _flatten(name, value, row, account)
-    step = int(row.pop("_step", step))
+    if (known := step_in(row.pop("_step", step))) is None:
+        raise WireError("its step is no whole number")
     account.began(row.get("_timestamp", 0.0))
     axes.advance(row)
     for name, number in row.items():
-        yield Point(name, axes.step_of(name, step), number)
+        yield Point(name, axes.step_of(name, known), number)
 
 
 def _flatten(name: str, value: Any, row: dict[str, float], account: Account) -> None:

@@ -67,8 +67,7 @@ class CometSink(Tracker):
         quiet = self._client.ExperimentConfig(
             name=path.name, offline_directory=self._folder, **dict.fromkeys(QUIET, False)
         )
-        mode = "create" if step == 0 or self._start.get("online", True) else "get"
-        settings = {"experiment_key": run.id, "mode": mode, "experiment_config": quiet, **self._start}
+        settings = {"experiment_key": run.id, "mode": "get_or_create", "experiment_config": quiet, **self._start}
         self._run = self._client.start(**settings)
         self._run.log_parameters(dict(run.config))
 

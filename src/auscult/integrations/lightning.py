@@ -1,8 +1,8 @@
 """Lightning: a callback that watches what a Trainer trains."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,26 @@ from torch import Tensor, nn
 
 from auscult.core.sink import Sink
 from auscult.integrations.logger import LoggerSink
+from auscult.integrations.required import required
 from auscult.integrations.selection import Selection
 from auscult.monitor import Monitor, watch
 from auscult.monitor.silent import SilentMonitor
 
 EVALUATION = "val"
-_package: Any = import_module("lightning.pytorch" if find_spec("lightning") else "pytorch_lightning")
+_EVALUATED = re.compile(r"(val|valid|validation)[/_. -](?P<name>.+)")
+_package = required(
+    "pytorch_lightning" if find_spec("pytorch_lightning") and not find_spec("lightning") else "lightning.pytorch",
+    "Lightning",
+    "lightning",
+    "AuscultCallback is a callback of",
+)
 
 
 class AuscultCallback(_package.Callback):
     """Watches the training: `Trainer(callbacks=[AuscultCallback("runs/mnist")])`.
 
     Gradients are those before Lightning's clipping, by norm or by value, and of the whole step where it accumulates.
-    The loss that `training_step` returns is logged, and what validation logs under names that begin with `val`. Where a
+    The loss that `training_step` returns is logged, and what validation logs as `val_...` or `validation/...`. Where a
     single child of the LightningModule holds all parameters, that child is watched, and paths begin below it.
 
     A checkpoint of the Trainer holds where the run stood; `fit(ckpt_path=...)` goes on with it.
@@ -80,11 +87,10 @@ class AuscultCallback(_package.Callback):
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Log what validation logged."""
-        if self.monitor is None or trainer.sanity_checking:
+        if self.monitor is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        found = {name: value for name, value in trainer.callback_metrics.items() if name.startswith(EVALUATION)}
-        values = {name.removeprefix(EVALUATION).lstrip("/_") or name: value for name, value in found.items()}
-        self.monitor.log_evaluation(EVALUATION, values)
+        found = ((_EVALUATED.fullmatch(name), value) for name, value in trainer.callback_metrics.items())
+        self.monitor.log_evaluation(EVALUATION, {match["name"]: value for match, value in found if match is not None})
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Write what is open."""

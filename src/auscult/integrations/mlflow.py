@@ -9,15 +9,17 @@ from typing import Any, ClassVar
 
 from auscult.core.detail import TensorDetail
 from auscult.core.finding import Finding
+from auscult.core.provenance import OWN
 from auscult.core.run import RunInfo
 from auscult.integrations.selection import Selection
 from auscult.integrations.tracker import Tracker
 
-TAG = "auscult.run_id"
+TAG = f"{OWN}.run_id"
 AT_ONCE = 1000
 """Metrics that MLflow takes in one call."""
 LONGEST_KEY, LONGEST_TAG = 250, 5000
 _FORBIDDEN = re.compile(r"[^\w\-. :/]")
+_NO_PART = re.compile(r"(?<![^/])\.{0,2}(?![^/])")
 
 
 class MlflowSink(Tracker):
@@ -101,4 +103,5 @@ class MlflowSink(Tracker):
 
 
 def _key(name: str) -> str:
-    return _FORBIDDEN.sub("_", name)[:LONGEST_KEY]
+    """The name as MLflow takes it: no parts that a path could not have, no characters that it does not know."""
+    return _NO_PART.sub("_", _FORBIDDEN.sub("_", name)[:LONGEST_KEY])

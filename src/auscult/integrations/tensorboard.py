@@ -11,7 +11,9 @@ import numpy as np
 
 from auscult.core.detail import TensorDetail
 from auscult.core.finding import Finding
+from auscult.core.provenance import OWN
 from auscult.core.run import RunInfo
+from auscult.core.version import __version__
 from auscult.integrations.selection import Selection
 from auscult.integrations.tracker import Tracker
 
@@ -55,6 +57,7 @@ class TensorBoardSink(Tracker):
         if step > 0:
             started = self._event.SessionLog(status=self._event.SessionLog.START)
             self._writer.add_event(self._event.Event(wall_time=time(), step=step, session_log=started))
+        self._write_text(step, OWN, f"auscult {__version__}, run {run.id}")
 
     def _send(self, step: int, values: Mapping[str, float]) -> None:
         self._write(step, [self._value(tag=key, simple_value=value) for key, value in values.items()])
@@ -80,13 +83,16 @@ class TensorBoardSink(Tracker):
         self._write(step, found)
 
     def _send_finding(self, step: int, finding: Finding, text: str) -> None:
+        self._write_text(step, f"findings/{finding.code}", text)
+
+    def _write_text(self, step: int, tag: str, text: str) -> None:
         metadata = self._text.create_summary_metadata(display_name=None, description=None)
         tensor = self._tensor.TensorProto(
             dtype="DT_STRING",
             string_val=[text.encode()],
             tensor_shape=self._shape.TensorShapeProto(dim=[self._shape.TensorShapeProto.Dim(size=1)]),
         )
-        self._write(step, [self._value(tag=f"findings/{finding.code}", metadata=metadata, tensor=tensor)])
+        self._write(step, [self._value(tag=tag, metadata=metadata, tensor=tensor)])
 
     def _send_files(self, page: Path, sound: Path) -> None:
         assert self._folder is not None

@@ -7,7 +7,6 @@ packages draw random numbers while they are imported.
 
 import atexit
 import os
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache, partial
@@ -26,6 +25,7 @@ from auscult.core.errors import SinkError
 from auscult.core.finding import Finding
 from auscult.core.run import RunInfo
 from auscult.core.sink import Record
+from auscult.integrations import draws
 from auscult.integrations.excerpt import Excerpt, Group
 from auscult.integrations.marks import Marks
 from auscult.integrations.outbox import Outbox
@@ -155,7 +155,9 @@ class Tracker(ABC):
     def _begin(self, step: int) -> None:
         if self._missing is not None:
             raise self._missing
+        draws.set_apart(self.package)
         self._open(read_info(self._path)[0], self._path, step)
+        draws.set_apart(self.package)  # and what was loaded only now
         atexit.register(close_all)  # so that it comes before what the tracker has registered
 
     def _deliver(self, group: Group) -> None:
@@ -203,17 +205,13 @@ def _rank() -> int:
 
 def _imported(package: str) -> tuple[Any, SinkError | None]:
     """A package, or why it cannot be imported; random numbers are what they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     try:
-        return import_module(package), None
+        with draws.kept():
+            return import_module(package), None
     except ModuleNotFoundError as error:
         return None, SinkError(f"{error}. Install it: pip install {package.partition('.')[0]}")
     except Exception as error:  # whatever a package does while it is imported
         return None, SinkError(f"{type(error).__name__}: {error}")
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])
 
 
 def bars(tensor: TensorDetail, count: int = BARS) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

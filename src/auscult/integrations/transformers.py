@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,15 @@ from torch.optim import Optimizer
 
 from auscult.core.sink import Sink
 from auscult.integrations.logger import LoggerSink
+from auscult.integrations.required import required
 from auscult.integrations.selection import Selection
 from auscult.monitor import Monitor, watch
 from auscult.monitor.silent import SilentMonitor
 
 EVALUATION = "eval_"
-_package: Any = import_module("transformers.trainer_callback")
+_package = required(
+    "transformers.trainer_callback", "Transformers", "transformers accelerate", "AuscultCallback is a callback of"
+)
 
 
 class AuscultCallback(_package.TrainerCallback, _package.ExportableState):

@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 from auscult.core.detail import TensorDetail
 from auscult.core.finding import Finding
+from auscult.core.provenance import OWN
 from auscult.core.run import RunInfo
+from auscult.core.version import __version__
 from auscult.integrations.selection import Selection
 from auscult.integrations.tracker import Tracker, bars
 
@@ -44,6 +46,8 @@ class WandbSink(Tracker):
     def _open(self, run: RunInfo, path: Path, step: int) -> None:
         settings = {"id": run.id, "name": path.name, "resume": "allow", "config": dict(run.config), **self._init}
         self._run = self._found or self._client.init(**settings)
+        if self._found is None:
+            self._run.config.update({OWN: {"version": __version__, "run": run.id}}, allow_val_change=True)
         self._run.define_metric("step", hidden=True)
 
     def _send(self, step: int, values: Mapping[str, float]) -> None:
