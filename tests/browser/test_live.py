@@ -317,3 +317,30 @@ def test_script_in_names_stays_text(server: Server, visits: Visits) -> None:
     page = open_run(server, visits, "run")
     page.wait_for_timeout(500)
     assert page.title().startswith("<img") and page.locator("img[src=x]").count() == 0
+
+
+def test_zooming_into_the_heat_map_shows_every_step(server: Server, visits: Visits) -> None:
+    Grower(server.directory / "long", time=time.time()).grow(3000)
+    page = open_run(server, visits, "long")
+    over = page.locator(".heat-over")
+    over.scroll_into_view_if_needed()
+    readout = page.locator("#heatmap-readout")
+
+    def read() -> str:
+        over.hover(position={"x": 300, "y": 5})
+        return readout.text_content() or ""
+
+    wait_until(page, "document.querySelector('.heat-cells')?.width > 300")
+    assert ", steps " in read(), "a cell stands for several steps"
+    box = over.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 240, box["y"] + 5, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(1500)
+    assert ", step " in read()
+    page.keyboard.press("Escape")
+    over.dblclick()
+    page.wait_for_timeout(300)
+    assert ", steps " in read()

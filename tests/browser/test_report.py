@@ -131,3 +131,39 @@ def test_reduced_motion_moves_nothing_by_itself(visits: Visits, page_url: Callab
     assert page.evaluate("scrollY") == before, "it jumps, and does not glide"
     moving = "(each) => each.getAnimations().length"
     assert not page.evaluate(f"[...document.querySelectorAll('*')].some({moving})")
+
+
+DRAWN_AT_ONCE = """{
+  window.__drawn = new Map();
+  const { clearRect } = CanvasRenderingContext2D.prototype;
+  CanvasRenderingContext2D.prototype.clearRect = function (...area) {
+    const now = document.timeline.currentTime;
+    if (this.canvas.closest('.uplot')) __drawn.set(now, (__drawn.get(now) ?? new Set()).add(this.canvas));
+    return clearRect.apply(this, area);
+  };
+}"""
+
+
+def test_a_double_click_draws_one_chart_a_frame_and_shows_all_steps(
+    visits: Visits, report_url: Callable[[str], str]
+) -> None:
+    page = visits.open(report_url("healthy"), script=DRAWN_AT_ONCE)
+    page.wait_for_function(DRAWN)
+    plot = page.locator("#plot-logged-0 .u-over")
+    plot.scroll_into_view_if_needed()
+    reset = page.locator(".zoom-reset")
+    for _ in range(2):
+        box = plot.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + 40, box["y"] + 60)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 200, box["y"] + 60, steps=5)
+        page.mouse.up()
+        page.wait_for_timeout(300)
+        assert reset.is_visible()
+        page.evaluate("__drawn.clear()")
+        page.mouse.dblclick(box["x"] + 100, box["y"] + 50)
+        page.wait_for_timeout(300)
+        assert not reset.is_visible()
+        drawn = page.evaluate("[...__drawn.values()].map((each) => each.size)")
+        assert len(drawn) >= 2 and max(drawn) == 1, drawn

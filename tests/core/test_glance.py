@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import numpy as np
+import pytest
 
 import auscult
 from auscult.core.finding import Evidence, Finding

@@ -59,6 +59,7 @@ class App:
                 Route("/run/{id}/page", self._page),
                 Route("/run/{id}/events", self._run_events),
                 Route("/run/{id}/points", self._points),
+                Route("/run/{id}/cells", self._cells),
                 Route("/run/{id}/score", self._score),
             ],
             exception_handlers={HTTPException: _told, Unreadable: _unreadable},
@@ -108,6 +109,12 @@ class App:
         first, last = (_step(request, name) for name in ("first", "last"))
         charts = await feed.points(first, last)
         return _json({"first": first, "last": last, "charts": charts})
+
+    async def _cells(self, request: Request) -> Response:
+        feed = await self._find(request)
+        first, last = (_step(request, name) for name in ("first", "last"))
+        found = await feed.cells(request.query_params.get("metric", ""), first, last)
+        return _json({"first": first, "last": last, "map": found})
 
     async def _score(self, request: Request) -> Response:
         made = await (await self._find(request)).page()

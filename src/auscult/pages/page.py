@@ -26,6 +26,7 @@ MODULES = (
     "marks.js",
     "curves.js",
     "raster.js",
+    "closeup.js",
     "heatmap.js",
     "spreads.js",
     "layers.js",

@@ -57,9 +57,19 @@ def report_page(
     scores: Sequence[Score] = (),
     ignored: Sequence[str] = (),
     volume: float = 1.0,
+    drawn: Pictures | None = None,
 ) -> Page:
-    """The page of one run in parts; arguments as for `report_html`, and the volume it begins with, 0 to 1."""
-    drawn, marked, rate = pictures(run, findings), marks(run), rate_curve(run)
+    """The page of one run in parts.
+
+    Args:
+        run: As for `report_html`, like the next three.
+        findings: What the rules found in it.
+        scores: The ways in which it can be heard.
+        ignored: The pattern that each finding fits that the user ignores.
+        volume: What the sound begins with, 0 to 1.
+        drawn: What the page shows, where that was read before.
+    """
+    drawn, marked, rate = drawn or pictures(run, findings), marks(run), rate_curve(run)
     parts = {
         "top": _header(run, findings),
         "findings": cards(findings, drawn) + _ignored(ignored),

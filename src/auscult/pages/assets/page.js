@@ -35,10 +35,11 @@ import { createPlayer } from "./player.js";
  * Draws a page whose HTML is there.
  *
  * @param {Data} data
+ * @param {import("./closeup.js").Ask} [ask] For the cells of fewer steps of a heat map.
  * @returns {{timeline: import("./timeline.js").Timeline, player: import("./player.js").Player,
  *   update: (parts: Parts) => void}}
  */
-export function openPage(data) {
+export function openPage(data, ask) {
   const now = { ...data };
   const timeline = createTimeline(data.steps[0], data.steps[1]);
   let colours = readPalette();
@@ -47,7 +48,7 @@ export function openPage(data) {
   /** @type {Map<string, import("./curves.js").Drawing>} */
   const drawings = new Map();
   const opener = createRowOpener(scene);
-  const heatmap = document.getElementById("heatmap") ? createHeatmap(scene, opener.open) : null;
+  const heatmap = document.getElementById("heatmap") ? createHeatmap(scene, opener.open, ask) : null;
   const spreads = document.getElementById("spread") ? createSpreads(scene) : null;
   const redraw = () => {
     for (const each of drawings.values()) each.redraw();
