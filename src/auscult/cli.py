@@ -184,7 +184,7 @@ def sonify(
         str | None,
         typer.Option(
             help="What drives the pitch: grad_norm (default), update_to_data or update_ratio (healthy: unison on C5), "
-            "saturated_fraction, dead_fraction, param_norm, update_norm, grad_to_data; loss (where there is nothing else)."
+            "saturated_fraction, dead_fraction, param_norm, update_norm, grad_to_data, loss."
         ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length of the sound.")] = None,

@@ -1,14 +1,10 @@
 """Playing on miniaudio's null device, which takes sound at the pace of a real one, and on machines without any."""
 
 import json
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +14,6 @@ from torch import nn
 import auscult
 from auscult.core.errors import NoDevice, SetupError
 from auscult.core.score import Score, SoundEvent, Voice
-from auscult.live import listening
-from auscult.live.listening import follow
 from auscult.live.playback import Moment, play_score
 from auscult.sound import speaker as speakers
 from auscult.sound.speaker import Speaker
@@ -129,65 +123,6 @@ def test_a_device_that_goes_away_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
             speaker.finish()
 
 
-SLOW_TRAINING = """
-import sys, time, torch
-from torch import nn
-import auscult
-torch.set_num_threads(1)
-model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-with auscult.watch(model, optimizer, sys.argv[1]) as monitor:
-    for step in range(100):
-        loss = model(torch.randn(4, 3)).square().mean() * (torch.nan if step == 70 else 1.0)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        monitor.log(loss=loss)
-        time.sleep(0.05)
-"""
-
-
-def test_a_run_that_goes_on_is_followed_until_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[tuple[int, int]] = []
-
-    def heard_sonify(*arguments: Any, steps: tuple[int, int], **options: Any) -> Score:
-        heard.append(steps)
-        return auscult.sonify(*arguments, steps=steps, **options)
-
-    monkeypatch.setattr(listening, "sonify", heard_sonify)
-    path = tmp_path / "run"
-    training = subprocess.Popen([sys.executable, "-c", SLOW_TRAINING, str(path)])
-    try:
-        while not (path / "run.json").exists():
-            assert training.poll() is None
-            time.sleep(0.05)
-        clips = list(follow(path, 0))
-        assert training.wait() == 0
-    finally:
-        training.kill()
-    assert len(clips) >= 2
-    assert heard[0][0] == 0 and heard[-1][1] == 99
-    assert all(after[0] == before[1] + 1 for before, after in pairwise(heard)), "no step twice, none left out"
-    assert len({clip.gain for clip in clips}) == 1
-    assert all(clip.references == clips[0].references for clip in clips if clip.references)
-    assert next(event.step for clip in clips for event in clip.events if event.kind == "nan") == 70
-
-
-def test_a_run_that_stands_still_says_so(run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy without its end is a run that goes on and writes nothing."""
-    monkeypatch.setattr(listening, "PATIENCE", 0.5)
-    copy = tmp_path / "copy"
-    shutil.copytree(run_path, copy)
-    events = copy / "events.jsonl"
-    lines = events.read_text().splitlines(keepends=True)
-    assert '"end"' in lines[-1]
-    events.write_text("".join(lines[:-1]))
-    clips = follow(copy, 0)
-    assert next(clips).steps[0] == 0
-    still = next(clips)
-    assert [event.kind for event in still.events] == ["stalled"] and still.voices[0].amplitudes.any()
-
-
 @pytest.fixture(scope="module")
 def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "run"
@@ -232,7 +167,7 @@ miniaudio.PlaybackDevice = none
 NULL = """
 import auscult.sound.speaker as speakers
 start = speakers.Speaker.__init__
-speakers.Speaker.__init__ = lambda self, backend: start(self, backend='null')
+speakers.Speaker.__init__ = lambda self, backend, ahead: start(self, backend='null', ahead=ahead)
 """
 
 

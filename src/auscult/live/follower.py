@@ -69,6 +69,7 @@ class Follower:
         self._root = root
         self._taker = PulseTaker(entry.path)
         self._pulse: Pulse | None = None
+        self._grown = 0.0  # when that last changed, by a clock that nobody sets
         self._run: Run | None = None
         self._error = "not read yet"
         self._verdict: tuple[Mark, tuple[Finding, ...]] | None = None  # how far the run was, and what was found in it
@@ -94,7 +95,7 @@ class Follower:
             pulse = self._taker.take()
             grown = self._pulse is None or pulse.shape != self._pulse.shape
             if grown:
-                self._pulse = pulse
+                self._pulse, self._grown = pulse, time.monotonic()
                 self._read()
             self.condition = self._judged(pulse.written)
             return grown or self.condition.word != before
@@ -164,10 +165,10 @@ class Follower:
             return self._run
 
     def _read(self) -> None:
-        self._run = self.info = self.facts = self.mark = None
+        """Read the run; what was known of it stays until that is done, because the listing looks at it meanwhile."""
         stranger = find_stranger(self._root, self.entry.path)
         if stranger is not None:
-            self._error = stranger
+            self._lose(stranger)
             return
         try:
             run = load(self.entry.path, skip_damage=self._skip_damage)
@@ -176,7 +177,7 @@ class Follower:
             facts = Facts.of(run)
         except Exception as error:
             if self._skip_damage or not isinstance(error, OSError):
-                self._error = self._told(error)
+                self._lose(self._told(error))
                 return
             self._skip_damage = True
             self._read()
@@ -200,8 +201,12 @@ class Follower:
         told = [finding for step, finding in run.findings if mark is None or step > mark.step]
         return sorted({each.key: each for each in (*found, *told)}.values(), key=lambda each: each.rank)
 
+    def _lose(self, error: str) -> None:
+        self._run = self.info = self.facts = self.mark = None
+        self._error = error
+
     def _judged(self, written: float) -> Condition:
-        facts, now = self.facts, time.time()
+        facts, now = self.facts, max(time.time(), written + time.monotonic() - self._grown)  # clocks are set back
         if facts is None:
             return Condition("unreadable", self._error)
         alive = self._is_alive(facts, written, now) if facts.is_quiet(written, now) else None

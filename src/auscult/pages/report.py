@@ -20,6 +20,7 @@ from auscult.pages.layers import layers
 from auscult.pages.marks import marks, marks_note, rate_curve
 from auscult.pages.page import Page, navigation, page_html
 from auscult.pages.player import sound_data, sound_parts
+from auscult.pages.singles import singles_table
 from auscult.pages.verdict import is_sick, state_words, verdict
 from auscult.pages.wording import counted, ignored_line, shown
 
@@ -77,7 +78,7 @@ def report_page(
         "curves": chart_figures(drawn.charts, f"{ONSETS} {marks_note(marked)}", rate is not None),
         "spreads": spread_figure(drawn.spreads),
         "layers": layers(run),
-        "unobserved": gaps(run),
+        "unobserved": singles_table(findings, drawn) + gaps(run),
         "run": reproduction(run),
     }
     data = {

@@ -24,7 +24,7 @@ Backend = Literal["default", "null"]
 
 PERIOD_MS = 100  # how much the device asks for at a time
 PERIODS = 5
-AHEAD = 1.0  # seconds that are queued before whoever makes the sound has to wait
+AHEAD = 1.0  # seconds that are usually queued before whoever makes the sound has to wait
 PATIENCE = 5.0  # seconds without a question from the device after which it is taken for gone
 
 
@@ -43,14 +43,16 @@ class Speaker:
     Args:
         sample_rate: Frames per second.
         backend: `null` for a device that takes sound at the same pace, and that nobody hears.
+        ahead: Seconds that are queued before whoever makes the sound has to wait.
 
     Raises:
         MissingExtra: if miniaudio is not installed.
         NoDevice: if there is no sound device.
     """
 
-    def __init__(self, sample_rate: int = 44_100, backend: Backend = "default") -> None:
+    def __init__(self, sample_rate: int = 44_100, backend: Backend = "default", ahead: float = AHEAD) -> None:
         miniaudio = _import_miniaudio()
+        self._enough = ahead * sample_rate
         self.sample_rate = sample_rate
         self.delivered = self.missing = self.handed = 0
         self.longest = 0.0
@@ -92,15 +94,14 @@ class Speaker:
             return max(0, self.delivered - held)
 
     def play(self, block: NDArray[np.float32]) -> None:
-        """Hand over frames `(n, 1)` or `(n, 2)`, finite; waits while a second of sound is queued.
+        """Hand over frames `(n, 1)` or `(n, 2)`, finite; waits while enough of them are queued.
 
         Raises:
             NoDevice: if the device has stopped asking.
         """
-        enough = AHEAD * self.sample_rate
-        if self._queued >= enough:
+        if self._queued >= self._enough:
             self._start()
-            self._wait(lambda: self._queued < enough)
+            self._wait(lambda: self._queued < self._enough)
         with self._changed:
             self._ending = False
             self._queue.append(np.broadcast_to(block, (len(block), 2)).astype(np.float32))

@@ -5,7 +5,7 @@ score can be made by itself: over hops of 64 samples the phase runs as the parab
 fade out before half the sample rate, so nothing aliases.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,7 @@ class Synth:
         self.sample_rate = sample_rate
         self.frames = round(score.duration * sample_rate)
         self._lines = [
-            _Tones.of(voice, sample_rate) if voice.durations is not None else _Glide.of(voice, sample_rate)
+            Tones.of(voice, sample_rate) if voice.durations is not None else Glide.of(voice, sample_rate)
             for voice in score.voices
             if voice.amplitudes.any()
         ]
@@ -77,22 +77,11 @@ class Synth:
 
     def block(self, start: int, stop: int) -> Samples:
         """Frames [start, stop) of the sound, float32 `(stop - start, channels)`."""
-        channels = self.score.channels
-        mix = np.zeros((channels, stop - start), np.float32)
-        for line in self._lines:
-            sound = line.between(start, stop)
-            if sound is None:
-                continue
-            angle = (line.voice.pan + 1) * np.pi / 4
-            gains = (np.cos(angle), np.sin(angle)) if channels == 2 else (1.0,)
-            for channel, gain in zip(mix, gains):
-                channel += sound * np.float32(gain)
-        mix *= np.float32(self.score.gain)
-        return np.ascontiguousarray(mix.T)
+        return mixed(self._lines, start, stop, self.score.channels, self.score.gain)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Tones:
+class Tones:
     """Separate tones; each begins at phase 0. `starts` and `counts` are samples, int64 `(N,)`."""
 
     voice: Voice
@@ -102,7 +91,8 @@ class _Tones:
     longest: int
 
     @classmethod
-    def of(cls, voice: Voice, sample_rate: int) -> "_Tones":
+    def of(cls, voice: Voice, sample_rate: int) -> "Tones":
+        """A voice of tones, made ready."""
         assert voice.durations is not None
         starts = np.round(voice.times * sample_rate).astype(np.int64)
         counts = np.round(voice.durations * sample_rate).astype(np.int64)
@@ -139,7 +129,7 @@ class _Tones:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Glide:
+class Glide:
     """A gliding voice, silent outside of its times.
 
     Attributes:
@@ -155,7 +145,8 @@ class _Glide:
     cycles: Array
 
     @classmethod
-    def of(cls, voice: Voice, sample_rate: int) -> "_Glide":
+    def of(cls, voice: Voice, sample_rate: int) -> "Glide":
+        """A gliding voice, made ready."""
         spans = np.diff(voice.times)
         growth = np.diff(np.log(voice.frequencies)) / spans
         cycles = np.concatenate([[0.0], np.cumsum(voice.frequencies[:-1] * _grown(growth, spans))])
@@ -199,6 +190,21 @@ class _Glide:
         return foot * phase, base, amplitude, weights
 
 
+def mixed(lines: Iterable[Tones | Glide], start: int, stop: int, channels: int, gain: float) -> Samples:
+    """Frames [start, stop) of lines, each panned as its voice is, together and times a gain; as `Synth.block`."""
+    mix = np.zeros((channels, stop - start), np.float32)
+    for line in lines:
+        sound = line.between(start, stop)
+        if sound is None:
+            continue
+        angle = (line.voice.pan + 1) * np.pi / 4
+        sides = (np.cos(angle), np.sin(angle)) if channels == 2 else (1.0,)
+        for channel, side in zip(mix, sides):
+            channel += sound * np.float32(side)
+    mix *= np.float32(gain)
+    return np.ascontiguousarray(mix.T)
+
+
 def _grown(growth: Array, seconds: Array) -> Array:
     """The integral of exp(growth * t) from 0 to some seconds."""
     exponent = growth * seconds
@@ -222,12 +228,14 @@ def _hops(phase: Array, base: Array, amplitude: Array, weights: Array) -> Sample
     sound = np.empty((len(angles), HOP), np.float32)
     for first in range(0, len(angles), CACHED):
         some = slice(first, first + CACHED)
-        _some_hops(angles[some], levels[some], [each if len(each) == 1 else each[some] for each in columns], sound[some])
+        _some_hops(
+            angles[some], levels[some], [each if len(each) == 1 else each[some] for each in columns], sound[some]
+        )
     return sound.ravel()
 
 
 def _some_hops(angles: Samples, levels: Samples, columns: list[Samples], sound: Samples) -> None:
-    """Fill `sound` `(H, HOP)` from coefficients of its angle and amplitude, `(H, 3)` and `(H, 2)`, by powers of time."""
+    """Fill `sound` `(H, HOP)`; its angles and amplitudes are polynomials in time, `(H, 3)` and `(H, 2)`."""
     angle = angles @ POWERS
     np.matmul(levels, POWERS[:2], out=sound)
     if len(columns) == 1:

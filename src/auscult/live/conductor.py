@@ -1,0 +1,76 @@
+"""Conductor: a run that goes on as one sound without a gap, which hears of the run's steps when they are written."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from auscult.core.score import SoundEvent
+from auscult.live.trail import Look, Place, Trail
+from auscult.sound.earcons import name_of
+from auscult.sound.stream import BEAT, Aim, Samples, Stream
+from auscult.sound.vitals import TIMBRES, VOICES
+
+FADES_AFTER = 2.0  # seconds without a step, and
+FADES_AFTER_STEPS = 4.0  # times as long as one usually takes: the sound becomes softer
+FADED = 10 ** (-18 / 20)
+AGAIN = 2.0  # seconds between two alarms
+MOST = 3  # earcons of a beat; more are told in words only
+HEART = round(1.0 / BEAT)  # beats between two of the heart
+
+FIRST = ("nan", "critical", "stalled", "warning", "info", "excursion")  # of several earcons in one beat
+
+
+def beats(trail: Trail, sample_rate: int = 44_100) -> Iterator[tuple[Samples, Look]]:
+    """The sound of a run, a quarter of a second at a time, until the run is closed, and what is new in each.
+
+    Every beat looks for new steps; without any the voices hold, become soft, and fall silent when the run stands still.
+
+    Args:
+        trail: Where to look.
+        sample_rate: Frames per second.
+
+    Raises:
+        StoreError: if the run cannot be read any more.
+    """
+    stream = _stream((), sample_rate)
+    alarmed = -AGAIN
+    beating = 0
+    names: list[str] = []
+    while True:
+        look = trail.look()
+        if [each.name for each in look.places] != names:
+            names = [each.name for each in look.places]
+            stream = _stream(look.places, sample_rate)
+            alarmed = -AGAIN
+        earcons = _earcons(look.events, with_alarm=stream.seconds - alarmed >= AGAIN)
+        if "nan" in earcons:
+            alarmed, beating = stream.seconds, 0
+        broken = any(each.broken for each in look.places)
+        beating = beating + 1 if broken else 0
+        heart = broken and look.state == "training" and beating > 2 * HEART and beating % HEART == 0
+        level = 0.0 if look.state in ("stalled", "crashed") else _level(look)
+        yield stream.beat([_aim(each, level) for each in look.places], earcons, heart), look
+        if look.state == "finished":
+            break
+    while not stream.silent:
+        yield stream.beat([Aim(level=0.0)] * len(names)), replace(look, first=look.last + 1, events=())
+
+
+def _stream(places: Sequence[Place], sample_rate: int) -> Stream:
+    if len(places) == 1:
+        return Stream([(TIMBRES[1], 0.0)], sample_rate)
+    return Stream([(timbre, pan) for _, timbre, pan in VOICES], sample_rate)
+
+
+def _aim(place: Place, level: float) -> Aim:
+    heard = not (place.broken or place.missing) and (place.zero or place.distance is not None)
+    return Aim(place.distance, level if heard else 0.0, place.zero)
+
+
+def _level(look: Look) -> float:
+    return 1.0 if look.waiting <= max(FADES_AFTER, FADES_AFTER_STEPS * look.usual) else FADED
+
+
+def _earcons(events: Sequence[SoundEvent], with_alarm: bool) -> list[str]:
+    """Names of the earcons of some events, the most urgent first, each once."""
+    wanted = {name_of(each) for each in events}
+    return [name for name in FIRST if name in wanted and (name != "nan" or with_alarm)][:MOST]
