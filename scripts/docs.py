@@ -79,7 +79,7 @@ def ranks_page() -> str:
     lines = [
         COST[0],
         "With P parameters, M leaf modules, W ranks, U names that users log (the samples are one more) and N steps",
-        f"since the last sum, a vector has 8 (1 + 6 P + {len(FACTS) + 2} W + 2 N U) bytes, on a sampled step",
+        f"since the last sum, a vector has 8 (3 + 6 P + {len(FACTS) + 2} W + 2 N U) bytes, on a sampled step",
         f"8 (9 P + 12 M + {2 * run}) more. For a decoder of 9 tensors and 10 leaf modules a layer, one logged loss",
         "and a sum at every step (every sixteenth is sampled), fully sharded:",
         "",

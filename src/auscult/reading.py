@@ -15,12 +15,9 @@ from auscult.pages.comparison import MAX_RUNS, comparison_html
 from auscult.pages.report import report_html
 from auscult.rules.ignoring import Ignored, checked_patterns
 from auscult.rules.registry import RULES, asked, judgement
-from auscult.sound.mappings import sonify_run
+from auscult.sound.mappings import sonify_report, sonify_run
 from auscult.sound.request import Context, Polarity, Request
 from auscult.sound.scales import Scale
-
-MODES = ("mix", "overview", "arpeggio")
-"""The ways in which a report can be heard."""
 
 
 def diagnose(run: Run, ignore: Sequence[str] = ()) -> Findings:
@@ -116,7 +113,7 @@ def report(run: Run | Sequence[Run], path: str | PathLike[str], sound: bool = Tr
 
 def _report(run: Run, sound: bool) -> str:
     findings, ignored = examine(run)
-    scores = [sonify_run(run, findings, mode=each) for each in MODES] if sound else []
+    scores = sonify_report(run, findings) if sound else []
     return report_html(run, findings, scores, [each.pattern for each in ignored])
 
 

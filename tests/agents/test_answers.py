@@ -22,6 +22,12 @@ def strict(answer: dict) -> dict:
     return json.loads(json.dumps(answer, allow_nan=False))
 
 
+def test_every_answer_can_be_said_in_strict_json() -> None:
+    odd = {"a": [float("nan"), (float("-inf"), 1.5)], "\ud800": "\udfff", "deep": {3: np.float64(np.inf)}, "n": None}
+    said = json.dumps(answers.in_json(odd), allow_nan=False, ensure_ascii=False).encode()
+    assert json.loads(said) == {"a": ["nan", ["-inf", 1.5]], "\\ud800": "\\udfff", "deep": {"3": "inf"}, "n": None}
+
+
 def test_runs_inside_are_listed_with_their_verdict(fence) -> None:
     told = strict(answers.list_runs(fence))
     assert [each["run"] for each in told["runs"]] == ["deep/sick", "healthy"] and told["not_listed"] == 0

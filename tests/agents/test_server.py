@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.agents.conftest import ESCAPES, SECRET
 
+from auscult.imports.importer import import_runs
+
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -78,6 +80,25 @@ def test_no_tool_reads_anything_outside_the_directory(yard) -> None:
         assert result.is_error, (tool, arguments)
         said = "".join(each.text for each in result.content)
         assert "Expected" in said and "Traceback" not in said, said
+
+
+def test_names_and_settings_that_json_has_no_words_for(tmp_path) -> None:
+    """A name with half a character, a setting that is NaN, and a question of a megabyte."""
+    for run, steps in (("one", "NaN"), ("two", "7")):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "trainer_state.json").write_text(
+            f'{{"max_steps": {steps}, "log_history": [{{"step": 1, "loss": Infinity, "s\\ud800x": 2.0}}]}}'
+        )
+        import_runs(tmp_path / run, tmp_path / "runs" / run)
+    metrics = ("loss", "y" * 1_000_000)
+    calls = [("verdict", {"run": "one"}), ("compare", {"runs": ["one", "two"]})]
+    calls += [("series", {"run": "one", "metric": metric}) for metric in metrics]
+    _, results = talk(tmp_path / "runs", calls)
+    assert [each.is_error for each in results] == [False, False, False, True]
+    verdict, compared, series, _ = (each.structured_content for each in results)
+    assert {"metric": "s\\ud800x", "path": ""} in verdict["recorded"] and series["values"] == ["inf"]
+    assert compared["differing_config"] == {"max_steps": {"one": "nan", "two": 7}}
+    assert len(results[-1].content[0].text) < 2_100
 
 
 def test_an_error_is_told_in_words_and_the_server_goes_on(yard) -> None:

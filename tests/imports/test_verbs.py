@@ -91,6 +91,9 @@ def test_a_loss_that_is_not_finite_is_found(tmp_path) -> None:
     loss = np.where(steps >= 2000, np.nan, np.exp(-steps / 1000))
     findings = auscult.diagnose(csv_run(tmp_path, {"step": steps, "train/loss": loss}))
     assert [(each.code, each.step, each.severity) for each in findings] == [("L001", 2000, "critical")]
+    (found,) = findings
+    assert "parameters and gradients were not observed" in found.summary
+    assert found.phase is None and found.ruled_out == (), "nothing is ruled out by what was not observed"
 
 
 def test_a_loss_that_diverges_is_found_and_one_that_falls_is_not(tmp_path) -> None:

@@ -67,7 +67,7 @@ def one_ulp(rank: int, world: int, directory: Path) -> dict:
 def healthy(rank: int, world: int, directory: Path) -> dict:
     """Nothing happens for long, whatever the parallelism."""
     result = {}
-    for kind in ("ddp", "fsdp2", "tp", "tp_sp") if world == 2 else ("hsdp", "fsdp2_tp"):
+    for kind in ("ddp", "fsdp2", "tp", "tp_sp") if world == 2 else ("hsdp", "fsdp2_tp", "fsdp2_tp_sp"):
         bare = worker.network(torch.float32)
         model, share, _ = worker.parallel(kind, bare, rank, world)
         optimizer = torch.optim.SGD(bare.parameters(), lr=0.01)
@@ -120,11 +120,43 @@ def killed(rank: int, world: int, directory: Path) -> dict:
     return {"error": ""}
 
 
-def resumed(rank: int, world: int, directory: Path) -> dict:
+def first_killed(rank: int, world: int, directory: Path, death: int = 40) -> dict:
+    """Rank 0, which writes, is killed in the middle of the run, and the others are not asked for anything."""
+    model = wrapped(network())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    monitor = auscult.watch(model, optimizer, directory / "run", every=1)
+    keep, added = monitor._exchange._reserve.keep, []
+
+    def seen(some, kept) -> None:
+        added.extend(each.step for each in some.drafts)
+        keep(some, kept)
+
+    monitor._exchange._reserve.keep = seen
+    try:
+        for step, _ in loop(model, monitor, optimizer, rank, 45):
+            if rank == 0 and step == death:
+                os.kill(os.getpid(), signal.SIGKILL)
+            monitor.log(own=float(step) + rank / 7)
+    except RuntimeError:
+        monitor.close("a rank died")
+    return {**told(monitor), "added": added}
+
+
+def unharmed(rank: int, world: int, directory: Path) -> dict:
+    """The same, but nobody is killed."""
+    return first_killed(rank, world, directory, death=-1)
+
+
+def resumed_first(rank: int, world: int, directory: Path) -> dict:
+    """What was begun there goes on with another number of ranks."""
+    return resumed(rank, world, directory, "first_killed")
+
+
+def resumed(rank: int, world: int, directory: Path, begun: str = "killed") -> dict:
     """What two ranks began goes on with another number of them."""
     model = wrapped(network()) if world > 1 else network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    monitor = auscult.watch(model, optimizer, directory.with_name("killed") / "run", every=1, if_exists="resume")
+    monitor = auscult.watch(model, optimizer, directory.with_name(begun) / "run", every=1, if_exists="resume")
     first = monitor.step
     for _ in loop(model, monitor, optimizer, rank, 5):
         pass
@@ -218,6 +250,151 @@ def stages(rank: int, world: int, directory: Path) -> dict:
     return told(monitor)
 
 
+def closed_on_one(rank: int, world: int, directory: Path) -> dict:
+    """Rank 0 closes its run, and meets the others before they close theirs."""
+    model = wrapped(network())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    monitor = auscult.watch(model, optimizer, directory / "run", every=1)
+    for _ in loop(model, monitor, optimizer, rank, 5):
+        pass
+    if rank == 0:
+        monitor.close()
+    dist.barrier()
+    return told(monitor)
+
+
+def raised_on_one(rank: int, world: int, directory: Path) -> dict:
+    """An exception ends the run of the last rank; nobody comes to meet it."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    begin = 0.0
+    try:
+        with auscult.watch(model, optimizer, directory / "run", every=1) as monitor:
+            for step, _ in loop(model, monitor, optimizer, rank, 5):
+                if rank == world - 1 and step == 3:
+                    begin = time.monotonic()
+                    raise ArithmeticError("of the user's")
+    except ArithmeticError:
+        begin = time.monotonic() - begin
+    dist.barrier()
+    return {"left_after": begin, "failures": monitor.failures}
+
+
+def joined(rank: int, world: int, directory: Path) -> dict:
+    """Inside of Join the last rank makes fewer updates."""
+    from torch.distributed.algorithms.join import Join
+
+    model = wrapped(network())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    monitor = auscult.watch(model, optimizer, directory / "run", every=1)
+    with Join([model]):
+        for _ in loop(model, monitor, optimizer, rank, 5 if rank == world - 1 else 12):
+            pass
+    return told(monitor)
+
+
+def late_name(rank: int, world: int, directory: Path) -> dict:
+    """Rank 0 logs a new name in its last but one step, when no other rank comes to agree on it."""
+    from datetime import timedelta
+
+    from auscult.monitor import exchange, ranks
+
+    ranks.PATIENCE = exchange.PATIENCE = timedelta(seconds=2)
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    monitor = auscult.watch(model, optimizer, directory / "run", every=1)
+    for step, _ in loop(model, monitor, optimizer, rank, 7 if rank == 0 else 6):
+        if rank == 0 and step == 4:
+            monitor.log(late=1.0)
+    if rank == 0:
+        monitor.close()
+    dist.barrier()
+    return told(monitor)
+
+
+def missed_turn(rank: int, world: int, directory: Path) -> dict:
+    """Measuring fails on the last rank of SequenceParallel, so that Partial gradients are not added up there."""
+    bare = worker.network(torch.float32)
+    model, _, _ = worker.parallel("tp_sp", bare, rank, world)
+    optimizer = torch.optim.SGD(bare.parameters(), lr=0.01)
+    from datetime import timedelta
+
+    from auscult.monitor import ranks
+
+    ranks.PARTIAL_PATIENCE = timedelta(seconds=2)
+    monitor = auscult.watch(model, optimizer, directory / "run", every=1)
+    before, calls = monitor._gauges.ledger.before, []
+
+    def fails_once(positions) -> None:
+        calls.append(positions)
+        if rank == world - 1 and len(calls) == 3:
+            raise ArithmeticError("of ours")
+        before(positions)
+
+    monitor._gauges.ledger.before = fails_once
+    for step in range(8):
+        inputs = torch.randn(4, 4, 5, generator=torch.Generator().manual_seed(step))
+        loss = (model(inputs) - 1).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        monitor.log(loss=loss)
+    return told(monitor)
+
+
+def partitioned(rank: int, world: int, directory: Path) -> dict:
+    """Every rank updates a part of the parameters and gives it to the others, as partitioned optimizers do."""
+    model = network()
+    parameters = list(model.parameters())
+    optimizer = torch.optim.SGD(parameters[rank::world], lr=0.01)
+    monitor = auscult.watch(model, optimizer, directory / "run", every=1)
+    for _ in loop(model, monitor, optimizer, rank, 5):
+        for number, each in enumerate(parameters):
+            dist.broadcast(each.data, number % world)
+    return told(monitor)
+
+
+def experts(rank: int, world: int, directory: Path) -> dict:
+    """Stages or experts under the same names: every rank holds other values."""
+    torch.manual_seed(rank)
+    model = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    monitor = auscult.watch(model, optimizer, directory / "run", every=1)
+    for _ in loop(model, monitor, optimizer, rank, 5):
+        pass
+    return told(monitor)
+
+
+def split_embedding(rank: int, world: int, directory: Path) -> dict:
+    """The gradient of a row-wise embedding is there as a whole on every rank, although its parameter is split."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate
+    from torch.distributed.tensor.parallel import RowwiseParallel, parallelize_module
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(11, 6), nn.Linear(6, 1)).double()
+    parallelize_module(model, init_device_mesh("cpu", (world,)), {"0": RowwiseParallel(input_layouts=Replicate())})
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    monitor = auscult.watch(model, optimizer, directory / "run", every=1)
+    truth, generator = [], torch.Generator().manual_seed(0)
+    for _ in range(4):
+        (model(torch.randint(0, 11, (5, 3), generator=generator)) - 1).square().mean().backward()
+        truth.append(float(model[0].weight.grad.full_tensor().norm()))
+        optimizer.step()
+        optimizer.zero_grad()
+    return {**told(monitor), "truth": truth}
+
+
+def compiled(rank: int, world: int, directory: Path) -> dict:
+    """DistributedDataParallel inside of torch.compile."""
+    model = torch.compile(wrapped(network()), backend="eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    monitor = auscult.watch(model, optimizer, directory / "run", every=1)
+    for _ in loop(model, monitor, optimizer, rank, 3):
+        pass
+    return {**told(monitor), "parallel": monitor._ranks.layout.parallel}
+
+
 if __name__ == "__main__":
     number, count, place = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     torch.set_num_threads(1)
@@ -227,5 +404,5 @@ if __name__ == "__main__":
         dist.init_process_group("gloo", init_method=store, rank=number, world_size=count)
     found = {name: globals()[name](number, count, place / name) for name in sys.argv[4:]}
     (place / f"rank{number}.json").write_text(json.dumps(found))
-    if sys.argv[4:] != ["killed"] and count > 1:
+    if not {"killed", "first_killed"} & set(sys.argv[4:]) and count > 1:
         dist.destroy_process_group()

@@ -124,6 +124,17 @@ def compare(fence: Fence, runs: list[str], metric: str = "loss", path: str = "")
     return {"metric": metric, "path": path, "runs": told, "differing_config": differing}
 
 
+def in_json(value: Any) -> Any:
+    """The same in what strict JSON can say: non-finite numbers as `"nan"` or `"inf"`, half a character escaped."""
+    if isinstance(value, Mapping):
+        return {in_json(str(name)): in_json(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [in_json(each) for each in value]
+    if isinstance(value, float):
+        return number_to_json(float(value))
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
 def _summary(series: Series) -> dict[str, Any] | None:
     """Count, first, last, smallest, largest and what is not finite; None without values."""
     figures = summary(series)

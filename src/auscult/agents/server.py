@@ -19,6 +19,8 @@ INSTRUCTIONS = (
 )
 
 Answer = dict[str, Any]
+LONGEST_ERROR = 2000
+"""Characters; a message repeats what was asked for."""
 
 
 def serve(directory: Path) -> None:
@@ -111,13 +113,14 @@ def _tools(fence: Fence) -> tuple[Callable[..., Answer], ...]:
 
 
 def _failing_in_words(tool: Callable[..., Answer], failure: type[Exception]) -> Callable[..., Answer]:
-    """The tool, whose errors an agent can read."""
+    """The tool, whose answers and errors an agent can read."""
 
     @wraps(tool)
     def told(*arguments: Any, **named: Any) -> Answer:
         try:
-            return tool(*arguments, **named)
+            return answers.in_json(tool(*arguments, **named))
         except (AuscultError, OSError) as error:
-            raise failure(str(error)) from None
+            said = answers.in_json(str(error))
+            raise failure(said if len(said) <= LONGEST_ERROR else f"{said[:LONGEST_ERROR]}...") from None
 
     return told

@@ -12,6 +12,7 @@ from auscult.imports.account import Account
 
 GZIP = b"\x1f\x8b"
 PACKED = ".gz"
+TOLD_LINES = 256
 ESCAPED = range(0xDC80, 0xDD00)
 """What Python makes of bytes that are no UTF-8."""
 
@@ -41,7 +42,7 @@ def read_lines(file: Path, account: Account) -> Generator[str]:
                         )
                         continue
                     yield line
-                    if (at := raw.tell()) > told:
+                    if number % TOLD_LINES == 0 and (at := raw.tell()) > told:
                         account.on_bytes(at - told)
                         told = at
         except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeError) as error:

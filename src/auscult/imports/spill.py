@@ -3,6 +3,7 @@
 What does not fit is sorted and put into temporary files, which are then read side by side.
 """
 
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,18 +31,19 @@ class Spill:
 
     def __init__(self, part: int = PART) -> None:
         self.count = self.repeats = self.withdrawn = 0
-        self._part = np.empty(part, ENTRY)
-        self._filled = 0
+        self._room = part
+        self._steps, self._columns, self._values = _empty()
         self._cuts: list[tuple[int, int]] = []
         self._folder: TemporaryDirectory[str] | None = None
         self._files: list[Path] = []
 
     def add(self, step: int, column: int, value: float) -> None:
         """Take a number."""
-        if self._filled == len(self._part):
+        if len(self._steps) == self._room:
             self._put_away()
-        self._part[self._filled] = (step, self.count, column, value)
-        self._filled += 1
+        self._steps.append(step)
+        self._columns.append(column)
+        self._values.append(value)
         self.count += 1
 
     def cut(self, step: int) -> None:
@@ -59,7 +61,7 @@ class Spill:
         Of numbers of one step and column only the one taken last is there.
         """
         parts: list[NDArray[np.void]] = [np.load(file, mmap_mode="r") for file in self._files]
-        parts.append(_sorted(self._part[: self._filled]))
+        parts.append(self._part())
         at = [0] * len(parts)
         while any(begin < len(part) for begin, part in zip(at, parts, strict=True)):
             bound = min(
@@ -78,9 +80,16 @@ class Spill:
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="auscult-import-")
         file = Path(self._folder.name) / f"{len(self._files)}.npy"
-        np.save(file, _sorted(self._part[: self._filled]))
+        np.save(file, self._part())
         self._files.append(file)
-        self._filled = 0
+        self._steps, self._columns, self._values = _empty()
+
+    def _part(self) -> "NDArray[np.void]":
+        """What is in memory, sorted."""
+        part = np.empty(len(self._steps), ENTRY)
+        part["step"], part["column"], part["value"] = self._steps, self._columns, self._values
+        part["order"] = np.arange(self.count - len(part), self.count)
+        return _sorted(part)
 
     def _settled(self, window: "NDArray[np.void]") -> "NDArray[np.void]":
         """Without what was withdrawn or replaced."""
@@ -93,6 +102,10 @@ class Spill:
             last[:-1] = (np.diff(window["step"]) != 0) | (np.diff(window["column"]) != 0)
         self.repeats += int((~last).sum())
         return window[last]
+
+
+def _empty() -> tuple["array[int]", "array[int]", "array[float]"]:
+    return array("q"), array("i"), array("d")
 
 
 def _sorted(part: "NDArray[np.void]") -> "NDArray[np.void]":

@@ -1,6 +1,7 @@
 """Server: the live page of a directory on an address, until it is stopped. Reads only."""
 
 import asyncio
+import errno
 import socket
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ MAX_CONNECTIONS = 512
 REQUEST_S = 10.0
 KEEP_ALIVE_S = 15
 MAX_HEAD_BYTES = 16 * 1024
+UNREAD_S = 60.0
 STOP_S = 1
 
 
@@ -48,7 +50,11 @@ def serve(
     """
     root = directory.resolve()
     if not root.is_dir():
-        raise SetupError(f"Expected {directory} to be a directory of runs, but there is none. Write: auscult live runs")
+        found = "a file" if root.exists() else "nothing there"
+        raise SetupError(
+            f"Expected {directory} to be a directory with runs in it, but got {found}. "
+            "Write: auscult live DIR, with the DIR in which auscult.watch(model, optimizer, 'DIR/name') keeps its runs."
+        )
     Access.to(host, port, token, allowed)  # refused before anything is opened
     listener = _listen(host, port)
     port = listener.getsockname()[1]
@@ -71,7 +77,7 @@ def serve(
     )
     on_ready(_address(host, port, token))
     try:
-        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+        asyncio.run(Stoppable(config).serve(sockets=[listener]))
     except KeyboardInterrupt:
         pass
     finally:
@@ -113,10 +119,22 @@ class Guarded:
         return self._app
 
 
+class Stoppable(uvicorn.Server):
+    """A server that ends the streams of its viewers when it is stopped; they would not end by themselves."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let go of every viewer, then stop."""
+        for each in tuple(self.server_state.connections):
+            if isinstance(each, TimedProtocol):
+                each.transport.close()
+        await super().shutdown(sockets)
+
+
 class TimedProtocol(H11Protocol):
-    """HTTP for who asks within ten seconds: a connection on which no request comes is closed."""
+    """HTTP for who asks within ten seconds and reads within a minute: any other connection is closed."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -133,7 +151,18 @@ class TimedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more comes."""
         self._wait_no_more()
+        self._is_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that does not read, which would keep its place for ever."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does read."""
+        super().resume_writing()
+        self._is_read()
 
     @property
     def _answering(self) -> bool:
@@ -149,6 +178,11 @@ class TimedProtocol(H11Protocol):
             self._deadline.cancel()
             self._deadline = None
 
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
 
 _ENCODED = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
@@ -162,9 +196,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
+        taken = error.errno == errno.EADDRINUSE
+        advice = "Write --port 0 for a port that is free" if taken else "--host takes an address of this machine"
         raise SetupError(
-            f"Expected to listen on {host}:{port}, but got: {error.strerror or error}. Another server may be there; "
-            "write --port 0 for a port that is free."
+            f"Expected to listen on {host}:{port}, but got: {error.strerror or error}. {advice}."
         ) from None
     return listener
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from auscult.core.run import RunInfo
 from auscult.core.version import __version__
@@ -43,6 +44,7 @@ def run_info(name: str, config: object) -> RunInfo:
         versions=versions(),
         host=socket.gethostname(),
         devices=_devices(),
+        world_size=dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1,
     )
 
 

@@ -31,7 +31,7 @@ from auscult.metrics.examination import Examination
 from auscult.metrics.moment import version
 from auscult.metrics.norms import as_real, means_and_stds, measurable, norms
 from auscult.metrics.pack import Pack, fits
-from auscult.metrics.shards import Groups, local, sum_of_bits, whole_gradients
+from auscult.metrics.shards import Sums, local, sum_of_bits, whole_gradients
 from auscult.metrics.transfer import Transfer
 
 GRAD, PARAM, UPDATE = range(3)
@@ -60,12 +60,12 @@ class Ledger:
 
     Attributes:
         examination: Is told everything about this step's tensors; None on most steps.
-        groups: Where the parts of Partial gradients are added up over ranks.
+        sums: What adds up the parts of Partial gradients over ranks.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], snapshot: bool = True) -> None:
         self.examination: Examination | None = None
-        self.groups: Groups = {}
+        self.sums: Sums = {}
         self._parameters = list(parameters)
         self._keeps = snapshot
         self._lone = [position for position, tensor in enumerate(self._parameters) if tensor.numel() < 2]  # have no std
@@ -123,7 +123,8 @@ class Ledger:
         found = ((position, self._parameters[position].grad) for position in fresh)
         present = {position: grad for position, grad in found if grad is not None}
         if not all(map(measurable, present.values())):
-            present = {key: grad for key, grad in whole_gradients(present, self.groups).items() if not grad.is_meta}
+            pairs = {key: (self._parameters[key], grad) for key, grad in present.items()}
+            present = {key: grad for key, grad in whole_gradients(pairs, self.sums).items() if not grad.is_meta}
         packed = [position for position, grad in present.items() if self._is_packed(position, grad)]
         if packed:
             places = [self._place[position] for position in packed]

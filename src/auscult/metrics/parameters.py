@@ -46,9 +46,10 @@ def clean_path(path: str) -> str:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The user's module inside DistributedDataParallel and DataParallel."""
-    while type(model).__name__ in ("DistributedDataParallel", "DataParallel") and isinstance(model.module, nn.Module):
-        model = model.module
+    """The user's module inside DistributedDataParallel and DataParallel, also where these were compiled."""
+    inner: nn.Module = getattr(model, "_orig_mod", model)
+    while type(inner).__name__ in ("DistributedDataParallel", "DataParallel") and isinstance(inner.module, nn.Module):
+        model = inner = inner.module
     return model
 
 

@@ -20,7 +20,7 @@ FACTS = (
 )  # fmt: skip
 """What each rank says of itself, one number each, 0 where it has nothing to say."""
 KINDS = 3
-_HEAD = 1
+_HEAD = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,6 +36,7 @@ class Sheet:
         user: `(N, U, 2)`: of N steps and U channels that users logged, numerator and denominator.
         facts: `(F,)` of one rank, or `(W, F)`.
         prints: Fingerprints of the parameters, uint64 `(K,)` by kind of sharding, or `(W, K)`.
+        kept: Of the rank that writes: number of steps up to the last that is on disk, and of the segment.
     """
 
     norms: Array
@@ -44,6 +45,7 @@ class Sheet:
     user: Array
     facts: Array
     prints: NDArray[np.uint64]
+    kept: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +118,7 @@ class SlotTable:
         return self.replicas.shape[1]
 
     def width(self, sampled: bool, steps: int, named: int) -> int:
-        """Numbers in the vector: 1 + 6 P + W (F + 2 K) + 2 N U, and on a sampled step 9 P + 2 S more.
+        """Numbers in the vector: 3 + 6 P + W (F + 2 K) + 2 N U, and on a sampled step 9 P + 2 S more.
 
         Args:
             sampled: Whether the step is sampled.
@@ -136,7 +138,14 @@ class SlotTable:
         held = self.replicas[:, self.rank] >= 0
         prints[self.rank, :, 0] = np.where(held, sheet.prints >> np.uint64(32), 0)
         prints[self.rank, :, 1] = np.where(held, sheet.prints & np.uint64(2**32 - 1), 0)
-        parts = [np.ones(_HEAD), np.where(counted, sheet.norms, 0.0) ** 2, counted, facts, prints, sheet.user]
+        parts = [
+            np.array([1, *sheet.kept]),
+            np.where(counted, sheet.norms, 0.0) ** 2,
+            counted,
+            facts,
+            prints,
+            sheet.user,
+        ]
         if sheet.moments is not None and sheet.others is not None:
             parts += self._pooled(sheet.moments)
             told = observed(sheet.others) & self.given
@@ -164,12 +173,13 @@ class SlotTable:
             raise ValueError(f"a sum of {len(total)} numbers over {total[0]:.0f} ranks is not that of this table")
         ends = np.cumsum([int(np.prod(each)) for each in shapes])
         parts = [each.reshape(shape) for each, shape in zip(np.split(total, ends[:-1]), shapes, strict=True)]
-        _, squares, counted, facts, prints, user = parts[:6]
+        head, squares, counted, facts, prints, user = parts[:6]
+        kept = int(head[1]), int(head[2])
         norms = _where(counted == self.shards, np.sqrt(squares))
         words = prints.astype(np.uint64)
         whole = words[..., 0] << np.uint64(32) | words[..., 1]
         if not sampled:
-            return Sheet(norms, None, None, user, facts, whole)
+            return Sheet(norms, None, None, user, facts, whole, kept)
         sums, known, values, told = parts[6:]
         with np.errstate(divide="ignore", invalid="ignore"):
             means = sums[:, 0] / self.totals
@@ -178,7 +188,7 @@ class SlotTable:
             others = values / np.where(self.means, told, 1.0)
         seen = known == self.shards
         moments = np.stack([_where(seen, means), _where(seen & (self.totals > 1), stds)], axis=1)
-        return Sheet(norms, moments, _where(told > 0, others), user, facts, whole)
+        return Sheet(norms, moments, _where(told > 0, others), user, facts, whole, kept)
 
     def _pooled(self, moments: Array) -> list[Array]:
         """Sum and sum of squares of every shard, from its mean and std, and whether they are known."""

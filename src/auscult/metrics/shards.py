@@ -4,7 +4,7 @@ Knows the placements of DTensor (Shard, Replicate, Partial), nothing of steps. A
 rank.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +17,8 @@ WRAPPED = "FullyShardedDataParallel"
 
 _NOWHERE: Any = object()
 
-Groups = Mapping[tuple[int, ...], Any]
-"""Process groups of our own by their ranks, in order."""
+Sums = dict[tuple[int, ...], Callable[[Tensor], None]]
+"""What adds a tensor up over some ranks, in place, by these ranks in order."""
 
 
 class Layout(NamedTuple):
@@ -82,39 +82,66 @@ def layout_of(model: nn.Module, paths: Sequence[str], parameters: Sequence[Tenso
     return Layout("\n".join(signature), tuple(kinds), tuple(coordinates), tuple(sorted(lines)), parallel, reason)
 
 
-def whole_gradients(gradients: Mapping[int, Tensor], groups: Groups) -> dict[int, Tensor]:
-    """Local parts of gradients, in which nothing is left to be added up over ranks.
+def whole_gradients(gradients: Mapping[int, tuple[Tensor, Tensor]], sums: Sums) -> dict[int, Tensor]:
+    """Of each gradient the part that belongs to this rank's part of its parameter, nothing left to be added up.
 
     Those that are Partial are added up here, all of one mesh in one collective, in float64 on the host. Every rank of
     the mesh has to call this at the same point of the same step.
 
     Args:
-        gradients: Gradients by any key.
-        groups: Where they are added up.
+        gradients: Parameters and their gradients by any key.
+        sums: What adds them up.
 
     Returns:
-        The parts by key; a Partial gradient that is no sum or mean, or has no group, is left out.
+        The parts by key; left out is a Partial gradient that is no sum or mean or that nothing adds up, and one that
+        is split otherwise than its parameter.
     """
     found: dict[int, Tensor] = {}
     partial: dict[tuple[tuple[int, ...], ...], list[int]] = {}
-    for key, gradient in gradients.items():
+    for key, (parameter, gradient) in gradients.items():
         placements: Sequence[Any] = getattr(gradient, "placements", ()) if is_dtensor(gradient) else ()
         open_dims = [at for at, each in enumerate(placements) if each.is_partial()]
         if not open_dims:
-            found[key] = local(gradient)
+            _put(found, key, parameter, gradient, local(gradient))
         elif all(placements[at].reduce_op in ("sum", "avg") for at in open_dims):
             mesh: Any = gradient.device_mesh  # pyright: ignore[reportAttributeAccessIssue]
             along = tuple(_line(mesh, at) for at in open_dims if mesh.size(at) > 1)
-            if all(each in groups for each in along):
+            if all(each in sums for each in along):
                 partial.setdefault(along, []).append(key)
     for along, keys in partial.items():
-        parts = [local(gradients[key]) for key in keys]
+        parts = [local(gradients[key][1]) for key in keys]
         flat = torch.cat([each.reshape(-1).to("cpu", torch.float64) for each in parts])
         for line in along:
-            dist.all_reduce(flat, group=groups[line])
+            sums[line](flat)
         for key, part, values in zip(keys, parts, flat.split([each.numel() for each in parts]), strict=True):
-            found[key] = values.view(part.shape) / _averaged(gradients[key])
+            parameter, gradient = gradients[key]
+            _put(found, key, parameter, gradient, values.view(part.shape) / _averaged(gradient))
     return found
+
+
+def _put(found: dict[int, Tensor], key: int, parameter: Tensor, gradient: Any, part: Tensor) -> None:
+    """Note this rank's part of a gradient, cut to its part of the parameter where the gradient is there as a whole."""
+    lies, wanted = _placements(gradient), _placements(parameter)
+    if lies == wanted:
+        found[key] = part
+    elif len(lies) == len(wanted) and all(
+        own == other or (own.is_replicate() and other.is_shard()) for own, other in zip(lies, wanted, strict=True)
+    ):
+        from torch.distributed.tensor import DTensor  # not in every build of torch
+
+        shape = {"shape": gradient.shape, "stride": gradient.stride()}
+        with torch.no_grad():
+            whole = DTensor.from_local(part, parameter.device_mesh, lies, run_check=False, **shape)  # pyright: ignore[reportAttributeAccessIssue]
+            found[key] = local(whole.redistribute(parameter.device_mesh, wanted))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _placements(tensor: Any) -> tuple[Any, ...]:
+    """How a tensor lies on its mesh; what is Partial counts as added up."""
+    if not is_dtensor(tensor):
+        return ()
+    from torch.distributed.tensor import Replicate
+
+    return tuple(Replicate() if each.is_partial() else each for each in tensor.placements)
 
 
 def sum_of_bits(tensor: Tensor) -> "int | Tensor":
@@ -166,7 +193,7 @@ def _is_data_parallel(model: nn.Module, parameters: Sequence[Tensor], world: int
     """Whether the model is DDP, FSDP2 or HSDP over all ranks, and nothing else."""
     sharded: list[Any] = [each for each in parameters if is_dtensor(each)]
     if not sharded:
-        return type(model).__name__ == "DistributedDataParallel"
+        return type(getattr(model, "_orig_mod", model)).__name__ == "DistributedDataParallel"
     if not any(type(each).__name__.startswith("FSDP") for each in model.modules()):
         return False
     first = sharded[0]

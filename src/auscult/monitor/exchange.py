@@ -5,12 +5,15 @@ read when the next one is, so that nobody waits for it. What users log of the st
 second. Everything that decides about later sums is read from earlier ones, so all ranks decide alike.
 """
 
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -30,18 +33,15 @@ from auscult.monitor.backlog import Backlog
 from auscult.monitor.draft import OVERHEAD, STEP_TIME, THROUGHPUT, Draft
 from auscult.monitor.gauges import Gauges, Measured
 from auscult.monitor.journal import Journal
-from auscult.monitor.ranks import Ranks
+from auscult.monitor.ranks import PATIENCE, Ranks
+from auscult.monitor.reserve import Added, Reserve
 
 SAMPLES: tuple[Stream, Channel] = ("steps", Channel("samples", ""))
 LABELLED = 64
 """Ranks up to which every one has its own series; of more, those that stand out."""
 
-PATIENCE = timedelta(seconds=60)
-"""How long a step waits for the sum of the one before, once: ranks that are further apart are on their own from then
-on. The collectives of the training itself have been waited for before, so it is there already where there are any."""
-
-FAREWELL = timedelta(seconds=20)
-"""How long a run that is closed waits for what its last steps were on the other ranks."""
+FAREWELL, ABRUPT = timedelta(seconds=5), timedelta(seconds=1)
+"""How long a run that is closed waits for what its last steps were on the other ranks; after an exception."""
 
 _FACT = {name: position for position, name in enumerate(FACTS)}
 Named = tuple[Stream, Channel]
@@ -55,7 +55,7 @@ class Flight(NamedTuple):
     drafts: Sequence[Draft]
     measured: "Measured | None"
     sampled: bool
-    news: bool
+    news: bytes
     closing: bool
 
 
@@ -68,16 +68,21 @@ class Exchange:
         backlog: Where they go.
         journal: Takes events.
         schedule: Is told what all ranks agree on.
+        path: Directory of the run.
     """
 
-    def __init__(self, ranks: Ranks, gauges: Gauges, backlog: Backlog, journal: Journal, schedule: Schedule) -> None:
+    def __init__(
+        self, ranks: Ranks, gauges: Gauges, backlog: Backlog, journal: Journal, schedule: Schedule, path: Path
+    ) -> None:
         self._ranks = ranks
         self._gauges = gauges
         self._backlog = backlog
         self._journal = journal
         self._schedule = schedule
         schedule.alone = False
-        gauges.ledger.groups = ranks.lines
+        gauges.ledger.sums = ranks.sums
+        self._reserve = Reserve(gauges, path)
+        self._alike = ranks.layout.parallel  # replicas are known to be such
         self._named: list[Named] = [SAMPLES]
         self._held: list[Draft] = []
         self._flight: Flight | None = None
@@ -105,6 +110,8 @@ class Exchange:
         """
         try:
             self._land()
+            if self._ranks.uneven and not self._ranks.lost:
+                self._leave(draft.step, "inside of Join ranks make different numbers of updates")
         finally:  # a run that stops here loses no step
             draft.send()
             measured = self._gauges.taken(draft)
@@ -121,7 +128,7 @@ class Exchange:
         self._updated_at = now
         if before is not None and draft.backward_at:
             draft.forward_time = draft.backward_at - before
-        if draft.due[0] and not self._ranks.lost and not self._ranks.reason:
+        if draft.due[0] and not self._ranks.lost and len(self._table.owned):
             by_kind: list[list[int | Tensor]] = [[] for _ in self._table.replicas]
             for position, kind in enumerate(self._ranks.layout.kinds):
                 by_kind[kind].append(self._gauges.ledger.sums_of_bits(position))
@@ -131,16 +138,18 @@ class Exchange:
         sent = iter(self._transfer.send([each for each in sums if isinstance(each, Tensor)]))
         return [next(sent) if isinstance(each, Tensor) else each for each in sums]
 
-    def finish(self, step: int) -> None:
+    def finish(self, step: int, calm: bool) -> None:
         """The run is closed: the last steps are still added up, as far as the other ranks do so too.
 
         Args:
             step: The step that would have come next.
+            calm: Whether the others may be expected to close theirs as well; after an exception they wait elsewhere.
         """
+        patience = FAREWELL if calm else ABRUPT
         if self._process != os.getpid():  # a forked copy, which the other ranks know nothing of
             return
         with suppress(StopTraining):  # it is over anyway
-            self._land(FAREWELL)
+            self._land(patience)
         if self._ranks.lost:
             return
         due = step
@@ -150,7 +159,7 @@ class Exchange:
         ghosts = [Draft(each) for each in range(step, due + 1)]
         self._held = [*waits, *ghosts]
         self._launch(ghosts[-1], None, self._schedule.samples(due), closing=True)
-        self._land(FAREWELL)
+        self._land(patience)
         if not self._ranks.lost:
             self._ranks.leave("the run was closed")
 
@@ -161,9 +170,10 @@ class Exchange:
         for each in held:
             each.transfer.wait()
         told = [_told(each) for each in held]
-        news = any(name not in self._named for each in told for name in each)
+        new = sorted({name for each in told for name in each} - set(self._named))
+        news = json.dumps([(stream, *channel) for stream, channel in new]).encode() if new else b""
         user = np.array([[each.get(name, (0.0, 0.0)) for name in self._named] for each in told])
-        sheet = self._sheet(draft, measured, sampled, user, self._facts(draft, held, measured, news, closing))
+        sheet = self._sheet(draft, measured, sampled, user, self._facts(draft, held, measured, len(news), closing))
         try:
             vector = self._table.encode(sheet)
             self._flight = Flight(self._ranks.begin_sum(vector), vector, held, measured, sampled, news, closing)
@@ -187,10 +197,10 @@ class Exchange:
         if draft.prints:
             self._transfer.wait()
             prints[:] = [fingerprint(each) for each in draft.prints]
-        return Sheet(norms, moments, rest, user, facts, prints)
+        return Sheet(norms, moments, rest, user, facts, prints, self._journal.kept)
 
     def _facts(
-        self, draft: Draft, held: Sequence[Draft], measured: "Measured | None", news: bool, closing: bool
+        self, draft: Draft, held: Sequence[Draft], measured: "Measured | None", news: int, closing: bool
     ) -> NDArray[np.float64]:
         losses = [values[0] for (_, channel), values in _told(draft).items() if names_loss(channel.metric)]
         finite = all(value - value == 0 for value in losses) and (measured is None or measured.finite)
@@ -231,15 +241,18 @@ class Exchange:
             sheet = self._table.decode(flight.vector, flight.sampled, len(flight.drafts), named)
             user = sheet.user
             if self._said(sheet, "news").any():
-                user = np.concatenate([user, self._hear_news(flight.drafts)], axis=1)
+                user = np.concatenate([user, self._hear_news(flight, self._said(sheet, "news"))], axis=1)
         except Exception as error:
             self._lose(last.step, error)
             self._pass_on(_real(flight), self._alone(flight.measured, last))
             return
         for draft, values in zip(flight.drafts, user, strict=True):
             self._put_back(draft, values)
+        sheet = self._without_strangers(last.step, sheet)
         records = self._complete(flight, sheet)
         drafts = _real(flight)
+        if not self._ranks.writes:
+            self._reserve.keep(Added(drafts, partial(self._records, flight, sheet)), sheet.kept)
         if self._said(sheet, "left").any():
             self._part(last.step, self._said(sheet, "left"))
         self._agree(last.step, sheet)
@@ -250,15 +263,33 @@ class Exchange:
     def _said(self, sheet: Sheet, fact: str) -> NDArray[np.float64]:
         return sheet.facts[:, _FACT[fact]]
 
-    def _hear_news(self, drafts: Sequence[Draft]) -> NDArray[np.float64]:
+    def _hear_news(self, flight: Flight, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Some rank has logged something under a name that not all knew: agree on it, and add up its values."""
-        told = [_told(each) for each in drafts]
-        mine = {name for each in told for name in each}
-        new = sorted(set().union(*self._ranks.gather(mine)) - set(self._named))
+        given = self._ranks.gather(flight.news, sizes.astype(int).tolist())
+        names = {(stream, Channel(*channel)) for each in given if each for stream, *channel in json.loads(each)}
+        new = sorted(names - set(self._named))
         self._named += new
+        told = [_told(each) for each in flight.drafts]
         values = np.array([[each.get(name, (0.0, 0.0)) for name in new] for each in told], np.float64)
-        self._ranks.begin_sum(values).wait()
+        self._ranks.begin_sum(values).wait(PATIENCE)
         return values
+
+    def _without_strangers(self, step: int, sheet: Sheet) -> Sheet:
+        """Without numbers of parameters where ranks hold other ones under the same names.
+
+        That replicas are replicas is known of DistributedDataParallel and FSDP; of anything else, what the ranks hold
+        after the first update tells.
+        """
+        if not self._alike and not self._ranks.reason and len(self._table.owned):
+            differs = self._table.minority(sheet.prints)
+            if differs[observed(differs)].any():
+                self._ranks.reason = "ranks hold different values under the same names (experts, stages, copies)"
+                self._journal.event("not_observed", step, what="parameters", reason=self._ranks.reason)
+        self._alike = True
+        if not self._ranks.reason or not len(self._table.owned):
+            return sheet
+        hidden = None if sheet.moments is None else unobserved(*sheet.moments.shape)
+        return replace(sheet, norms=unobserved(*sheet.norms.shape), moments=hidden)
 
     def _put_back(self, draft: Draft, values: NDArray[np.float64]) -> None:
         """The values of users, of all ranks together, in place of this rank's own."""
@@ -284,7 +315,7 @@ class Exchange:
 
     def _complete(self, flight: Flight, sheet: Sheet) -> list[Record]:
         """The rows of the logged step, of all ranks together."""
-        draft, measured = flight.drafts[-1], flight.measured
+        draft = flight.drafts[-1]
         if flight.closing:
             return []
         for channel, fact in ((STEP_TIME, "step_time"), (OVERHEAD, "overhead_time")):
@@ -293,16 +324,22 @@ class Exchange:
                 draft.steps[channel] = largest
         if draft.clip_bound is not None:
             self._put_clipping(draft, sheet.norms[0])
-        if not self._ranks.writes or measured is None:
+        return self._records(flight, sheet) if self._ranks.writes else []
+
+    def _records(self, flight: Flight, sheet: Sheet) -> list[Record]:
+        """The rows of norms and samples of the logged step, where they were taken."""
+        draft, measured = flight.drafts[-1], flight.measured
+        if measured is None or flight.closing:
             return []
-        figures = _labelled(self._table if len(self._table.owned) else None, sheet, self._ranks.layout.parallel)
+        parallel = self._ranks.layout.parallel
+        own = parallel and self._ranks.whole and self._ranks.writes
         whole = replace(
             measured,
             norms=sheet.norms if len(self._table.owned) else unobserved(*measured.norms.shape),
             sampled=self._sampled(sheet, measured),
             directions=measured.directions if self._ranks.whole else None,
-            figures=measured.figures if self._ranks.layout.parallel and self._ranks.whole else {},
-            labelled=figures,
+            figures=measured.figures if own else {},
+            labelled=_labelled(self._table if len(self._table.owned) else None, sheet, parallel),
         )
         return self._gauges.placed(draft, whole)
 
@@ -335,8 +372,14 @@ class Exchange:
         self._ranks.leave(f"the run was closed on rank {', '.join(map(str, some))}")
 
     def _lose(self, step: int, error: Exception) -> None:
-        """The sum has failed: from here on each rank is on its own."""
-        self._ranks.leave(f"{type(error).__name__}: {error}")
+        """The sum has failed, perhaps because the rank that writes has died."""
+        self._leave(step, f"{type(error).__name__}: {error}")
+        if not self._ranks.writes:
+            self._reserve.write()
+
+    def _leave(self, step: int, why: str) -> None:
+        """From here on each rank is on its own."""
+        self._ranks.leave(why)
         self._journal.event("ranks_lost", step, reason=self._ranks.lost)
 
     def _alone(self, measured: "Measured | None", draft: Draft) -> list[Record]:

@@ -81,6 +81,13 @@ class Journal:
         """The findings as they stand, worst first."""
         return self._live.findings
 
+    @property
+    def kept(self) -> tuple[int, int]:
+        """How many steps are on disk, and the number of the segment that the next rows belong to."""
+        if self._writer is None:
+            return 0, 0
+        return self.saved_step + 1, self._writer.segment + (self._segment is not None)
+
     def begin_segment(self, segment: Segment, past: Run | None) -> None:
         """Training begins or resumes at `segment.step`; unlike all that follows, this raises where it cannot write.
 

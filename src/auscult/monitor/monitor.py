@@ -89,7 +89,7 @@ class Monitor:
         for each in optimizers.values():
             inner_optimizer(each)
         paths = [each.path for each in table]
-        ranks = self._ranks = Ranks.join(model, paths, tensors, str(path))
+        ranks = self._ranks = Ranks.join(model, paths, tensors, optimizers.values(), str(path))
         opening = open_run(path, config, if_exists, step, ranks)
         self.path, self.step, past = opening.path, opening.step, opening.past
         self._journal = Journal(opening.writer, sinks, self._on_found, stop_on, schedule.fixed)
@@ -99,7 +99,7 @@ class Monitor:
         self._backlog = Backlog(self._gauges, self._tracer, self._journal)
         self._segment = Segment(self.step, time.time(), table, module_table(model), versions(), ignore)
         self._journal.begin_segment(self._segment, past)
-        self._exchange = ranks and Exchange(ranks, self._gauges, self._backlog, self._journal, schedule)
+        self._exchange = ranks and Exchange(ranks, self._gauges, self._backlog, self._journal, schedule, self.path)
         self._out = self._exchange or self._backlog
 
         self._sharded = ranks is not None and ranks.sharded
@@ -278,7 +278,7 @@ class Monitor:
         with self._guard("closing"):
             self._flush()
             if self._exchange is not None:
-                self._exchange.finish(self.step)
+                self._exchange.finish(self.step, not reason.startswith("exception"))
             self._write_backlog()
             if self._backward_began:
                 self._journal.observe_standstill(self._idling.ended(self.step))
@@ -582,6 +582,7 @@ class Monitor:
             self._draft.norms_taken = self._draft.sampled = False
             self._draft.examination = None
             with suppress(Exception):  # whatever it is, it failed once already
+                self._gauges.ledger.sums.clear()  # in which this rank has missed its turn
                 self._gauges.ledger.discard()
                 self._gauges.arm(self._draft, False)
         if part == PART:

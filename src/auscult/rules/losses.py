@@ -111,7 +111,7 @@ class NonFinite(Rule):
         loss was finite at that step and gradients were not; of these the parameter latest in model order lies closest
         to the loss, so the NaN arose there and went on to those before it. *Update*: gradients were finite, the
         update or the parameter was not. Where the loss was not logged at that step, or parameters are recorded every
-        N-th step only, the phase is left open. Critical as long as it lasts; a warning when everything observed is
+        N-th step only or, as in the logs of most other tools, not at all, the phase is left open. Critical as long as it lasts; a warning when everything observed is
         finite again; info when only gradients were not finite and no parameter ever took them up, which is an update
         skipped by a loss scaler.
 
@@ -199,6 +199,9 @@ def _nonfinite_steps(digest: Digest, metric: str, order: tuple[str, ...]) -> dic
 
 def _forward(digest: Digest, loss: Loss | None, step: int, followed: list[str]) -> Onset:
     name = loss.name if loss is not None else "loss"
+    if not digest.parameters:
+        text = f"The loss was not finite at step {step}; parameters and gradients were not observed."
+        return Onset(step, None, name, "", text)
     _, norms = digest.select("param_norm", [each.path for each in digest.parameters])
     opening = len(norms) == 0 or bool((norms["first_step"] == step).all())
     if not opening and not all(is_dense(state) for state in norms):

@@ -38,13 +38,21 @@ def mix(run: Run, findings: Sequence[Finding], request: Request) -> Score:
     Raises:
         SetupError: if the metric cannot drive a voice.
     """
-    scene = open_scene(run, findings, whole(request, "mix"), thirds)
-    return composed(scene, "mix", glides(scene, timbres_of(scene)))
+    return mixed(open_scene(run, findings, whole(request, "mix"), thirds))
 
 
 def overview(run: Run, findings: Sequence[Finding], request: Request) -> Score:
     """As `mix`, and every excursion is marked at its exact step; arguments as there."""
-    scene = open_scene(run, findings, whole(request, "overview"), thirds)
+    return overseen(open_scene(run, findings, whole(request, "overview"), thirds))
+
+
+def mixed(scene: Scene) -> Score:
+    """The score of `mix` of a scene of three groups."""
+    return composed(scene, "mix", glides(scene, timbres_of(scene)))
+
+
+def overseen(scene: Scene) -> Score:
+    """The score of `overview` of a scene of three groups."""
     return composed(
         scene,
         "overview",

@@ -22,6 +22,7 @@ from auscult.store.details import list_details, read_detail
 from auscult.store.history import History, read_history
 from auscult.store.layout import CHANNELS, FORMAT, RUN, read_info
 from auscult.store.lines import read_lines
+from auscult.store.rescued import appended, read_rescued
 from auscult.store.snapshot import NOTHING, Snapshot, take_snapshot
 from auscult.store.stored import NEVER_STEP, StoredStream
 
@@ -151,6 +152,7 @@ def _open_streams(
     if not channels and any(snapshot.width for snapshot in snapshots.values()):
         damage.report(f"Expected {path / CHANNELS} to name the channels of the run, but it names none of them.")
     streams: dict[Stream, StoredStream] = {}
+    rescued = {} if history.finished else read_rescued(path, len(history.segments) - 1, damage)
     for stream in get_args(Stream):
         known = channels.get(stream, {})
         snapshot = snapshots.get(stream, NOTHING)
@@ -163,7 +165,8 @@ def _open_streams(
             )
         snapshot.tell(damage)
         history.tell_rows(stream, snapshot.stop, damage)
-        if known and stream in snapshots:
+        snapshot = appended(snapshot, known, rescued.get(stream, ()))
+        if known and (stream in snapshots or stream in rescued):
             starts, lost = history.starts(stream), max(history.lost_segments, default=-1)
             streams[stream] = StoredStream(path / stream, stream, snapshot, known, starts, lost, damage)
     if history.lost_segments and "steps" in streams:

@@ -5,6 +5,7 @@ rows are read back.
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -18,8 +19,9 @@ from auscult.core.finding import Finding
 from auscult.core.metric import Stream
 from auscult.core.run import RunInfo, Segment
 from auscult.core.sink import Channel, Record, Rows
-from auscult.store.damage import readable
+from auscult.store.damage import Damage, readable
 from auscult.store.details import write_detail
+from auscult.store.history import read_history
 from auscult.store.layout import (
     CHANNELS,
     EVENTS,
@@ -31,6 +33,7 @@ from auscult.store.layout import (
 )
 from auscult.store.lines import Lines, encode_line, read_lines
 from auscult.store.log import AppendLog
+from auscult.store.rescued import after, read_rescued
 from auscult.store.rowlog import RowLog
 from auscult.store.sealer import Sealer, SealingError
 
@@ -96,8 +99,12 @@ class StoreWriter:
             with readable(path):
                 stored, segments = read_info(path)
                 events = _read_strictly(path / EVENTS).objects
+                history = read_history(path, segments)
             segments = max(segments, sum(each["kind"] == "segment" for each in events))
-            return cls(path, stored, segments, resumed=True)
+            writer = cls(path, stored, segments, resumed=True)
+            if not history.finished:
+                writer._take_in(read_rescued(path, segments - 1, Damage(False, False)))
+            return writer
         if not _claim(path):
             if if_exists != "new":
                 raise SetupError(_occupied(path, if_exists))
@@ -105,6 +112,11 @@ class StoreWriter:
         info = replace(info, format_version=FORMAT_VERSION)
         write_info(path, info, segments=0)
         return cls(path, info, 0, resumed=False)
+
+    @property
+    def segment(self) -> int:
+        """Number of the segment that rows belong to; -1 before the first."""
+        return self._segments - 1
 
     def begin_segment(self, segment: Segment, **facts: Any) -> None:
         """Write down that training begins, or goes on from a step.
@@ -197,6 +209,13 @@ class StoreWriter:
         self._channels.close()
         if self._sealer.error is not None:
             self._raise_kept()
+
+    def _take_in(self, rescued: Mapping[Stream, Sequence[Rows]]) -> None:
+        """Rows that another rank has rescued become rows like any other."""
+        for stream, rows in rescued.items():
+            log = self._streams.get(stream) or self._open(stream, [])
+            for each in after(rows, log.last_step):
+                self.write_rows(each)
 
     def _mine(self) -> bool:
         """Whether this process may write."""
