@@ -49,6 +49,11 @@ def test_help_teaches() -> None:
     assert command("--version").stdout.strip() == f"auscult {auscult.__version__}"
 
 
+@pytest.mark.parametrize(("verb", "extra"), [("demo", "demo"), ("play", "listen"), ("live", "live"), ("mcp", "mcp")])
+def test_help_names_the_extra_that_a_verb_needs(verb, extra) -> None:
+    assert f"'auscult[{extra}]'" in " ".join(command(verb, "--help").stdout.split())
+
+
 def test_runs_lists_all_with_their_verdict(runs) -> None:
     done = command("runs", runs, env={"COLUMNS": "300"})
     assert done.returncode == 0 and "healthy" in done.stdout and "sick [red]" in done.stdout

@@ -6,68 +6,54 @@ Exit codes: 0 done, 1 a finding as severe as `--fail-on` exists, 2 the input can
 import logging
 import sys
 import warnings
-from collections.abc import Callable
 from enum import Enum
-from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
-    TaskID,
     TaskProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 from auscult.agents.command import print_schema, serve_agents
-from auscult.core.atomic import write_atomically
+from auscult.clinic.command import clinic, make_demo
 from auscult.core.errors import AuscultError, MissingExtra, SetupError
-from auscult.core.finding import SEVERITIES, Finding
+from auscult.core.finding import SEVERITIES
 from auscult.core.run import Run
 from auscult.core.version import __version__
 from auscult.imports.command import import_log
 from auscult.live.listening import listen
 from auscult.pages.diagnosis import diagnosis_text
 from auscult.pages.export import export_run
-from auscult.pages.terminal import findings_text
+from auscult.pages.terminal import cells, findings_text, print_path
 from auscult.pages.verdict import verdict
-from auscult.pages.wording import finding_line, shown_lines
+from auscult.pages.wording import shown_lines
+from auscult.reading import beside, examine
 from auscult.reading import diagnose as diagnose_run
-from auscult.reading import examine
 from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
 from auscult.sound.files import read_references, write_score
 from auscult.sound.legend import legend as all_sounds
 from auscult.sound.request import Context, Polarity, parse_steps
 from auscult.sound.scales import Scale
-from auscult.sound.synth import render
 from auscult.store.reader import list_runs, load
-
-if TYPE_CHECKING:
-    from auscult.clinic.demo import DemoRun
-    from auscult.clinic.trial import Trial
 
 app = typer.Typer(
     help="See, hear and be told what is going wrong inside a PyTorch training run.",
     epilog="A run is the directory that `auscult.watch(model, optimizer, path)` wrote. Start with: auscult demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-clinic = typer.Typer(help="Train small reproducible runs, each healthy or with one known fault.", no_args_is_help=True)
-app.add_typer(clinic, name="clinic")
-app.command("import")(import_log)
-app.command("mcp")(serve_agents)
+app.command("demo")(make_demo)
 out = Console()
 err = Console(stderr=True)
 
@@ -90,12 +76,6 @@ class Mapping(str, Enum):
 
     vitals = "vitals"
     perone2019 = "perone2019"
-
-
-class Subset(str, Enum):
-    """The subsets as `--subset` takes them."""
-
-    ci = "ci"
 
 
 class TableFormat(str, Enum):
@@ -122,40 +102,6 @@ def options(
 
 
 @app.command()
-def demo(
-    directory: Annotated[Path, typer.Option("--out", "-o", help="Where to write runs, reports and sound.")] = Path(
-        "runs/demo"
-    ),
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of both runs.")] = 0,
-) -> None:
-    """Train a healthy and a diverging network on real handwritten digits, and write report and sound of both.
-
-    Takes about a minute on two cores. Needs the extra `demo`: pip install 'auscult[demo]'.
-    """
-    run_demo = _import_demo()
-    _use_one_thread()
-
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=out) as progress:
-        bars: dict[str, TaskID] = {}
-
-        def on_step(name: str, step: int, steps: int) -> None:
-            if name not in bars:
-                bars[name] = progress.add_task(name, total=steps)
-            progress.update(bars[name], completed=step)
-
-        def on_finding(name: str, finding: Finding) -> None:
-            progress.console.print(f"{name}: {finding_line(finding)}", markup=False, highlight=False)
-
-        made = run_demo(directory, seed, on_step, on_finding)
-    for each in made:
-        out.print()
-        out.print(findings_text(load(each.directory), each.findings))
-        for label, path in (("report", each.report), ("sound", each.sound), ("as in 2019", each.original)):
-            _print_path(label, path)
-
-
-@app.command()
 def runs(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory to look in.")] = Path("runs"),
 ) -> None:
@@ -170,9 +116,9 @@ def runs(
     for path in found:
         try:
             run = load(path)
-            table.add_row(*_cells(str(path), f"{len(run.steps):,}", verdict(run, diagnose_run(run))))
+            table.add_row(*cells(str(path), f"{len(run.steps):,}", verdict(run, diagnose_run(run))))
         except (AuscultError, OSError) as error:
-            table.add_row(*_cells(str(path), "?", f"cannot be read: {error}"))
+            table.add_row(*cells(str(path), "?", f"cannot be read: {error}"))
     out.print(table)
 
 
@@ -238,7 +184,7 @@ def sonify(
         str | None,
         typer.Option(
             help="What drives the pitch: grad_norm (default), update_to_data or update_ratio (healthy: unison on C5), "
-            "saturated_fraction, dead_fraction, param_norm, update_norm, grad_to_data."
+            "saturated_fraction, dead_fraction, param_norm, update_norm, grad_to_data; loss (where there is nothing else)."
         ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length of the sound.")] = None,
@@ -269,9 +215,9 @@ def sonify(
         raise SetupError("Expected a run or `--legend`. Write: auscult sonify runs/NAME, or: auscult sonify --legend.")
     with err.status("Rendering the sound ..."):
         if path is None:
-            score, beside = all_sounds(), Path("auscult-legend.wav")
+            score, place = all_sounds(), Path("auscult-legend.wav")
         else:
-            run, beside = load(path, skip_damage=skip_damage), _beside(path, ".wav")
+            run, place = load(path, skip_damage=skip_damage), beside(path, ".wav")
             _print_damage(run)
             score = sonify_run(
                 run,
@@ -286,11 +232,11 @@ def sonify(
                 context=cast(list[Context], context or []),
                 references=None if references is None else read_references(references),
             )
-        written = write_score(score, target or beside, bits)
+        written = write_score(score, target or place, bits)
     if score.events:
         lines = (shown_lines(line) for line in score.transcript().splitlines())
         out.print("\n".join(lines), markup=False, highlight=False)
-    _print_path("sound", written)
+    print_path(out, "sound", written)
 
 
 @app.command()
@@ -346,8 +292,8 @@ def report(
         _print_damage(run)
     names = "-vs-".join(dict.fromkeys(path.resolve().name for path in paths))
     with err.status("Building the report ..."):
-        written = write_report(several, target or _beside(paths[0].resolve().with_name(names), ".html"), sound=sound)
-    _print_path("report", written)
+        written = write_report(several, target or beside(paths[0].resolve().with_name(names), ".html"), sound=sound)
+    print_path(out, "report", written)
 
 
 @app.command()
@@ -422,109 +368,17 @@ def export(
         bar = progress.add_task("table", total=None)
         written = export_run(
             run,
-            target or _beside(path, suffix),
+            target or beside(path, suffix),
             metrics or None,
             paths or None,
             lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    _print_path("table", written)
+    print_path(out, "table", written)
 
 
-@clinic.command("list")
-def list_cases() -> None:
-    """List the cases with what each shows."""
-    table = Table("case", "steps", "data", "shows", box=None, pad_edge=False)
-    for case in _import_clinic("cases").CASES.values():
-        needs = "--names" if case.needs_names else "digits or --data" if case.takes_images else ""
-        table.add_row(*_cells(case.name, f"{case.steps:,}", needs, case.about))
-    out.print(table)
-
-
-@clinic.command("run")
-def run_case(
-    name: Annotated[str, typer.Argument(metavar="CASE", help="A case, as `auscult clinic list` names it.")],
-    seed: Annotated[int | None, typer.Option(help="Seed; by default the one the case is published with.")] = None,
-    directory: Annotated[Path, typer.Option("--out", "-o", help="Where to write run, report and sound.")] = Path(
-        "runs/clinic"
-    ),
-    names: Annotated[Path | None, typer.Option(help="makemore's names.txt, for the cases that need it.")] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Directory of MNIST's own files, plain or .gz, in place of scikit-learn's digits.",
-        ),
-    ] = None,
-) -> None:
-    """Train a case, say what is wrong with it, and write its report and sound."""
-    cases = _import_clinic("cases")
-    _use_one_thread()
-    case = cases.case_by_name(name)
-    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=out) as progress:
-        bar = progress.add_task(name, total=case.steps)
-
-        def on_step(step: int) -> None:
-            progress.update(bar, completed=step)
-
-        def on_finding(finding: Finding) -> None:
-            progress.console.print(finding_line(finding), markup=False, highlight=False)
-
-        monitor = cases.run_case(
-            name,
-            directory / name,
-            seed=seed,
-            names=names,
-            images=data,
-            on_step=on_step,
-            on_finding=on_finding,
-        )
-    run = load(monitor.path)
-    out.print(findings_text(run, diagnose_run(run)))
-    _print_path("report", write_report(run, _beside(monitor.path, ".html")))
-    _print_path("sound", render(sonify_run(run)).write(_beside(monitor.path, ".wav")))
-
-
-@clinic.command("score")
-def score_clinic(
-    seeds: Annotated[
-        str | None, typer.Option(help="Seeds of every run: 0-4, or 0,7. [default: 0-4; 0 for the subset]")
-    ] = None,
-    names: Annotated[
-        list[str] | None,
-        typer.Option("--case", metavar="NAME", help="Run this case or control; repeat for more. All by default."),
-    ] = None,
-    subset: Annotated[Subset | None, typer.Option(help="ci: a fixed small part, for continuous integration.")] = None,
-    workers: Annotated[int, typer.Option("--jobs", min=1, help="How many processes train.")] = 1,
-    target: Annotated[Path | None, typer.Option("--out", "-o", help="Markdown file to write the page to.")] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(help="File that keeps every trial as it is made; a round that was stopped goes on from it."),
-    ] = None,
-    date: Annotated[str | None, typer.Option(help="Day to print on the page; today by default.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if a gate is missed.")] = False,
-) -> None:
-    """Score the diagnosis: train faulty and healthy runs, and count what is found, what is missed, and false alarms."""
-    parts = _import_clinic("assessment")
-    numbers = parts.parse_seeds(seeds or ("0" if subset else "0-4"))
-    plan = parts.make_plan(numbers, names or (), ci=subset is not None)
-    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
-        bar = progress.add_task("trials", total=len(plan.keys))
-
-        def on_trial(trial: "Trial", done: int, total: int) -> None:
-            progress.update(bar, completed=done, total=total, description=f"{trial.case} {trial.variant}")
-
-        found = parts.assess(plan, results, workers, on_trial, date)
-    if target is not None:
-        write_atomically(target, found.page.encode("utf-8"))
-        _print_path("page", target)
-    table = Table("", "measured", "gate", "goal", "", box=None, pad_edge=False)
-    for each in found.gates:
-        table.add_row(*_cells(*each.cells()))
-    out.print(table)
-    if check and not all(each.met for each in found.gates):
-        raise typer.Exit(1)
+app.command("import")(import_log)
+app.command("mcp")(serve_agents)
+app.add_typer(clinic, name="clinic")
 
 
 def main() -> None:
@@ -542,50 +396,6 @@ def main() -> None:
         sys.exit(2)
 
 
-def _import_demo() -> "Callable[..., list[DemoRun]]":
-    """The demo, imported only where something trains, because it needs torch."""
-    try:
-        from auscult.clinic.demo import run_demo
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingExtra(
-            "Expected PyTorch to be installed, which `auscult demo` trains with, but it is not. "
-            "Install it: pip install 'auscult[demo]'."
-        ) from None
-    return run_demo
-
-
-def _import_clinic(name: str) -> ModuleType:
-    """A part of the clinic, imported only where something trains, because it needs torch."""
-    try:
-        return import_module(f"auscult.clinic.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingExtra(
-            "Expected PyTorch to be installed, which `auscult clinic` trains with, but it is not. "
-            "Install it: pip install 'auscult[demo]'."
-        ) from None
-
-
-def _use_one_thread() -> None:
-    """The clinic's networks are too small to share out; on a busy machine, waiting for a second thread costs most."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    """A file beside the run's directory, named like it."""
-    whole = path.resolve()
-    return whole.with_name(whole.name + suffix)
-
-
-def _cells(*texts: str) -> list[Text]:
-    return [Text(shown_lines(text)) for text in texts]
-
-
 def _print_damage(run: Run) -> None:
     for each in run.damage:
         err.print(f"left out: {shown_lines(each)}", markup=False, highlight=False)
@@ -594,7 +404,3 @@ def _print_damage(run: Run) -> None:
 def _print_warning(message: Warning | str, *_where: object, **_more: object) -> None:
     err.print("note:", style="bold yellow", end=" ")
     err.print(str(message), markup=False, highlight=False)
-
-
-def _print_path(label: str, path: Path) -> None:
-    out.print(f"{label:<11}{shown_lines(str(path))}", markup=False, highlight=False, soft_wrap=True)

@@ -15,12 +15,9 @@ from auscult.pages.comparison import MAX_RUNS, comparison_html
 from auscult.pages.report import report_html
 from auscult.rules.ignoring import Ignored, checked_patterns
 from auscult.rules.registry import RULES, asked, judgement
-from auscult.sound.mappings import sonify_run
+from auscult.sound.mappings import sonify_report, sonify_run
 from auscult.sound.request import Context, Polarity, Request
 from auscult.sound.scales import Scale
-
-MODES = ("mix", "overview", "arpeggio")
-"""The ways in which a report can be heard."""
 
 
 def diagnose(run: Run, ignore: Sequence[str] = ()) -> Findings:
@@ -71,7 +68,7 @@ def sonify(
             step. `arpeggio`: layers one after the other, early to late. `solo`: one layer. `step`: a chord per step.
         metric: What drives the pitch: `grad_norm` (against the run's own beginning, the default), `update_ratio` or
             `update_to_data` (against 1e-3: a healthy run is a unison on C5), `saturated_fraction` or `dead_fraction`
-            (against 5 %), `param_norm`, `update_norm`, `grad_to_data`.
+            (against 5 %), `param_norm`, `update_norm`, `grad_to_data`, or `loss`, the default where only that is known.
         seconds: Length, up to an hour; None lets the number of steps decide. An earcon at the end may add up to 2 s.
         path: The parameter or module that `solo` plays.
         steps: First and last step to hear; None for all.
@@ -116,5 +113,11 @@ def report(run: Run | Sequence[Run], path: str | PathLike[str], sound: bool = Tr
 
 def _report(run: Run, sound: bool) -> str:
     findings, ignored = examine(run)
-    scores = [sonify_run(run, findings, mode=each) for each in MODES] if sound else []
+    scores = sonify_report(run, findings) if sound else []
     return report_html(run, findings, scores, [each.pattern for each in ignored])
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Where what is made of a run goes by default: beside its directory, named like it."""
+    whole = path.resolve()
+    return whole.with_name(whole.name + suffix)

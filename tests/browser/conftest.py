@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from tests.live.conftest import Server
 from torch import Tensor, nn
 
 import auscult
@@ -118,6 +120,14 @@ def _stays(requested: str, url: str) -> bool:
     return (asked.scheme, asked.netloc) == (own.scheme, own.netloc)
 
 
+def wait_until(page: Page, holds: str) -> None:
+    """Until an expression is true; a live page's policy forbids the browser's own way of asking again and again."""
+    deadline = time.monotonic() + 20
+    while not page.evaluate(holds):
+        assert time.monotonic() < deadline, holds
+        page.wait_for_timeout(50)
+
+
 @pytest.fixture
 def visits(browser: Browser) -> Iterator[Visits]:
     """Opens pages; the test fails if one of them complains, or asks anything of anyone but its own server."""
@@ -174,7 +184,14 @@ def perceptron(*widths: int) -> nn.Sequential:
 
 
 def train(
-    path: Path, model: nn.Module, steps: int, lr: float, inputs_at: Callable[[int, Tensor], Tensor], **options: Any
+    path: Path,
+    model: nn.Module,
+    steps: int,
+    lr: float,
+    inputs_at: Callable[[int, Tensor], Tensor],
+    objective: Callable[[Tensor, Tensor], Tensor] = nn.functional.mse_loss,
+    names: tuple[str, ...] = ("train/loss",),
+    **options: Any,
 ) -> Path:
     """An ordinary training on a task that one layer can solve; `inputs_at(step, batch)` may spoil batches."""
     torch.manual_seed(0)
@@ -187,11 +204,11 @@ def train(
         for step in range(steps):
             batch = torch.randn(32, first)
             outputs = model(inputs_at(step, batch))
-            loss = nn.functional.mse_loss(outputs, torch.tanh(batch @ goal))
+            loss = objective(outputs, torch.tanh(batch @ goal))
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            monitor.log({"train/loss": loss})
+            monitor.log(dict.fromkeys(names, loss))
     return path
 
 
@@ -201,6 +218,11 @@ def unspoilt(step: int, batch: Tensor) -> Tensor:
 
 def nan_from_40(step: int, batch: Tensor) -> Tensor:
     return batch * torch.nan if step >= 40 else batch
+
+
+def named(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mistake of giving probabilities to a loss that takes logits."""
+    return nn.functional.cross_entropy(outputs.softmax(1), targets.argmax(1))
 
 
 def train_named(name: str, folder: Path) -> Path:
@@ -215,8 +237,11 @@ def train_named(name: str, folder: Path) -> Path:
         return train(folder / name, perceptron(16, 32, 4), 1, 0.1, unspoilt)
     if name == "wide":
         return train(folder / name, Deep(), 48, 0.1, nan_from_40, every=(1, 8))
+    if name == "probabilities":
+        return train(folder / name, perceptron(16, 32, 4), 200, 0.1, unspoilt, named)
     assert name == "hostile"
-    return train(folder / HOSTILE[2], Hostile(), 80, 3.0, nan_from_40, config=dict.fromkeys(HOSTILE, HOSTILE[0]))
+    config = dict.fromkeys(HOSTILE, HOSTILE[0])
+    return train(folder / HOSTILE[2], Hostile(), 80, 3.0, nan_from_40, names=HOSTILE, config=config)
 
 
 RUNS = ("healthy", "exploding", "nan", "one-step", "wide", "hostile")
@@ -234,3 +259,23 @@ def report_url(run_path: Callable[[str], Path], tmp_path_factory: pytest.TempPat
     """The address of the report of such a run, on disk, as a user opens it."""
     folder = tmp_path_factory.mktemp("reports")
     return cache(lambda name: auscult.report(auscult.load(run_path(name)), folder / f"{name}.html").as_uri())
+
+
+@pytest.fixture(scope="session")
+def live_server(run_path: Callable[[str], Path]) -> Iterator[Server]:
+    """`auscult live` over the folder of these runs."""
+    server = Server(run_path("healthy").parent)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def live_url(run_path: Callable[[str], Path], live_server: Server) -> Callable[[str], str]:
+    """The address of the live page of such a run."""
+    return lambda name: f"http://127.0.0.1:{live_server.port}/run/{live_server.run_id(run_path(name).name)}/"
+
+
+@pytest.fixture(params=["report", "live"])
+def page_url(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """The address of the page of such a run: once its report, once its live page."""
+    return request.getfixturevalue(f"{request.param}_url")

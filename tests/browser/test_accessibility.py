@@ -1,4 +1,4 @@
-"""What axe-core finds wrong with a report: nothing, at any width, in any colours, folded or not."""
+"""What axe-core finds wrong with a page, as a report and live: nothing, at any width, in any colours, folded or not."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +29,9 @@ def violations(page: Page) -> list[str]:
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("name", ["healthy", "exploding", "hostile"])
 def test_axe_finds_no_violation(
-    visits: Visits, report_url: Callable[[str], str], name: str, width: int, scheme: str
+    visits: Visits, page_url: Callable[[str], str], name: str, width: int, scheme: str
 ) -> None:
-    page = visits.open(report_url(name), width=width, scheme=scheme)
+    page = visits.open(page_url(name), width=width, scheme=scheme)
     assert violations(page) == []
     unfold(page)
     links = page.locator("a.evidence")
@@ -41,8 +41,8 @@ def test_axe_finds_no_violation(
 
 
 @pytest.mark.parametrize("name", [each for each in RUNS if each not in ("healthy", "exploding", "hostile")])
-def test_axe_finds_no_violation_in_the_other_runs(visits: Visits, report_url: Callable[[str], str], name: str) -> None:
-    assert violations(visits.open(report_url(name))) == []
+def test_axe_finds_no_violation_in_the_other_runs(visits: Visits, page_url: Callable[[str], str], name: str) -> None:
+    assert violations(visits.open(page_url(name))) == []
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])

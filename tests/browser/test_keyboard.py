@@ -1,12 +1,11 @@
-"""A whole report without a mouse: everything can be reached, is seen to have the focus, and does what it is for."""
+"""A page without a mouse, as a report and live: everything is reached, is seen to have the focus, and does its work."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page
-from tests.browser.conftest import Visits
-from tests.browser.test_live import wait_until
+from tests.browser.conftest import Visits, wait_until
 from tests.browser.test_report import settle
 
 pytestmark = pytest.mark.browser
@@ -50,9 +49,9 @@ def tab_through(page: Page, limit: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("width", [1280, 400])
 def test_everything_is_reached_in_order_and_is_seen_to_be(
-    visits: Visits, report_url: Callable[[str], str], width: int
+    visits: Visits, page_url: Callable[[str], str], width: int
 ) -> None:
-    page = visits.open(report_url("exploding"), width=width, motion="reduce")
+    page = visits.open(page_url("exploding"), width=width, motion="reduce")
     count = page.evaluate(REACHABLE)
     stops = tab_through(page, 2 * count + 20)
     assert [stop["number"] for stop in stops] == list(range(count))
@@ -60,8 +59,8 @@ def test_everything_is_reached_in_order_and_is_seen_to_be(
     assert [stop["name"] for stop in stops if not stop["seen"] or stop["covered"]] == []
 
 
-def test_a_chart_is_read_zoomed_and_marked_by_keys(visits: Visits, report_url: Callable[[str], str]) -> None:
-    page = visits.open(report_url("healthy"), motion="reduce")
+def test_a_chart_is_read_zoomed_and_marked_by_keys(visits: Visits, page_url: Callable[[str], str]) -> None:
+    page = visits.open(page_url("healthy"), motion="reduce")
     chart = page.locator("#chart-grad_norm .plot")
     chart.focus()
     page.keyboard.press("Home")
@@ -82,8 +81,8 @@ def test_a_chart_is_read_zoomed_and_marked_by_keys(visits: Visits, report_url: C
     assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "false"
 
 
-def test_the_heat_map_is_read_and_opened_by_keys(visits: Visits, report_url: Callable[[str], str]) -> None:
-    page = visits.open(report_url("nan"), motion="reduce")
+def test_the_heat_map_is_read_and_opened_by_keys(visits: Visits, page_url: Callable[[str], str]) -> None:
+    page = visits.open(page_url("nan"), motion="reduce")
     page.locator(".heat-area").focus()
     page.keyboard.press("End")
     assert "NaN or inf" in (page.locator("#heatmap-readout").text_content() or "")
@@ -95,8 +94,8 @@ def test_the_heat_map_is_read_and_opened_by_keys(visits: Visits, report_url: Cal
     assert page.locator("#heatmap-row h3").text_content() == "grad_norm of 0.bias"
 
 
-def test_the_skip_link_skips(visits: Visits, report_url: Callable[[str], str]) -> None:
-    page = visits.open(report_url("exploding"), motion="reduce")
+def test_the_skip_link_skips(visits: Visits, page_url: Callable[[str], str]) -> None:
+    page = visits.open(page_url("exploding"), motion="reduce")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")

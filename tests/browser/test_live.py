@@ -7,14 +7,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from playwright.sync_api import Page
-from tests.browser.conftest import Visits
+from tests.browser.conftest import Visits, wait_until
+from tests.browser.test_player import ONSET, WATCHED
 from tests.live.conftest import Grower, Server
+from torch import nn
 
 import auscult
 
@@ -54,16 +58,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
         started.stop()
 
 
-def open_run(server: Server, visits: Visits, place: str) -> Page:
-    return visits.open(f"http://127.0.0.1:{server.port}/run/{server.run_id(place)}/")
-
-
-def wait_until(page: Page, holds: str) -> None:
-    """Until an expression is true; the page's policy forbids the browser's own way of asking again and again."""
-    deadline = time.monotonic() + 20
-    while not page.evaluate(holds):
-        assert time.monotonic() < deadline, holds
-        page.wait_for_timeout(50)
+def open_run(server: Server, visits: Visits, place: str, **options: object) -> Page:
+    return visits.open(f"http://127.0.0.1:{server.port}/run/{server.run_id(place)}/", **options)
 
 
 def wait_for_step(page: Page, step: int) -> None:
@@ -159,6 +155,62 @@ def test_sound_that_plays_follows_the_run(server: Server, visits: Visits) -> Non
     page.keyboard.press("Escape")
     assert page.inner_text("#play") == "Play"
     growing.end()
+
+
+def test_what_is_read_stays_in_place_while_the_page_is_made_anew(server: Server, visits: Visits) -> None:
+    """The row that a finding led to, the focus, and how far a table was scrolled."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 4), nn.Softmax(1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            inputs = torch.randn(32, 8)
+            loss = nn.functional.cross_entropy(model(inputs), inputs[:, :4].argmax(1))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.log(loss=loss)
+
+    with auscult.watch(model, optimizer, server.directory / "run") as monitor:
+        train(70)
+        page = open_run(server, visits, "run", width=400, motion="reduce")
+        page.locator("a.evidence[href='#single-1']").click()
+        box = "document.querySelector('[aria-label=\"What was recorded, and how often\"]')"
+        page.evaluate(f"() => {{ window.old = {box}; old.focus({{ preventScroll: true }}); old.scrollLeft = 30; }}")
+        scrolled = page.evaluate("old.scrollLeft")
+        train(70)
+        wait_until(page, f"{box} !== window.old")
+        assert page.evaluate(f"[document.activeElement === {box}, {box}.scrollLeft]") == [True, scrolled]
+        assert scrolled > 0
+        row = "document.getElementById('single-1')"
+        assert page.evaluate(f"parseFloat(getComputedStyle({row}).outlineWidth)") >= 2
+        top = page.evaluate(f"{row}.getBoundingClientRect().top")
+        bars = page.evaluate("document.getElementById('player').getBoundingClientRect().bottom")
+        assert bars <= top < 860
+    wait_until(page, "document.documentElement.dataset.condition === 'finished'")
+
+
+ALERT = """() => {
+  const [{ times, steps, events: [{ time }] }] = JSON.parse(document.getElementById('data').textContent).sounds;
+  const at = times.findIndex((each) => each > time);
+  return steps[at - 1] + (time - times[at - 1]) / (times[at] - times[at - 1]) * (steps[at] - steps[at - 1]);
+}"""
+
+
+def test_playhead_and_sound_agree_within_50_ms(visits: Visits, live_url: Callable[[str], str]) -> None:
+    """Of the alerts alone, which are silent up to the first of them: when that is heard, and when the line is there."""
+    page = visits.open(live_url("nan"), script=WATCHED)
+    page.select_option("#heard", "alerts")
+    step = page.evaluate(ALERT)
+    page.click("#play")
+    sounded, places = page.evaluate(ONSET)
+    first, last = page.evaluate("JSON.parse(document.getElementById('data').textContent).steps")
+    room = max(0.5, (last - first) * 0.005)
+    when, shares = np.array(places).T
+    shown = np.interp(step, first - room + shares * (last - first + 2 * room), when)
+    sys.stdout.write(f"playhead {shown - sounded:+.0f} ms after the sound\n")
+    assert abs(shown - sounded) <= 50
 
 
 def test_a_run_that_is_opened_before_its_first_step_fills_up(server: Server, visits: Visits) -> None:
@@ -261,3 +313,30 @@ def test_script_in_names_stays_text(server: Server, visits: Visits) -> None:
     page = open_run(server, visits, "run")
     page.wait_for_timeout(500)
     assert page.title().startswith("<img") and page.locator("img[src=x]").count() == 0
+
+
+def test_zooming_into_the_heat_map_shows_every_step(server: Server, visits: Visits) -> None:
+    Grower(server.directory / "long", time=time.time()).grow(3000)
+    page = open_run(server, visits, "long")
+    over = page.locator(".heat-over")
+    over.scroll_into_view_if_needed()
+    readout = page.locator("#heatmap-readout")
+
+    def read() -> str:
+        over.hover(position={"x": 300, "y": 5})
+        return readout.text_content() or ""
+
+    wait_until(page, "document.querySelector('.heat-cells')?.width > 300")
+    assert ", steps " in read(), "a cell stands for several steps"
+    box = over.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 240, box["y"] + 5, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(1500)
+    assert ", step " in read()
+    page.keyboard.press("Escape")
+    over.dblclick()
+    page.wait_for_timeout(300)
+    assert ", steps " in read()

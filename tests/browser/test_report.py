@@ -1,10 +1,10 @@
-"""The report in a real Chromium: nothing complains, all is drawn, evidence is found."""
+"""The page of a run in a real Chromium, as a report and live: nothing complains, all is drawn, evidence is found."""
 
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page
-from tests.browser.conftest import RUNS, Visits
+from tests.browser.conftest import RUNS, Visits, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -21,8 +21,10 @@ DRAWN = """() => {
 
 LANDED = """([link, tolerance]) => {
   const target = document.getElementById(link.hash.slice(1));
-  const mark = target.querySelector(link.dataset.row === undefined ? '.running.marked' : '.heat-cell');
-  if (mark.hidden) return 'not marked';
+  const alone = target.matches('tr');
+  const inside = link.dataset.row === undefined ? '.running.marked' : '.heat-cell';
+  const mark = alone ? target : target.querySelector(inside);
+  if (mark.hidden || (alone && parseFloat(getComputedStyle(mark).outlineWidth) < 2)) return 'not marked';
   const box = mark.getBoundingClientRect();
   const bars = [...document.querySelectorAll('body *')].filter((each) => getComputedStyle(each).position === 'sticky');
   const stuck = bars.map((each) => each.getBoundingClientRect()).filter((each) => each.top <= 1);
@@ -31,6 +33,12 @@ LANDED = """([link, tolerance]) => {
   if (seen < 0.75 * box.height) return `seen ${seen} of ${box.height} px, from ${box.top} to ${box.bottom}`;
   const scroll = mark.closest('.heat-scroll')?.getBoundingClientRect();
   if (scroll && (box.top < scroll.top - 1 || box.bottom > scroll.bottom + 1)) return 'scrolled away in the heat map';
+  if (alone) {
+    const [figure, path, step, value] = target.cells;
+    const said = [...link.closest('tr').cells].slice(1, 4).map((each) => each.textContent);
+    const same = String(said) === String([path, step, value].map((each) => each.textContent));
+    return same && figure.textContent.startsWith(link.textContent) ? '' : 'another figure';
+  }
   const lines = mark.parentElement.getBoundingClientRect();
   const { steps } = JSON.parse(document.getElementById('data').textContent);
   const room = Math.max(0.5, (steps[1] - steps[0]) * 0.005);
@@ -44,13 +52,13 @@ LANDED = """([link, tolerance]) => {
 
 def settle(page: Page) -> None:
     """Wait until nothing scrolls any more."""
-    page.wait_for_function(
+    page.evaluate(
         """() => new Promise((done) => {
           let [before, still] = [NaN, 0];
           const look = () => {
             still = scrollY === before ? still + 1 : 0;
             before = scrollY;
-            if (still > 4) done(true);
+            if (still > 8) done(true);
             else requestAnimationFrame(look);
           };
           look();
@@ -65,18 +73,18 @@ def unfold(page: Page) -> None:
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 @pytest.mark.parametrize("name", RUNS)
 def test_every_chart_is_drawn_and_nothing_complains(
-    visits: Visits, report_url: Callable[[str], str], name: str, width: int, scheme: str
+    visits: Visits, page_url: Callable[[str], str], name: str, width: int, scheme: str
 ) -> None:
-    page = visits.open(report_url(name), width=width, scheme=scheme)
-    page.wait_for_function(DRAWN)
+    page = visits.open(page_url(name), width=width, scheme=scheme)
+    wait_until(page, f"({DRAWN})()")
     assert page.evaluate(BLANK) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not page.locator("img[src=x], [onerror], [onmouseover]").count()
 
 
 @pytest.mark.parametrize("name", [each for each in RUNS if each != "wide"])
-def test_everything_that_can_be_used_is_used(visits: Visits, report_url: Callable[[str], str], name: str) -> None:
-    page = visits.open(report_url(name))
+def test_everything_that_can_be_used_is_used(visits: Visits, page_url: Callable[[str], str], name: str) -> None:
+    page = visits.open(page_url(name))
     unfold(page)
     for select in page.locator("select:visible:enabled").all():
         for option in select.locator("option").all():
@@ -98,15 +106,15 @@ def test_everything_that_can_be_used_is_used(visits: Visits, report_url: Callabl
     assert page.evaluate(BLANK) == []
 
 
-@pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", ["exploding", "nan", "hostile", "wide"])
+@pytest.mark.parametrize(("width", "motion"), [(1280, "reduce"), (400, "no-preference")])
+@pytest.mark.parametrize("name", ["exploding", "nan", "hostile", "wide", "probabilities"])
 def test_every_link_of_a_finding_lands_on_its_evidence(
-    visits: Visits, report_url: Callable[[str], str], name: str, width: int
+    visits: Visits, page_url: Callable[[str], str], name: str, width: int, motion: str
 ) -> None:
-    page = visits.open(report_url(name), width=width, height=800, motion="reduce")
+    page = visits.open(page_url(name), width=width, height=800, motion=motion)
     unfold(page)
     links = page.locator("a.evidence")
-    assert links.count() >= 1
+    assert links.count() == page.locator("table.evidence tbody tr").count() >= 1
     for place in range(links.count()):
         link = links.nth(place)
         link.focus()
@@ -115,11 +123,47 @@ def test_every_link_of_a_finding_lands_on_its_evidence(
         assert link.evaluate(f"(link) => ({LANDED})([link, 2])") == "", link.text_content()
 
 
-def test_reduced_motion_moves_nothing_by_itself(visits: Visits, report_url: Callable[[str], str]) -> None:
-    page = visits.open(report_url("exploding"), motion="reduce")
+def test_reduced_motion_moves_nothing_by_itself(visits: Visits, page_url: Callable[[str], str]) -> None:
+    page = visits.open(page_url("exploding"), motion="reduce")
     page.locator("a.evidence").first.click()
     before = page.evaluate("scrollY")
     page.wait_for_timeout(200)
     assert page.evaluate("scrollY") == before, "it jumps, and does not glide"
     moving = "(each) => each.getAnimations().length"
     assert not page.evaluate(f"[...document.querySelectorAll('*')].some({moving})")
+
+
+DRAWN_AT_ONCE = """{
+  window.__drawn = new Map();
+  const { clearRect } = CanvasRenderingContext2D.prototype;
+  CanvasRenderingContext2D.prototype.clearRect = function (...area) {
+    const now = document.timeline.currentTime;
+    if (this.canvas.closest('.uplot')) __drawn.set(now, (__drawn.get(now) ?? new Set()).add(this.canvas));
+    return clearRect.apply(this, area);
+  };
+}"""
+
+
+def test_a_double_click_draws_one_chart_a_frame_and_shows_all_steps(
+    visits: Visits, report_url: Callable[[str], str]
+) -> None:
+    page = visits.open(report_url("healthy"), script=DRAWN_AT_ONCE)
+    page.wait_for_function(DRAWN)
+    plot = page.locator("#plot-logged-0 .u-over")
+    plot.scroll_into_view_if_needed()
+    reset = page.locator(".zoom-reset")
+    for _ in range(2):
+        box = plot.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + 40, box["y"] + 60)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 200, box["y"] + 60, steps=5)
+        page.mouse.up()
+        page.wait_for_timeout(300)
+        assert reset.is_visible()
+        page.evaluate("__drawn.clear()")
+        page.mouse.dblclick(box["x"] + 100, box["y"] + 50)
+        page.wait_for_timeout(300)
+        assert not reset.is_visible()
+        drawn = page.evaluate("[...__drawn.values()].map((each) => each.size)")
+        assert len(drawn) >= 2 and max(drawn) == 1, drawn

@@ -129,7 +129,7 @@ def test_what_was_not_observed_is_said_and_what_was_is_not(logs, tmp_path) -> No
 def test_the_total_gradient_norm_is_heard(logs, tmp_path) -> None:
     trainer = auscult.load(import_runs(logs / "trainer", tmp_path / "trainer")[0].path)
     score = auscult.sonify(trainer)
-    assert [each.name for each in score.voices if each.amplitudes.max() > 0] == ["middle layers"]
+    assert [each.name for each in score.voices if each.amplitudes.max() > 0] == ["whole model"]
 
 
 def test_progress_reaches_the_end(logs, tmp_path) -> None:

@@ -111,3 +111,19 @@ def test_durations() -> None:
     assert [duration(each) for each in (-1, 0, 119, 120, 7199, 7200, 86400 * 3)] == [
         "0 s", "0 s", "119 s", "2 min", "120 min", "2 h", "3 days"
     ]  # fmt: skip
+
+
+def test_a_clock_that_was_set_back_does_not_make_a_silent_run_train(tmp_path, grower, monkeypatch) -> None:
+    """Files from the future: what counts is how long they have been seen not to grow."""
+    path = tmp_path / "run"
+    grower(path, time=time.time(), host=f"not-{node()}").grow(100).writer.close()
+    future = time.time() + 86400
+    for file in path.rglob("*"):
+        os.utime(file, (future, future))
+    follower = Follower(tmp_path, list_entries(tmp_path).popitem()[1])
+    follower.look()
+    assert follower.condition.word == "training"
+    passed = time.monotonic() + 2e5
+    monkeypatch.setattr("auscult.live.follower.time.monotonic", lambda: passed)
+    follower.look()
+    assert follower.condition.word != "training" and "nothing was written for" in follower.condition.reason

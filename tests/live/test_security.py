@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -283,3 +284,93 @@ def test_reading_changes_nothing(root, serve) -> None:
     for target in (f"/run/{digits}/", f"/run/{digits}/page", f"/run/{digits}/points?first=1&last=50"):
         assert server.get(target)[0] == 200
     assert snapshot() == before
+
+
+def test_what_only_asks_for_the_head_gets_it_and_no_stream(plain) -> None:
+    digits = plain.run_id("plain")
+    for target in ("/", "/events", f"/run/{digits}/", f"/run/{digits}/events", "/assets/live.js"):
+        answer = ask(plain.port, target, method="HEAD")
+        assert status(answer) == 200 and answer.endswith(b"\r\n\r\n"), target
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "POST", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT", "PROPFIND", "X"])
+def test_every_other_method_is_refused(plain, method) -> None:
+    for target in ("/", "/events", "/run/x/", "/assets/live.js", "/nowhere"):
+        headers = ("Origin: http://evil.example", "Access-Control-Request-Method: GET")
+        assert status(ask(plain.port, target, *headers, method=method)) in (400, 405)
+        assert b"access-control" not in ask(plain.port, target, *headers, method=method).lower()
+
+
+@pytest.mark.parametrize("origin", ["null", "http://[", "http://[::1", "http://", "://", "a\tb", "http://localhost@x"])
+def test_an_origin_that_is_none_is_refused(plain, origin) -> None:
+    assert status(ask(plain.port, "/", f"Origin: {origin}")) == 403
+
+
+def test_many_viewers_are_refused_and_the_server_goes_on(plain) -> None:
+    """Of a thousand that want to see the listing two hundred do; when they are gone, others are served again."""
+    several, found = [], []
+    try:
+        for _ in range(1000):
+            connection = socket.create_connection(("127.0.0.1", plain.port), timeout=15)
+            connection.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            several.append(connection)
+            found.append(status(connection.recv(65536)))
+        assert found.count(200) == 200 and found.count(503) == 800
+    finally:
+        for each in several:
+            each.close()
+    deadline = time.monotonic() + 15
+    while status(ask(plain.port, "/")) != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with plain.events("/events") as events:
+        assert next(events)[0] == "hello"
+
+
+@pytest.mark.live
+def test_who_does_not_read_loses_the_place(root, serve, grower) -> None:
+    """A viewer that is told more than the buffers between hold, and reads none of it, is let go after a minute."""
+    growing = grower(root / "growing", time=time.time()).grow(100)
+    server = serve(root)
+    digits = server.run_id("growing")
+    with socket.create_connection(("127.0.0.1", server.port)) as viewer:
+        viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        viewer.sendall(f"GET /run/{digits}/page HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 3000)
+        local = viewer.getsockname()[1]
+        deadline = time.monotonic() + 120
+        assert is_connected(server.process.pid, local)
+        while is_connected(server.process.pid, local):
+            assert time.monotonic() < deadline
+            time.sleep(1)
+    growing.end()
+    assert status(ask(server.port, f"/run/{digits}/")) == 200
+
+
+def is_connected(process: int, port: int) -> bool:
+    """Whether the server's end of a connection is still established."""
+    rows = [line.split() for line in Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]]
+    return any(int(row[2].split(":")[1], 16) == port and row[3] == "01" for row in rows)
+
+
+def test_a_run_that_is_deleted_and_made_anew_while_it_is_viewed(root, serve, grower, awaited) -> None:
+    grower(root / "again", time=time.time(), id="one").grow(70).writer.close()
+    server = serve(root)
+    digits = server.run_id("again")
+    mark = server.get(f"/run/{digits}/")[2].decode().split('data-mark="')[1].split('"')[0]
+    with server.events(f"/run/{digits}/events?after={mark}") as events:
+        awaited(events, "condition")
+        (root / "again").rename(root.parent / "put away")
+        condition = awaited(events, "condition")[1]
+        assert condition["word"] == "unreadable" and "its directory is gone" in condition["reason"]
+        grower(root / "again", time=time.time(), id="two").grow(80).end()
+        awaited(events, "anew")
+    assert server.get(f"/run/{digits}/")[2].decode().split('data-mark="')[1].split('"')[0].endswith(".79")
+    (root / "again").rename(root.parent / "put away too")
+    (root / "again").write_text("a file now")
+    assert server.get(f"/run/{digits}/")[0] in (200, 404) and server.process.poll() is None
+    assert status(ask(server.port, "/run/" + server.run_id("plain") + "/")) == 200
+
+
+def test_an_address_without_a_run_is_a_page_that_says_so(plain) -> None:
+    code, headers, body = plain.get("/run/0123456789abcdef/")
+    assert code == 404 and headers["content-type"].startswith("text/html") and b"none at this address" in body

@@ -17,7 +17,7 @@ from auscult.core.score import Score, SoundEvent, Voice
 from auscult.pages.report import report_html
 from auscult.pages.wording import shown
 
-VOID = {"meta", "link", "br", "img", "input", "hr"}
+VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 
 
 class Page(HTMLParser):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -125,4 +127,18 @@ def test_weights_are_the_wide_parameters_if_there_are_any(make_run):
 
 def test_a_metric_that_cannot_drive_a_voice_is_refused(make_run):
     with pytest.raises(SetupError, match="update_to_data"):
-        open_table(make_run(np.ones((5, 1))), "loss")
+        open_table(make_run(np.ones((5, 1))), "lr")
+
+
+def test_a_schedule_that_slows_down_is_no_missing_data(make_run, calm, unobserved):
+    """An adapting schedule goes from every step to one of 128 in the midst of a run, and says so."""
+    norms = calm(600, 3).astype(np.float32)
+    late = np.arange(600) >= 256
+    norms[late & (np.arange(600) % 128 != 0)] = unobserved((3,))
+    run = make_run(norms)
+    told = ({"kind": "schedule", "step": 256, "norms": 128, "samples": 1024},)
+    edges = np.arange(0, 601, 10)
+    table = open_table(replace(run, events=told), "grad_norm")
+    assert not follow(table, weights(table), edges).missing.any()
+    table = open_table(run, "grad_norm")
+    assert follow(table, weights(table), edges).missing[300:380].all()

@@ -10,7 +10,7 @@ from auscult.core.score import Score, Voice, timbre_weights
 from auscult.sound.glide import LEVEL
 from auscult.sound.level import leveled
 from auscult.sound.loudness import integrated_loudness, true_peak
-from auscult.sound.mappings import MAPPINGS, sonify_run
+from auscult.sound.mappings import MAPPINGS, sonify_report, sonify_run
 from auscult.sound.request import Request
 from auscult.sound.scales import CENTRE, LOWEST, equal_loudness
 from auscult.sound.synth import Synth, render
@@ -218,3 +218,14 @@ def test_a_low_voice_is_raised_as_iso_226_says_and_no_more_than_12_db(make_run):
     at = [np.interp(time, voice.times, voice.amplitudes) / LEVEL for time in (3.0, 18.0)]
     pitch = [np.interp(time, voice.times, voice.frequencies) for time in (3.0, 18.0)]
     np.testing.assert_allclose(at, equal_loudness(pitch), rtol=1e-3)
+
+
+def test_what_a_report_offers_is_what_each_mode_gives_by_itself(make_run, calm):
+    norms = calm(300, 6).astype(np.float32)
+    norms[90] *= 1e6
+    run, found = make_run(norms), [finding(5, "critical")]
+    several = sonify_report(run, found)
+    assert [each.mode for each in several] == ["mix", "overview", "arpeggio"]
+    for score in several:
+        alone = sonify_run(run, found, mode=score.mode)
+        np.testing.assert_equal(score.to_dict(), alone.to_dict())

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from auscult.core.errors import SetupError, StoreError
+from auscult.core.naming import EVALUATIONS
 from auscult.imports.account import Account
 from auscult.imports.foreign import ForeignRun, Point
 from auscult.imports.lines import plain_name
@@ -18,7 +19,6 @@ from auscult.imports.tensorboard import MARK, event_files, read_events
 from auscult.imports.trainer_state import NAME as TRAINER_STATE
 from auscult.imports.trainer_state import read_trainer_state
 from auscult.imports.wandb import is_wandb, read_wandb
-from auscult.rules.channels import EVALUATIONS
 from auscult.store.layout import RUN
 
 Format = Literal["tensorboard", "wandb", "mlflow", "transformers", "csv", "jsonl"]

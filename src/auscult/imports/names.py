@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from auscult.core.catalogue import METRICS
 from auscult.core.metric import Stream
+from auscult.core.naming import EVALUATIONS, names_loss
 from auscult.core.sink import Channel
-from auscult.rules.channels import EVALUATIONS, names_loss
 
 TRAINING = frozenset({"train", "training"})
 MEASURES = {

@@ -102,7 +102,7 @@ class Access:
         if not self._knows(host):
             return Refusal(403, "This server is not addressed by that name. `auscult live --allow-host NAME` adds one.")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _netloc(origin) != host.lower():
             return Refusal(403, "Requests from other pages are refused.")
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
             return Refusal(403, "Requests from other pages are refused.")
@@ -143,6 +143,13 @@ class Access:
         return hmac.compare_digest(
             sha256(given.encode("utf-8", "surrogatepass")).digest(), sha256(self.token.encode()).digest()
         )
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _token_in(query: str) -> str:

@@ -21,6 +21,7 @@ from auscult.live.mark import Mark
 from auscult.live.shell import listing_html, run_html, unreadable_html
 
 MAX_VIEWERS = 200
+MISSING = "Expected a run of this directory, but there is none at this address, or none any more."
 TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
@@ -58,6 +59,7 @@ class App:
                 Route("/run/{id}/page", self._page),
                 Route("/run/{id}/events", self._run_events),
                 Route("/run/{id}/points", self._points),
+                Route("/run/{id}/cells", self._cells),
                 Route("/run/{id}/score", self._score),
             ],
             exception_handlers={HTTPException: _told, Unreadable: _unreadable},
@@ -68,7 +70,7 @@ class App:
         return HTMLResponse(listing_html(self._title))
 
     async def _listing_events(self, request: Request) -> Response:
-        return self._stream(self._board.watch())
+        return self._stream(request, self._board.watch())
 
     async def _asset(self, request: Request) -> Response:
         found = self._assets.get(request.path_params["name"])
@@ -84,7 +86,9 @@ class App:
         return RedirectResponse(f"{feed.follower.entry.id}/", 303)
 
     async def _run(self, request: Request) -> Response:
-        feed = await self._find(request)
+        feed = await self._board.find(request.path_params["id"])
+        if feed is None:
+            return HTMLResponse(unreadable_html("No such run", MISSING), 404)
         try:
             made = await feed.page()
         except Unreadable as error:
@@ -98,13 +102,19 @@ class App:
     async def _run_events(self, request: Request) -> Response:
         feed = await self._find(request)
         given = request.headers.get("last-event-id") or request.query_params.get("after", "")
-        return self._stream(feed.watch(Mark.parse(given)))
+        return self._stream(request, feed.watch(Mark.parse(given)))
 
     async def _points(self, request: Request) -> Response:
         feed = await self._find(request)
         first, last = (_step(request, name) for name in ("first", "last"))
         charts = await feed.points(first, last)
         return _json({"first": first, "last": last, "charts": charts})
+
+    async def _cells(self, request: Request) -> Response:
+        feed = await self._find(request)
+        first, last = (_step(request, name) for name in ("first", "last"))
+        found = await feed.cells(request.query_params.get("metric", ""), first, last)
+        return _json({"first": first, "last": last, "map": found})
 
     async def _score(self, request: Request) -> Response:
         made = await (await self._find(request)).page()
@@ -116,10 +126,12 @@ class App:
             raise HTTPException(404)
         return found
 
-    def _stream(self, messages: AsyncIterator[bytes]) -> Response:
+    def _stream(self, request: Request, messages: AsyncIterator[bytes]) -> Response:
         if self._viewers >= MAX_VIEWERS:
             raise HTTPException(503, headers={"retry-after": "10"})
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}  # a proxy must not keep events back
+        if request.method == "HEAD":  # which ends with the headers
+            return Response(media_type="text/event-stream", headers=headers)
         return StreamingResponse(self._counted(messages), media_type="text/event-stream", headers=headers)
 
     async def _counted(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

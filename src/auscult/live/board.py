@@ -22,6 +22,11 @@ LOOK_SHARE = 0.02
 FIND_SHARE = 0.1
 """Likewise for looking for a run that is not known, as one that has just begun."""
 
+JUDGE_SHARE = 0.1
+"""Likewise for asking the rules about runs at which nobody looks, one at a time; but for a minute it rests at most."""
+
+LONGEST_REST_S = 60.0
+
 LINGER_S = 15.0
 AT_ONCE = 20
 MAX_PAGES = 16
@@ -48,6 +53,8 @@ class Board:
         self._broadcast = Broadcast()
         self._told: dict[str, Summary] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._judging: asyncio.Task[None] | None = None
+        self._judged: dict[str, float] = {}  # when each run was last judged
         self._scanned = -SCAN_S
         self._scan_took = 0.0
 
@@ -100,6 +107,21 @@ class Board:
         if changed:
             self._tell(changed, [])
         self._release()
+        if self._judging is None:
+            self._judging = asyncio.create_task(self._judge_one())
+
+    async def _judge_one(self) -> None:
+        """Ask the rules about the run of which that was longest ago, then rest."""
+        began = time.monotonic()
+        waiting = [digits for digits, feed in self.feeds.items() if not (feed.busy or feed.follower.is_judged)]
+        try:
+            if waiting:
+                digits = min(waiting, key=lambda each: self._judged.get(each, 0.0))
+                self._judged[digits] = began
+                took = await self._lanes.slow(_judge_briefly, self.feeds[digits].follower)
+                await asyncio.sleep(min(max(TICK_S / AT_ONCE, took / JUDGE_SHARE), LONGEST_REST_S))
+        finally:
+            self._judging = None
 
     def _tell(self, changed: list[Summary], gone: list[str]) -> None:
         runs = [each.to_dict() for each in changed]
@@ -128,6 +150,15 @@ class Board:
         idle = [feed for feed in self.feeds.values() if not feed.busy and feed.follower.rendering is not None]
         for feed in idle[:-MAX_PAGES]:
             feed.follower.release()
+
+
+def _judge_briefly(follower: Follower) -> float:
+    """Ask the rules about a run of which only the listing shows anything; returns the seconds of one core it took."""
+    began = time.thread_time()
+    follower.judge()
+    if follower.rendering is None:
+        follower.release()
+    return time.thread_time() - began
 
 
 def _look_briefly(follower: Follower) -> None:

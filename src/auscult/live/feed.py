@@ -81,6 +81,17 @@ class Feed:
         made = await self.page()
         return await self._lanes.slow(self.follower.points, made.drawn, first, last)
 
+    async def cells(self, metric: str, first: int, last: int) -> dict[str, Any] | None:
+        """The cells of a heat map of the page from one step to another; None where they would tell no more.
+
+        Raises:
+            Unreadable: if the run cannot be read.
+        """
+        made = await self.page()
+        if metric not in made.drawn.sweeps:
+            return None
+        return await self._lanes.slow(self.follower.cells, made.drawn, metric, first, last)
+
     async def watch(self, mark: Mark | None) -> AsyncIterator[bytes]:
         """Events for one viewer, until it goes away.
 

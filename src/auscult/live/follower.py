@@ -4,7 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from platform import node
@@ -14,7 +14,7 @@ from auscult.core.errors import AuscultError
 from auscult.core.finding import Finding
 from auscult.core.run import Run, RunInfo
 from auscult.live.condition import Condition, Facts
-from auscult.live.increment import chart_points
+from auscult.live.increment import chart_points, map_cells
 from auscult.live.lengths import require_names_of_usual_length
 from auscult.live.listing import Entry, find_stranger
 from auscult.live.mark import Mark
@@ -23,6 +23,7 @@ from auscult.live.pulse import Pulse, PulseTaker
 from auscult.live.rendering import Rendering, render
 from auscult.pages.charts import Pictures
 from auscult.pages.wording import shown_lines
+from auscult.reading import examine
 from auscult.store.reader import load
 
 logger = logging.getLogger("auscult")
@@ -44,8 +45,10 @@ class Follower:
         info: Its identity; None if it cannot be read.
         facts: What its store says of its condition; None likewise.
         mark: How far it has been read; None likewise.
-        findings: The findings as the monitor last told them, worst first.
+        findings: The findings, worst first: as the rules last found them, with what the monitor has told since.
         findings_told: How often it told one.
+        is_judged: Whether the rules were asked about all that was read. The monitor does not tell of findings that hold
+            no more, and nobody of those in a run that was imported.
         rendering: Its page as it was last made; None before.
 
     Args:
@@ -61,12 +64,15 @@ class Follower:
         self.mark: Mark | None = None
         self.findings: list[Finding] = []
         self.findings_told = 0
+        self.is_judged = True
         self.rendering: Rendering | None = None
         self._root = root
         self._taker = PulseTaker(entry.path)
         self._pulse: Pulse | None = None
+        self._grown = 0.0  # when that last changed, by a clock that nobody sets
         self._run: Run | None = None
         self._error = "not read yet"
+        self._verdict: tuple[Mark, tuple[Finding, ...]] | None = None  # how far the run was, and what was found in it
         self._skip_damage = False
         self._process = 0.0, False  # when its process was last looked for, and whether it was there
         self._reading = threading.RLock()
@@ -89,7 +95,7 @@ class Follower:
             pulse = self._taker.take()
             grown = self._pulse is None or pulse.shape != self._pulse.shape
             if grown:
-                self._pulse = pulse
+                self._pulse, self._grown = pulse, time.monotonic()
                 self._read()
             self.condition = self._judged(pulse.written)
             return grown or self.condition.word != before
@@ -102,6 +108,14 @@ class Follower:
         """
         return self._of_what_is_whole(lambda run: chart_points(run, drawn, first, last))
 
+    def cells(self, drawn: Pictures, metric: str, first: int, last: int) -> dict[str, Any] | None:
+        """The cells of a heat map of the page from one step to another; None where they would tell no more.
+
+        Raises:
+            Unreadable: if the run cannot be read.
+        """
+        return self._of_what_is_whole(lambda run: map_cells(run, drawn, metric, first, last))
+
     def render(self) -> Rendering:
         """Make the page of what was last read.
 
@@ -109,9 +123,19 @@ class Follower:
             Unreadable: if the run cannot be read.
         """
         with self._drawing:
-            made = self._of_what_is_whole(lambda run: render(run, Mark.of(run, Facts.of(run).last_step)))
-            self.rendering, self.findings = made, list(made.findings)
+            run, made = self._of_what_is_whole(lambda run: (run, render(run, Mark.of(run, Facts.of(run).last_step))))
+            self.rendering = made
+            self._take(run, made.mark, made.findings)
             return made
+
+    def judge(self) -> None:
+        """Ask the rules about what was last read; of a run that cannot be read it stays as it is."""
+        try:
+            run, found = self._of_what_is_whole(lambda run: (run, examine(run)[0]))
+        except Unreadable:
+            self.is_judged = True
+            return
+        self._take(run, Mark.of(run, Facts.of(run).last_step), found)
 
     def release(self) -> None:
         """Keep no more than the listing shows: nobody looks at the run itself."""
@@ -150,7 +174,7 @@ class Follower:
             run = load(self.entry.path, skip_damage=self._skip_damage)
             require_names_of_usual_length(run)
             run = replace(run, damage=tuple(self._without_place(each) for each in run.damage))
-            facts, told = Facts.of(run), [finding for _, finding in run.findings]
+            facts = Facts.of(run)
         except Exception as error:
             if self._skip_damage or not isinstance(error, OSError):
                 self._error = self._told(error)
@@ -158,12 +182,27 @@ class Follower:
             self._skip_damage = True
             self._read()
             return
-        self.findings = sorted({each.key: each for each in told}.values(), key=lambda each: each.rank)
-        self.findings_told = len(told)
+        self.findings_told = len(run.findings)
         self._run, self.info, self.facts, self.mark = run, run.info, facts, Mark.of(run, facts.last_step)
+        self.findings, self.is_judged = self._known(run), False
+
+    def _take(self, run: Run, mark: Mark, found: Sequence[Finding]) -> None:
+        """What the rules found in a run; more of it may have been read meanwhile."""
+        with self._reading:
+            self._verdict = mark, tuple(found)
+            self.is_judged = self._run is None or self._run is run
+            self.findings = self._known(self._run or run)
+
+    def _known(self, run: Run) -> list[Finding]:
+        """What the rules last found in the run, and what its monitor has told since."""
+        if self._verdict is not None and self.mark is not None and self._verdict[0].way_to(self.mark) == "anew":
+            self._verdict = None
+        mark, found = self._verdict or (None, ())
+        told = [finding for step, finding in run.findings if mark is None or step > mark.step]
+        return sorted({each.key: each for each in (*found, *told)}.values(), key=lambda each: each.rank)
 
     def _judged(self, written: float) -> Condition:
-        facts, now = self.facts, time.time()
+        facts, now = self.facts, max(time.time(), written + time.monotonic() - self._grown)  # clocks are set back
         if facts is None:
             return Condition("unreadable", self._error)
         alive = self._is_alive(facts, written, now) if facts.is_quiet(written, now) else None

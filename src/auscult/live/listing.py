@@ -52,6 +52,8 @@ def find_stranger(root: Path, run: Path) -> str | None:
         root: The directory that is listed, resolved.
         run: The directory of a run in it.
     """
+    if not run.exists():
+        return "Expected the run to stay where it was found, but its directory is gone."
     if _inside(root, run) != run:
         return "Expected the run to stay where it was found, but something else was put in its place."
     return next(_strangers(root, run, _FILES_DEPTH), None)

@@ -49,7 +49,7 @@ def render(run: Run, mark: Mark) -> Rendering:
     findings, ignored = examine(run)
     score = sonify_run(run, findings)
     drawn = pictures(run, findings)
-    page = report_page(run, findings, [score], [each.pattern for each in ignored], VOLUME)
+    page = report_page(run, findings, [score], [each.pattern for each in ignored], VOLUME, drawn)
     text = deflated({"title": page.title, "mark": str(mark), **page.to_dict()})
     return Rendering(mark, drawn, page, tuple(findings), score, text, time.thread_time() - began)
 

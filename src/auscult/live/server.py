@@ -22,6 +22,7 @@ MAX_CONNECTIONS = 512
 REQUEST_S = 10.0
 KEEP_ALIVE_S = 15
 MAX_HEAD_BYTES = 16 * 1024
+UNREAD_S = 60.0
 STOP_S = 1
 
 
@@ -114,9 +115,10 @@ class Guarded:
 
 
 class TimedProtocol(H11Protocol):
-    """HTTP for who asks within ten seconds: a connection on which no request comes is closed."""
+    """HTTP for who asks within ten seconds and reads within a minute: any other connection is closed."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -133,7 +135,18 @@ class TimedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more comes."""
         self._wait_no_more()
+        self._is_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that does not read, which would keep its place for ever."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does read."""
+        super().resume_writing()
+        self._is_read()
 
     @property
     def _answering(self) -> bool:
@@ -148,6 +161,11 @@ class TimedProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 _ENCODED = [(name.encode(), value.encode()) for name, value in HEADERS.items()]

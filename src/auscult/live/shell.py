@@ -16,6 +16,8 @@ STYLE = "live.css"
 UP = "../../"
 
 
+FOOTER = "Made by auscult, from what this run has written so far."
+
 COLUMNS = {
     "place": "Run",
     "word": "State",
@@ -43,8 +45,9 @@ def listing_html(title: str) -> str:
         '<div class="controls" role="search">'
         '<label>Name contains <input type="search" id="text" autocomplete="off"></label>'
         f"{_select('word', 'State', WORDS)}{_select('severity', 'Worst finding', SEVERITIES)}</div>"
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table of runs"><table class="runs" id="runs">'
-        f'<thead><tr>{heads}</tr></thead><tbody></tbody></table></div><p id="nothing" class="quiet" hidden></p>'
+        '<div class="scroll listing" tabindex="0" role="region" aria-label="Table of runs">'
+        f'<table class="runs" id="runs"><thead><tr>{heads}</tr></thead><tbody></tbody></table></div>'
+        '<p id="nothing" class="quiet" hidden></p>'
         "<noscript><p>This page needs JavaScript. <code>auscult runs</code> says the same in a terminal.</p></noscript>"
         "</section></main>"
     )
@@ -53,7 +56,7 @@ def listing_html(title: str) -> str:
 
 def run_html(page: Page, mark: Mark) -> str:
     """The page of a run as it is now; its script keeps it so."""
-    opened = "\n".join(body(page)).replace("<body>", f'<body data-mark="{mark}">', 1)
+    opened = "\n".join(body(page, FOOTER)).replace("<body>", f'<body data-mark="{mark}">', 1)
     data = f'<script type="application/json" id="data">{json_text(page.data)}</script>'
     return _document(page.title, UP, RUN, f"{opened}{data}", library=True)
 

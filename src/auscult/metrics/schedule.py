@@ -158,9 +158,9 @@ class Schedule:
         return before != cadence
 
     def _review(self) -> Cadence:
-        """The densest cadence that the costs allow; measuring more than before needs a margin of two, and a cadence that
-        keeps the budget is not left for one that measures less.
+        """The densest cadence that the costs allow.
 
+        Measuring more than before needs a margin of two, and a cadence that keeps the budget is not left for less.
         A kind of step that did not occur since the last review costs what it did when it was last seen. Steps without
         measurements count by their mean, because now and then one of them closes a block.
         """

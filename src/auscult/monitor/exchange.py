@@ -20,6 +20,7 @@ from torch import Tensor
 
 from auscult.core.errors import StopTraining
 from auscult.core.metric import Stream
+from auscult.core.naming import names_loss
 from auscult.core.sink import Channel, Record, observed, unobserved
 from auscult.metrics.reduction import FACTS, Sheet, SlotTable
 from auscult.metrics.schedule import Cadence, Schedule
@@ -30,7 +31,6 @@ from auscult.monitor.draft import OVERHEAD, STEP_TIME, THROUGHPUT, Draft
 from auscult.monitor.gauges import Gauges, Measured
 from auscult.monitor.journal import Journal
 from auscult.monitor.ranks import Ranks
-from auscult.rules.channels import names_loss
 
 SAMPLES: tuple[Stream, Channel] = ("steps", Channel("samples", ""))
 LABELLED = 64

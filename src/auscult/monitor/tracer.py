@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from auscult.core.naming import names_loss
 from auscult.core.origin import Origin
 from auscult.core.run import Parameter
 from auscult.core.sink import Record
@@ -15,7 +16,6 @@ from auscult.metrics.norms import as_real
 from auscult.metrics.recorder import Recorder
 from auscult.metrics.replay import LossOf
 from auscult.monitor.gauges import NORMS
-from auscult.rules.channels import names_loss
 
 SEARCHES = 3
 """Searches in one run; each costs as much as two or three steps."""

@@ -26,11 +26,16 @@ class Anchor:
     def link(self, text: str) -> str:
         """An HTML link; `text` is escaped here."""
         row = "" if self.row is None else f' data-metric="{escape(self.metric or "")}" data-row="{self.row}"'
-        return f'<a class="evidence" href="#{escape(self.target)}" data-step="{self.step}"{row}>{escape(text)}</a>'
+        return f'<a class="evidence" href="#{escape(self.target)}" data-step="{self.step}"{row}>{_breakable(text)}</a>'
+
+
+def _breakable(text: str) -> str:
+    """A name that breaks at its underscores where there is no room."""
+    return escape(text).replace("_", "_<wbr>")
 
 
 def anchor_of(evidence: Evidence, pictures: Pictures) -> Anchor | None:
-    """Where an evidence is shown: the heat map row of its path, else the chart with its curve, else nowhere."""
+    """Where an evidence is shown: the heat map row of its path, else the chart with its curve; None for no series."""
     for each in pictures.heatmaps:
         if each.metric == evidence.metric and evidence.path in each.rows:
             return Anchor("heatmap", evidence.step, each.metric, each.rows.index(evidence.path))

@@ -6,6 +6,7 @@ from html import escape
 from auscult.core.finding import Evidence, Finding, in_groups
 from auscult.pages.anchor import anchor_of
 from auscult.pages.charts import Pictures
+from auscult.pages.singles import single_anchor, singles
 from auscult.pages.wording import SEVERITY_WORDS, counted, figure, place, shown, shown_lines
 
 OPEN_CARDS = 12
@@ -16,7 +17,8 @@ def cards(findings: Sequence[Finding], pictures: Pictures) -> str:
     ordered = in_groups(findings)
     if not ordered:
         return '<p class="quiet">None of the rules found anything to report.</p>'
-    html = [_card(position, ordered, pictures) for position in range(len(ordered))]
+    alone = singles(findings, pictures)
+    html = [_card(position, ordered, pictures, alone) for position in range(len(ordered))]
     rest = "".join(html[OPEN_CARDS:])
     if rest:
         more = counted(len(html) - OPEN_CARDS, "further finding")
@@ -24,7 +26,7 @@ def cards(findings: Sequence[Finding], pictures: Pictures) -> str:
     return "".join(html[:OPEN_CARDS]) + rest
 
 
-def _card(position: int, ordered: Sequence[Finding], pictures: Pictures) -> str:
+def _card(position: int, ordered: Sequence[Finding], pictures: Pictures, alone: Sequence[Evidence]) -> str:
     finding = ordered[position]
     recovered = finding.status == "recovered"
     kind = "recovered" if recovered else finding.severity
@@ -38,7 +40,7 @@ def _card(position: int, ordered: Sequence[Finding], pictures: Pictures) -> str:
         f'<p class="where"><span class="path">{escape(place(finding.path))}</span>'
         f"<span>since step {finding.step:,}</span>{phase}{sure}</p></header>"
         f'<p class="summary">{escape(shown_lines(finding.summary))}</p>{_cause(finding, ordered)}'
-        f'<div class="columns"><div>{_evidence(position, finding, pictures)}</div>'
+        f'<div class="columns"><div>{_evidence(position, finding, pictures, alone)}</div>'
         f"<div><h4>What to try</h4><ol>{_items(finding.advice)}</ol>{_ruled_out(finding)}</div></div></article>"
     )
 
@@ -61,8 +63,8 @@ def _title(finding: Finding) -> str:
     return f"{escape(shown(finding.code))} {escape(shown_lines(finding.name))}"
 
 
-def _evidence(position: int, finding: Finding, pictures: Pictures) -> str:
-    rows = "".join(_evidence_row(each, pictures) for each in finding.evidence)
+def _evidence(position: int, finding: Finding, pictures: Pictures, alone: Sequence[Evidence]) -> str:
+    rows = "".join(_evidence_row(each, pictures, alone) for each in finding.evidence)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Evidence of finding {position + 1}">'
         '<table class="evidence">'
@@ -72,10 +74,9 @@ def _evidence(position: int, finding: Finding, pictures: Pictures) -> str:
     )
 
 
-def _evidence_row(evidence: Evidence, pictures: Pictures) -> str:
-    anchor = anchor_of(evidence, pictures)
-    name = shown_lines(evidence.metric)
-    label = escape(name) if anchor is None else anchor.link(name)
+def _evidence_row(evidence: Evidence, pictures: Pictures, alone: Sequence[Evidence]) -> str:
+    anchor = anchor_of(evidence, pictures) or single_anchor(evidence, alone)
+    label = anchor.link(shown_lines(evidence.metric))
     kind = "path" if evidence.path else "quiet"
     return (
         f'<tr><th scope="row">{label}</th><td class="{kind}">{escape(place(evidence.path))}</td>'

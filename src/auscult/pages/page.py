@@ -26,6 +26,7 @@ MODULES = (
     "marks.js",
     "curves.js",
     "raster.js",
+    "closeup.js",
     "heatmap.js",
     "spreads.js",
     "layers.js",
@@ -38,6 +39,7 @@ MODULES = (
 ENTRY = "report.js"
 """What opens the page once all of these are there."""
 
+FOOTER = "Made by auscult. This file is complete in itself and loads nothing from elsewhere."
 UNSAFE = {ord(each): f"\\u{ord(each):04x}" for each in "<>&"}
 
 
@@ -72,7 +74,7 @@ def page_html(page: Page) -> str:
             "<!doctype html>",
             '<html lang="en">',
             _head(page.title, style, scripts),
-            *body(page),
+            *body(page, FOOTER),
             f'<script type="application/json" id="data">{json_text(page.data)}</script>',
             f"<script>{scripts[0]}</script>",
             f'<script type="module">{scripts[1]}</script>',
@@ -83,8 +85,8 @@ def page_html(page: Page) -> str:
     )
 
 
-def body(page: Page) -> tuple[str, ...]:
-    """The body's opening tag and all of its content but the scripts."""
+def body(page: Page, footer: str) -> tuple[str, ...]:
+    """The body's opening tag and all of its content but the scripts; `footer` is a sentence."""
     rest = {name: content for name, content in page.parts.items() if name != "top"}
     return (
         "<body>",
@@ -93,7 +95,7 @@ def body(page: Page) -> tuple[str, ...]:
         "<main>",
         *(_part(name, page.titles.get(name), content) for name, content in rest.items()),
         "</main>",
-        "<footer>Made by auscult. This file is complete in itself and loads nothing from elsewhere.</footer>",
+        f"<footer>{footer}</footer>",
     )
 
 

@@ -20,6 +20,7 @@ from auscult.pages.layers import layers
 from auscult.pages.marks import marks, marks_note, rate_curve
 from auscult.pages.page import Page, navigation, page_html
 from auscult.pages.player import sound_data, sound_parts
+from auscult.pages.singles import singles_table
 from auscult.pages.verdict import is_sick, state_words, verdict
 from auscult.pages.wording import counted, ignored_line, shown
 
@@ -56,9 +57,19 @@ def report_page(
     scores: Sequence[Score] = (),
     ignored: Sequence[str] = (),
     volume: float = 1.0,
+    drawn: Pictures | None = None,
 ) -> Page:
-    """The page of one run in parts; arguments as for `report_html`, and the volume it begins with, 0 to 1."""
-    drawn, marked, rate = pictures(run, findings), marks(run), rate_curve(run)
+    """The page of one run in parts.
+
+    Args:
+        run: As for `report_html`, like the next three.
+        findings: What the rules found in it.
+        scores: The ways in which it can be heard.
+        ignored: The pattern that each finding fits that the user ignores.
+        volume: What the sound begins with, 0 to 1.
+        drawn: What the page shows, where that was read before.
+    """
+    drawn, marked, rate = drawn or pictures(run, findings), marks(run), rate_curve(run)
     parts = {
         "top": _header(run, findings),
         "findings": cards(findings, drawn) + _ignored(ignored),
@@ -67,7 +78,7 @@ def report_page(
         "curves": chart_figures(drawn.charts, f"{ONSETS} {marks_note(marked)}", rate is not None),
         "spreads": spread_figure(drawn.spreads),
         "layers": layers(run),
-        "unobserved": gaps(run),
+        "unobserved": singles_table(findings, drawn) + gaps(run),
         "run": reproduction(run),
     }
     data = {

@@ -6,6 +6,7 @@ Memory depends on the number of paths, not on the length of the run. Knows nothi
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from auscult.pages.tally import Counts, Floats, Mask, Steps, Tally
 MAX_COLUMNS = 600
 MAX_CELLS = 160_000
 SAMPLE_ROWS = 8192
-BLOCKS_AT_ONCE = 2**19  # times paths
+BLOCKS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,27 +145,25 @@ def _tally_blocks(
         return None
     index = {channel: position for position, channel in enumerate(run.source.channels(stream))}
     positions = np.array([index.get(Channel(metric, path), -1) for path in paths])
-    at_once = max(1, BLOCKS_AT_ONCE * BLOCK_STEPS // (int(steps[-1] - steps[0]) + 1))
-    mixed: list[int] = []
+    stored = complete_blocks(run, stream, int(steps[-1]) + 1)
+    blocks = ((each.start, channel_values(each, positions)) for each in stored)
     tally: Tally | None = None
-    for begin in range(0, len(paths), at_once):
-        rows = slice(begin, min(begin + at_once, len(paths)))
-        blocks = complete_blocks(run, stream, int(steps[-1]) + 1)
-        kept = [(block.start, channel_values(block, positions[rows])) for block in blocks]
-        starts, values = np.array([start for start, _ in kept], np.int64), np.stack([values for _, values in kept])
+    while several := list(islice(blocks, BLOCKS_AT_ONCE)):
+        starts = np.array([start for start, _ in several], np.int64)
         if tally is None:
-            between = _block_edges(starts, steps, columns) if edges is None else edges
+            between = _block_edges(int(starts[0]), steps, columns) if edges is None else edges
             tally = Tally(len(paths), between, -(-len(steps) // SAMPLE_ROWS))
-        mixed += tally.take_blocks(starts, values, rows).tolist()
-    if tally is not None and mixed:
-        some = [paths[row] for row in mixed]
-        tally.put(np.array(mixed), _tally_rows(run, stream, metric, some, tally.edges, len(steps)))
+        tally.add_blocks(starts, np.stack([values for _, values in several]))
+    if tally is not None and len(mixed := tally.close_blocks()):
+        rows: list[int] = mixed.tolist()
+        some = [paths[row] for row in rows]
+        tally.put(mixed, _tally_rows(run, stream, metric, some, tally.edges, len(steps)))
     return tally
 
 
-def _block_edges(starts: Steps, steps: Steps, columns: int) -> Steps:
-    """First steps of columns of whole blocks."""
-    first, last = int(starts[0]), int(starts[-1])
+def _block_edges(first: int, steps: Steps, columns: int) -> Steps:
+    """First steps of columns of whole blocks, the first of which begins at a step."""
+    last = int(steps[-1]) // BLOCK_STEPS * BLOCK_STEPS
     width = -(-(last + BLOCK_STEPS - first) // (BLOCK_STEPS * columns)) * BLOCK_STEPS
     edges = np.arange(first, last + 1, width, dtype=np.int64)
     edges[0] = steps[0]

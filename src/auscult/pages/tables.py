@@ -104,7 +104,9 @@ def spread_table(spread: Spread) -> str:
 
 
 def _values(chart: Chart) -> str:
-    steps = np.unique(np.concatenate([each.series.steps for each in chart.curves]))
+    several = [each.series.steps for each in chart.curves]
+    alike = all(np.array_equal(several[0], each) for each in several[1:])
+    steps = several[0] if alike else np.unique(np.concatenate(several))
     if len(steps) > TABLE_STEPS:
         steps = steps[np.unique(np.linspace(0, len(steps) - 1, TABLE_STEPS).astype(int))]
     return table(

@@ -13,12 +13,17 @@ Mask = NDArray[np.bool_]
 
 @dataclass(slots=True, eq=False)
 class Tally:
-    """The sums of P rows of a sweep over C columns; all but the first three fields as in `auscult.pages.sweep.Sweep`.
+    """The sums of P rows of a sweep over C columns; fields that are not described as in `auscult.pages.sweep.Sweep`.
 
     Attributes:
         rows: P.
         edges: First step of each column, int64 `(C,)`, increasing.
         stride: Of so many steps one goes into the sample that the centres are taken from.
+        read: Steps added so far.
+        sample: Values of some steps, `(P, S)` each.
+        spread: Steps, and over the rows the smallest and the largest value at each of them.
+        mixed: Rows with a value that is not positive, as far as blocks were added `(P,)`.
+        medians: log10 of the median of each block, `(P, B)` each.
     """
 
     rows: int
@@ -37,6 +42,8 @@ class Tally:
     read: int = 0
     sample: list[Floats] = field(default_factory=list[Floats])
     spread: list[tuple[Steps, Floats, Floats]] = field(default_factory=list[tuple[Steps, Floats, Floats]])
+    mixed: Mask = field(init=False)
+    medians: list[NDArray[np.float32]] = field(default_factory=list[NDArray[np.float32]])
 
     def __post_init__(self) -> None:
         shape = self.rows, len(self.edges)
@@ -44,7 +51,7 @@ class Tally:
         self.zero, self.bad, self.seen = (np.zeros(shape, bool) for _ in range(3))
         self.count, self.nonfinite = np.zeros(self.rows, np.int64), np.zeros(self.rows, np.int64)
         self.nonfinite_at, self.last = np.full(self.rows, -1), np.full(self.rows, np.nan)
-        self.centres = np.full(self.rows, np.nan)
+        self.centres, self.mixed = np.full(self.rows, np.nan), np.zeros(self.rows, bool)
 
     def add(self, steps: Steps, values: Floats, seen: Mask) -> None:
         """Add values `(P, R)` of some steps `(R,)`, of which some were observed `(P, R)`."""
@@ -108,37 +115,42 @@ class Tally:
         if self.sample:
             self.centres = _medians(np.concatenate(self.sample, axis=1))
 
-    def take_blocks(self, starts: Steps, blocks: NDArray[np.void], rows: slice) -> Counts:
-        """Take some rows from their blocks, as far as these tell as much as the values themselves.
+    def add_blocks(self, starts: Steps, blocks: NDArray[np.void]) -> None:
+        """Add blocks of 64 steps in place of their rows, as far as these tell as much as the values themselves.
 
         Args:
-            starts: First step of each block, int64 `(B,)`; no column begins within a block.
-            blocks: Structured array `(B, K)` of dtype `auscult.core.digest.BLOCK`.
-            rows: Which K of the P rows they are.
-
-        Returns:
-            Those among them with a value that is not positive: the smallest one that is cannot be told from blocks.
+            starts: First step of each block, int64 `(B,)`, increasing; no column begins within a block.
+            blocks: Structured array `(B, P)` of dtype `auscult.core.digest.BLOCK`.
         """
         column = np.searchsorted(self.edges, np.maximum(starts, self.edges[0]), "right") - 1
         groups = np.flatnonzero(np.diff(column, prepend=-1))
         at = column[groups]
         count, finite = blocks["count"], blocks["finite"]
-        some, bad = finite > 0, count > finite
+        some, bad, seen = finite > 0, count > finite, count > 0
         low = np.where(some, blocks["minimum"], np.inf).astype(np.float64)
         high = np.where(some, blocks["maximum"], -np.inf).astype(np.float64)
-        self.low[rows, at] = np.minimum.reduceat(low, groups, axis=0).T
-        self.high[rows, at] = np.maximum.reduceat(high, groups, axis=0).T
-        self.bad[rows, at] = np.logical_or.reduceat(bad, groups, axis=0).T
-        self.seen[rows, at] = np.logical_or.reduceat(count > 0, groups, axis=0).T
-        self.count[rows] = count.sum(0, np.int64)
-        self.nonfinite[rows] = (count - finite).sum(0, np.int64)
-        columns = np.arange(blocks.shape[1])
-        first, last = bad.argmax(0), len(blocks) - 1 - (count > 0)[::-1].argmax(0)
-        nonfinite_at = starts[first] + blocks["nonfinite_at"][first, columns]
-        self.nonfinite_at[rows] = np.where(bad.any(0), nonfinite_at, -1)
-        self.last[rows] = blocks["last"][last, columns]
-        self.centres[rows] = 10.0 ** _medians(blocks["log_median"].T.astype(np.float64))
-        return rows.start + np.flatnonzero((low <= 0).any(0))
+        self.low[:, at] = np.minimum(self.low[:, at], np.minimum.reduceat(low, groups, axis=0).T)
+        self.high[:, at] = np.maximum(self.high[:, at], np.maximum.reduceat(high, groups, axis=0).T)
+        for total, mask in ((self.bad, bad), (self.seen, seen)):
+            total[:, at] |= np.logical_or.reduceat(mask, groups, axis=0).T
+        self.count += count.sum(0, np.int64)
+        self.nonfinite += (count - finite).sum(0, np.int64)
+        columns = np.arange(self.rows)
+        first, last = bad.argmax(0), len(blocks) - 1 - seen[::-1].argmax(0)
+        new = (self.nonfinite_at < 0) & bad.any(0)
+        self.nonfinite_at = np.where(new, starts[first] + blocks["nonfinite_at"][first, columns], self.nonfinite_at)
+        self.last = np.where(seen.any(0), blocks["last"][last, columns], self.last)
+        self.mixed |= (low <= 0).any(0)
+        self.medians.append(blocks["log_median"].T.copy())
+
+    def close_blocks(self) -> Counts:
+        """All blocks were added: take the centres.
+
+        Returns:
+            The rows with a value that is not positive: the smallest one that is cannot be told from blocks.
+        """
+        self.centres = 10.0 ** _medians(np.concatenate(self.medians, axis=1).astype(np.float64))
+        return np.flatnonzero(self.mixed)
 
     def put(self, rows: Counts, other: "Tally") -> None:
         """Take some rows from another tally of the same columns."""

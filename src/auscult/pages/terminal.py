@@ -4,8 +4,9 @@ Text from a run is never read as markup, and its control characters never reach 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -38,6 +39,16 @@ def findings_text(run: Run, findings: Sequence[Finding], ignored: Sequence[str] 
     if ignored:
         blocks += [Text(), Text(ignored_line(ignored), "dim")]
     return Group(*blocks)
+
+
+def cells(*texts: str) -> list[Text]:
+    """Cells of a table, whatever stands in them."""
+    return [Text(shown_lines(text)) for text in texts]
+
+
+def print_path(console: Console, label: str, path: Path) -> None:
+    """Say where something was written to; the path stays in one piece."""
+    console.print(f"{label:<11}{shown_lines(str(path))}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _heading(finding: Finding) -> Text:

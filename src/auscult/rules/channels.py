@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.digest import BLOCK_STEPS, ChannelIndex, Digest, block_start
+from auscult.core.naming import names_loss
 from auscult.core.run import Module, Parameter
 from auscult.core.sink import Channel
 from auscult.rules.rule import ZERO_ROWS
-
-EVALUATIONS = frozenset({"val", "valid", "validation", "test", "eval", "evaluation", "dev"})
-LOSSES = frozenset({"loss", "train_loss", "training_loss"})
 
 Logs = NDArray[np.float64]
 
@@ -77,12 +75,6 @@ def of_whole_run(index: ChannelIndex) -> tuple[str, ...]:
 @lru_cache(maxsize=8)
 def _loss_names(index: ChannelIndex) -> list[str]:
     return sorted(filter(names_loss, of_whole_run(index)), key=lambda name: name != "loss")
-
-
-def names_loss(metric: str) -> bool:
-    """Whether a name such as `loss` or `train/loss` is that of a training loss."""
-    parts = metric.lower().replace(".", "/").split("/")
-    return parts[-1] in LOSSES and EVALUATIONS.isdisjoint(parts)
 
 
 def loss_has_fallen(loss: Loss | None, share: float) -> bool:

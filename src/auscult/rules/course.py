@@ -12,9 +12,9 @@ import numpy as np
 
 from auscult.core.digest import BLOCK_STEPS, ChannelIndex, Digest
 from auscult.core.finding import Evidence
+from auscult.core.naming import EVALUATIONS
 from auscult.core.state import RECENT_BLOCKS
 from auscult.rules.channels import (
-    EVALUATIONS,
     Logs,
     finite_tail,
     of_whole_run,

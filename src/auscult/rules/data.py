@@ -12,9 +12,9 @@ import numpy as np
 from auscult.core.audit import Spread
 from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence, Finding
+from auscult.core.naming import EVALUATIONS
 from auscult.core.run import Module
 from auscult.rules.channels import (
-    EVALUATIONS,
     death,
     is_broken,
     leaves,

@@ -16,11 +16,11 @@ from auscult.core.audit import Audit
 from auscult.core.digest import BLOCK_STEPS, Block, Digest, block_start, digest_rows, digest_run
 from auscult.core.finding import Finding
 from auscult.core.metric import Stream
+from auscult.core.naming import names_loss
 from auscult.core.origin import Origin
 from auscult.core.run import Run, Segment
 from auscult.core.sink import Channel, Record, Rows, Values, empty_rows, observed
 from auscult.core.standstill import Standstill
-from auscult.rules.channels import names_loss
 from auscult.rules.registry import RULES, judgement
 from auscult.rules.rule import EXACT_METRICS, ZERO_ROWS
 

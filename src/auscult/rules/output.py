@@ -12,8 +12,9 @@ from auscult.core.anatomy import Anatomy
 from auscult.core.audit import Audit, Spread
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Phase, Severity
+from auscult.core.naming import EVALUATIONS
 from auscult.core.run import Module
-from auscult.rules.channels import EVALUATIONS, leaves, state_of, trainable
+from auscult.rules.channels import leaves, state_of, trainable
 from auscult.rules.fit import REGRESSIONS, is_poor
 
 PROBABILITIES = "binary_cross_entropy"

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from auscult.core.run import Run
 from auscult.core.score import Voice
+from auscult.core.sink import Channel
 from auscult.sound.frames import REFERENCE_VALUES
+from auscult.sound.losses import find_losses
 from auscult.sound.request import Context
 
 PAD = (261.63, 0.07)  # Hz, amplitude of the loss
@@ -37,18 +39,38 @@ def context_voices(run: Run, wanted: Sequence[Context], steps: Steps, times: Tim
     return tuple(voice for name in wanted if len(steps) for voice in makers[name](run, steps, times, length))
 
 
+def unrecorded(run: Run, wanted: Sequence[Context]) -> list[str]:
+    """Those of what is wanted that the run has nothing of."""
+    there = {
+        "loss": bool(find_losses(run)[1]),
+        "lr": bool(run.paths("lr")),
+        "clipping": "clip_ratio" in run.metrics,
+        "epochs": "epoch" in run.metrics or "evaluation" in run.streams,
+    }
+    return [each for each in wanted if not there[each]]
+
+
 def _loss(run: Run, steps: Steps, times: Times, length: float) -> tuple[Voice, ...]:
     """A soft C4 whose partials 3, 5 and 7 are the stronger the higher the loss is against the run's beginning."""
-    at, values = _values(run, "loss", "", steps, times)
-    usable = np.isfinite(values) & (values > 0)
-    if not usable.any():
+    parts = [_above_first(run, channel, steps, times) for channel, _ in find_losses(run)[1].values()]
+    at, distance = (np.concatenate([np.empty(0), *each]) for each in (zip(*parts) if parts else ((), ())))
+    if not len(at):
         return ()
-    at, logs = at[usable], np.log10(values[usable])
-    everything = run.series("loss").values
-    first = everything[np.isfinite(everything) & (everything > 0)][:REFERENCE_VALUES]
+    moments, where = np.unique(at, return_inverse=True)
+    mean = np.bincount(where, weights=distance) / np.bincount(where)
     grid = np.linspace(0.0, length, max(2, round(length * PAD_FRAMES) + 1))
-    share = 0.5 + 0.5 * np.tanh(np.interp(grid, at, logs - np.log10(np.median(first))))
-    return pad(grid, share, length)
+    return pad(grid, 0.5 + 0.5 * np.tanh(np.interp(grid, moments, mean)), length)
+
+
+def _above_first(run: Run, channel: Channel, steps: Steps, times: Times) -> tuple[Times, Times]:
+    """Seconds at which a loss is finite and positive, and how many powers of ten above its first values it is then."""
+    at, values = _values(run, channel.metric, channel.path, steps, times)
+    usable = np.isfinite(values) & (values > 0)
+    everything = run.series(channel.metric, channel.path).values
+    first = everything[np.isfinite(everything) & (everything > 0)][:REFERENCE_VALUES]
+    if not usable.any():
+        return np.empty(0), np.empty(0)
+    return at[usable], np.log10(values[usable]) - np.log10(np.median(first))
 
 
 def _lr(run: Run, steps: Steps, times: Times, length: float) -> tuple[Voice, ...]:

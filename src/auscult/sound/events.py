@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.finding import SEVERITIES, Finding
+from auscult.core.naming import mentions_loss
 from auscult.core.run import Run
 from auscult.core.score import EventKind, SoundEvent
 from auscult.sound.earcons import EARCONS, length_of, name_of
-from auscult.sound.frames import Track
+from auscult.sound.frames import WHOLE_MODEL, Track
 from auscult.sound.intervals import stretches
 
 SPACING = 0.3  # seconds between the beginnings of two events
@@ -47,8 +48,8 @@ def absences(
     zero = [track.zero for track in tracks]
     gone = [track.missing & (np.cumsum(~track.missing) > 0) for track in tracks]
     return [
-        *_gathered("zero", groups, zero, steps, times, f"{metric} of GROUPS is exactly 0"),
-        *_gathered("missing", groups, gone, steps, times, f"{metric} of GROUPS is not observed"),
+        *_gathered("zero", groups, zero, steps, times, f"{subject(metric, 'GROUPS')} is exactly 0"),
+        *_gathered("missing", groups, gone, steps, times, f"{subject(metric, 'GROUPS')} is not observed"),
     ]
 
 
@@ -58,8 +59,15 @@ def excursions(metric: str, tracks: Sequence[Track], steps: Steps, times: Times)
     for track in tracks:
         for at, who in zip(track.excursion.tolist(), track.stray.tolist()):
             if at >= 0:
-                found.setdefault(at, f"{metric} of {track.paths[who]} makes an excursion")
+                found.setdefault(at, f"{subject(metric, track.paths[who])} makes an excursion")
     return [SoundEvent(float(times[at]), "excursion", found[at], int(steps[at])) for at in sorted(found)]
+
+
+def subject(metric: str, place: str) -> str:
+    """What an event is about: `grad_norm of conv1.weight`, of the whole model, or a loss by its own name."""
+    if metric == "loss":
+        return place if mentions_loss(place) else f"loss of {place}"
+    return f"{metric} of {place or WHOLE_MODEL}"
 
 
 def standstills(run: Run, steps: Steps, times: Times) -> list[SoundEvent]:
@@ -165,4 +173,4 @@ def _alarm_text(metric: str, tracks: Sequence[Track], step: int, broken: int) ->
     track = next(track for track in tracks if track.broken[step])
     path, value = track.paths[track.culprit[step]], track.culprit_value[step]
     others = {1: "", 2: ", and so is 1 other parameter"}.get(broken, f", and so are {broken - 1} other parameters")
-    return f"{metric} of {path} is not finite ({value}){others}"
+    return f"{subject(metric, path)} is not finite ({value}){others}"

@@ -17,14 +17,19 @@ from auscult.core.errors import SetupError
 from auscult.core.metric import Stream
 from auscult.core.run import Run
 from auscult.core.sink import observed
+from auscult.sound.losses import find_losses
 
 SHARES = {"saturated_fraction": 0.05, "dead_fraction": 0.05}
 """Shares of a module's output with what is usual of them; healthy where they are 0, so that 0 is no silence there."""
 
-SMALLEST_SHARE = 1e-3
+DRIVERS = ("grad_norm", "param_norm", "update_norm", "update_ratio", "update_to_data", "grad_to_data", *SHARES, "loss")
+"""Metrics that can drive a voice: per parameter or module, or the loss; >= 0, from one stream."""
 
-DRIVERS = ("grad_norm", "param_norm", "update_norm", "update_ratio", "update_to_data", "grad_to_data", *SHARES)
-"""Metrics that can drive a voice: per parameter or module, >= 0, from one stream."""
+FLOORS = {**dict.fromkeys(SHARES, 1e-3), "loss": 1e-12}
+"""What a value counts as at least where 0 is no silence; no logarithm tells how far a loss is below 0."""
+
+WHOLE_MODEL = "whole model"
+"""What a path of `""` is called."""
 
 REFERENCE_VALUES = 50
 BATCH = 64  # parameters read at a time
@@ -41,9 +46,11 @@ class Table:
         run: The run.
         metric: One of `DRIVERS`.
         stream: The stream that holds it.
-        columns: Path to the positions of the metric's inputs in that stream, in the order of the model.
+        columns: Path to the positions of the metric's inputs in that stream, in the order of the model; of a loss its
+            name or category.
         steps: Steps of the whole run, int64 `(N,)`: the time axis.
         rows: Position of each row of the stream on that axis, int64 `(R,)`.
+        cadence: Every how many steps the schedule measured at each step, int64 `(N,)`; 0 where it says nothing.
     """
 
     run: Run
@@ -52,6 +59,7 @@ class Table:
     columns: dict[str, tuple[int, ...]]
     steps: NDArray[np.int64]
     rows: NDArray[np.int64]
+    cadence: NDArray[np.int64]
 
     def read(self, paths: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Values and which of them were observed, both `(K, R)`."""
@@ -63,7 +71,14 @@ class Table:
         inputs = together.astype(np.float64).reshape(shape)
         derive = METRICS[self.metric].derive
         values = inputs[0] if derive is None else derive(*inputs)
-        return (np.maximum(values, SMALLEST_SHARE) if self.metric in SHARES else values), seen
+        return (np.maximum(values, FLOORS[self.metric]) if self.metric in FLOORS else values), seen
+
+    @property
+    def single(self) -> str | None:
+        """What its one voice is called where it has no layers: a loss, or a total; None where it has some."""
+        if self.metric == "loss":
+            return "loss"
+        return WHOLE_MODEL if list(self.columns) == [""] else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +120,34 @@ def open_table(run: Run, metric: str) -> Table:
     """
     if metric not in DRIVERS:
         raise SetupError(f"Expected `metric` to be one of {', '.join(DRIVERS)}, but got {metric!r}.")
+    stream, columns = _losses(run) if metric == "loss" else _columns(run, metric)
+    own = [steps for steps, _ in run.source.columns(stream, [], run.stop)] if stream in run.streams else []
+    rows = np.concatenate(own) if own else np.empty(0, np.int64)
+    steps = np.union1d(run.steps, rows)
+    cadence = _cadence(run, stream, steps)
+    return Table(run, metric, stream, columns if len(rows) else {}, steps, np.searchsorted(steps, rows), cadence)
+
+
+def _cadence(run: Run, stream: Stream, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    cadence = np.zeros(len(steps), np.int64)
+    for event in run.events:
+        if event["kind"] == "schedule" and stream in ("norms", "sampled"):
+            cadence[np.searchsorted(steps, event["step"]) :] = event["norms" if stream == "norms" else "samples"]
+    return cadence
+
+
+def usual_metric(run: Run) -> str:
+    """What drives the pitch where nothing is asked for: gradient norms, or the loss where only that was recorded."""
+    return "grad_norm" if _columns(run, "grad_norm")[1] or not _losses(run)[1] else "loss"
+
+
+def _losses(run: Run) -> tuple[Stream, dict[str, tuple[int, ...]]]:
+    stream, found = find_losses(run)
+    return stream or "user", {name: (position,) for name, (_, position) in found.items()}
+
+
+def _columns(run: Run, metric: str) -> tuple[Stream, dict[str, tuple[int, ...]]]:
+    """The stream of a metric of parameters or modules, and the positions of its inputs by path."""
     inputs = METRICS[metric].inputs or (metric,)
     stream = METRICS[metric].stream
     for each in run.streams:  # an imported run has them among what the user logged
@@ -114,17 +157,15 @@ def open_table(run: Run, metric: str) -> Table:
     for position, channel in enumerate(run.source.channels(stream) if stream in run.streams else ()):
         if channel.metric in found:
             found[channel.metric][channel.path] = position
-    own = [steps for steps, _ in run.source.columns(stream, [], run.stop)] if stream in run.streams else []
-    rows = np.concatenate(own) if own else np.empty(0, np.int64)
-    steps = np.union1d(run.steps, rows)
     known = run.modules if METRICS[metric].scope == "module" else run.parameters
     order = [each.path for each in known] or list(found[inputs[0]])
-    columns = {
+    if len(order) > 1:  # layers are heard one by one, not the total besides
+        order = [path for path in order if path]
+    return stream, {
         path: tuple(found[name][path] for name in inputs)
         for path in order
-        if len(rows) and all(path in found[name] for name in inputs)
+        if all(path in found[name] for name in inputs)
     }
-    return Table(run, metric, stream, columns, steps, np.searchsorted(steps, rows))
 
 
 def weights(table: Table) -> tuple[str, ...]:
@@ -157,7 +198,7 @@ def follow(table: Table, paths: Sequence[str], edges: NDArray[np.int64]) -> Trac
             parts.append(part)
     centre = middle(np.concatenate(medians).T)
     reference = middle(np.concatenate(references)[None])[0]
-    held, missing = _hold(tally.seen > 0)
+    held, missing = _hold(tally.seen > 0, table.cadence)
     zero = (tally.zeros * 2 >= tally.seen) & (tally.seen > 0)
     return Track(
         paths=tuple(paths),
@@ -291,10 +332,10 @@ def _with_excursions(
     return np.where(up > 0, usual + up, np.where(down > 0, usual - down, centre))
 
 
-def _hold(seen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _hold(seen: NDArray[np.bool_], cadence: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """For each step the last one observed, and whether that is longer ago than the cadence explains, both `(N,)`."""
     steps = np.arange(len(seen))
     last = np.maximum.accumulate(np.where(seen, steps, -1)) if len(seen) else steps
     gaps = np.diff(np.flatnonzero(seen))
     patience = 2 * float(np.percentile(gaps, 95)) if len(gaps) else 1.0
-    return np.maximum(last, 0), (last < 0) | (steps - last >= patience)
+    return np.maximum(last, 0), (last < 0) | (steps - last >= np.maximum(patience, 2 * cadence))

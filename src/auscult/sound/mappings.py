@@ -13,6 +13,7 @@ from auscult.core.run import Run
 from auscult.core.score import Score
 from auscult.sound import notes, perone, vitals
 from auscult.sound.request import Request
+from auscult.sound.scene import open_scene
 
 Composer = Callable[[Run, Sequence[Finding], Request], Score]
 
@@ -59,3 +60,16 @@ def sonify_run(
     if mode not in modes:
         raise SetupError(f"Expected `mode` of {mapping} to be one of {', '.join(modes)}, but got {mode!r}.")
     return modes[mode](run, findings, request or Request())
+
+
+def sonify_report(run: Run, findings: Sequence[Finding]) -> list[Score]:
+    """What a report offers to be heard, the first to begin with: three voices, the overview, and the arpeggio.
+
+    As `sonify_run` gives them one by one; what the first two have in common is read once.
+
+    Args:
+        run: The run.
+        findings: What `diagnose` found.
+    """
+    scene = open_scene(run, findings, Request(), vitals.thirds)
+    return [vitals.mixed(scene), vitals.overseen(scene), notes.arpeggio(run, findings, Request())]

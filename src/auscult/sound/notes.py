@@ -17,7 +17,7 @@ from auscult.sound.intervals import intervals_of, joined
 from auscult.sound.request import Request
 from auscult.sound.scales import LOWEST, equal_loudness, frequency_of, quantized
 from auscult.sound.scene import Group, Scene, open_scene
-from auscult.sound.vitals import TIMBRES, composed, thirds, whole
+from auscult.sound.vitals import TIMBRES, composed, thirds, timbres_of, whole
 
 NOTE = 0.08  # seconds of a note of a sweep
 REST = 0.24  # seconds between two sweeps
@@ -38,7 +38,7 @@ def arpeggio(run: Run, findings: Sequence[Finding], request: Request) -> Score:
     starts = scene.begins[:-1]
     voices: list[Voice] = []
     for index, (group, track, distance) in enumerate(zip(scene.groups, scene.tracks, scene.distances)):
-        timbre = TIMBRES[index * len(TIMBRES) // len(scene.groups)]
+        timbre = TIMBRES[(2 * index + 1) * len(TIMBRES) // (2 * len(scene.groups))]
         times = starts + index * NOTE
         voices += _tones(scene, group, track, distance, times, np.full(len(times), NOTE), timbre, SWEEP_LEVEL)
     return composed(scene, "arpeggio", (*voices, *_heart(scene)))
@@ -57,7 +57,7 @@ def step_by_step(run: Run, findings: Sequence[Finding], request: Request) -> Sco
     starts, lengths = scene.begins[:-1], np.diff(scene.begins)
     sounding = np.maximum(lengths - np.minimum(GAP, lengths / 2), 0.0)
     voices: list[Voice] = []
-    for group, track, distance, timbre in zip(scene.groups, scene.tracks, scene.distances, TIMBRES):
+    for group, track, distance, timbre in zip(scene.groups, scene.tracks, scene.distances, timbres_of(scene)):
         voices += _tones(scene, group, track, distance, starts, sounding, timbre, 1.0)
     return composed(scene, "step", (*voices, *_heart(scene)))
 

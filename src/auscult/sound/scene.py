@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from auscult.core.errors import SetupError
 from auscult.core.finding import Finding
 from auscult.core.run import Run
-from auscult.sound.frames import SHARES, Table, Track, follow, open_table, weights
+from auscult.sound.frames import SHARES, Table, Track, follow, open_table, usual_metric, weights
 from auscult.sound.request import Request
 
 ABSOLUTE = {"update_to_data": 1e-3, "update_ratio": 1e-3, **SHARES}
@@ -115,13 +115,19 @@ def open_scene(
     Raises:
         SetupError: if the metric cannot drive a voice, or the path is none that it was recorded of.
     """
-    table = open_table(run, request.metric or "grad_norm")
+    table = open_table(run, request.metric or usual_metric(run))
     first, last = request.steps or (0, np.iinfo(np.int64).max)
     begin = int(np.searchsorted(table.steps, first, "left"))
     end = int(np.searchsorted(table.steps, last, "right"))
     steps = table.steps[begin:end]
+    if request.steps is not None and len(table.steps) and not len(steps):
+        raise SetupError(
+            f"Expected `steps` to be some of the run, but got {request.steps}, and it has {table.steps[0]:,} to "
+            f"{table.steps[-1]:,}."
+        )
     length = length_of(len(steps)) if request.seconds is None else request.seconds
-    groups = tuple(group(_heard(table, request.path)))
+    heard = _heard(table, request.path)
+    groups = tuple(group(heard)) if table.single is None or request.path else (Group(table.single, heard),)
     edges = frames_of(len(steps), length, len(groups))
     tracks = tuple(_cut(follow(table, each.paths, begin + edges), begin, end) for each in groups)
     return Scene(

@@ -16,7 +16,9 @@ from auscult.core.errors import SetupError
 from auscult.core.score import Score, Voice, timbre_weights
 
 HOP = 64  # samples between control points
-PIECE = 512 * HOP  # samples made at a time, so that they stay in the processor's cache
+PIECE = 2048 * HOP  # samples made at a time
+CACHED = 512  # hops made at a time, so that they stay in the processor's cache
+POWERS = np.arange(HOP, dtype=np.float32) ** np.arange(3, dtype=np.float32)[:, None]  # of the sample within its hop
 FADE_FROM = 0.95  # of half the sample rate, where a partial begins to fade
 
 Samples = NDArray[np.float32]
@@ -213,31 +215,36 @@ def _hops(phase: Array, base: Array, amplitude: Array, weights: Array) -> Sample
         amplitude: At the boundaries, `(H + 1,)`.
         weights: Of each partial, `(P,)` or `(H, P)`.
     """
-    along = np.arange(HOP, dtype=np.float32)
     bends = (np.diff(phase) - base[:-1] * HOP) / HOP**2
-    begin, rate, bend = (
-        (2 * np.pi * each).astype(np.float32)[:, None] for each in (phase[:-1] % 1.0, base[:-1], bends)
-    )
-    level, slope = (each.astype(np.float32)[:, None] for each in (amplitude[:-1], np.diff(amplitude) / HOP))
-    angle = along * bend
-    angle += rate
-    angle *= along
-    angle += begin
-    sound = along * slope
-    sound += level
-    sound *= np.sin(angle)
-    columns = [column[..., None] for column in np.moveaxis(weights.astype(np.float32), -1, 0)]
+    angles = (2 * np.pi * np.stack([phase[:-1] % 1.0, base[:-1], bends], 1)).astype(np.float32)
+    levels = np.stack([amplitude[:-1], np.diff(amplitude) / HOP], 1).astype(np.float32)
+    columns = [np.atleast_1d(column)[:, None] for column in np.moveaxis(weights.astype(np.float32), -1, 0)]
+    sound = np.empty((len(angles), HOP), np.float32)
+    for first in range(0, len(angles), CACHED):
+        some = slice(first, first + CACHED)
+        _some_hops(angles[some], levels[some], [each if len(each) == 1 else each[some] for each in columns], sound[some])
+    return sound.ravel()
+
+
+def _some_hops(angles: Samples, levels: Samples, columns: list[Samples], sound: Samples) -> None:
+    """Fill `sound` `(H, HOP)` from coefficients of its angle and amplitude, `(H, 3)` and `(H, 2)`, by powers of time."""
+    angle = angles @ POWERS
+    np.matmul(levels, POWERS[:2], out=sound)
     if len(columns) == 1:
+        sound *= np.sin(angle, out=angle)
         sound *= columns[0]
-        return sound.ravel()
-    twice = np.cos(angle, out=angle)
+        return
+    twice = np.cos(angle)
     twice *= 2
-    later, current = columns[-1], twice * columns[-1]
+    sound *= np.sin(angle, out=angle)
+    later, current, spare = columns[-1], twice * columns[-1], angle
     current += columns[-2]
     for column in columns[-3::-1]:
-        step = twice * current
-        step -= later
-        step += column
-        later, current = current, step
+        np.multiply(twice, current, out=spare)
+        spare -= later
+        if column.any():
+            spare += column
+        if later is columns[-1]:
+            later = np.empty_like(current)
+        later, current, spare = current, spare, later
     sound *= current
-    return sound.ravel()

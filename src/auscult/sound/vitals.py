@@ -11,7 +11,7 @@ from auscult.core.errors import SetupError
 from auscult.core.finding import Finding
 from auscult.core.run import Run
 from auscult.core.score import Score, SoundEvent, Timbre, Voice
-from auscult.sound.context import context_voices
+from auscult.sound.context import context_voices, unrecorded
 from auscult.sound.earcons import earcon_voices
 from auscult.sound.events import absences, alarms, end_of, excursions, notices, spread, standstills
 from auscult.sound.glide import glides
@@ -38,17 +38,25 @@ def mix(run: Run, findings: Sequence[Finding], request: Request) -> Score:
     Raises:
         SetupError: if the metric cannot drive a voice.
     """
-    scene = open_scene(run, findings, whole(request, "mix"), thirds)
-    return composed(scene, "mix", glides(scene, TIMBRES))
+    return mixed(open_scene(run, findings, whole(request, "mix"), thirds))
 
 
 def overview(run: Run, findings: Sequence[Finding], request: Request) -> Score:
     """As `mix`, and every excursion is marked at its exact step; arguments as there."""
-    scene = open_scene(run, findings, whole(request, "overview"), thirds)
+    return overseen(open_scene(run, findings, whole(request, "overview"), thirds))
+
+
+def mixed(scene: Scene) -> Score:
+    """The score of `mix` of a scene of three groups."""
+    return composed(scene, "mix", glides(scene, timbres_of(scene)))
+
+
+def overseen(scene: Scene) -> Score:
+    """The score of `overview` of a scene of three groups."""
     return composed(
         scene,
         "overview",
-        glides(scene, TIMBRES),
+        glides(scene, timbres_of(scene)),
         excursions(scene.metric, scene.tracks, scene.steps, scene.times),
     )
 
@@ -75,6 +83,11 @@ def thirds(paths: tuple[str, ...]) -> list[Group]:
     return [Group(name, part, pan) for (name, _, pan), part in zip(VOICES, parts)]
 
 
+def timbres_of(scene: Scene) -> tuple[Timbre, ...]:
+    """The timbre of each group; one that is alone has that of the middle layers."""
+    return TIMBRES if len(scene.groups) > 1 else TIMBRES[1:2]
+
+
 def composed(scene: Scene, mode: str, voices: tuple[Voice, ...], more: Sequence[SoundEvent] = ()) -> Score:
     """A score of a scene: the voices of its layers, those of its context, and the earcons of its events."""
     axis = scene.steps, scene.times
@@ -85,6 +98,7 @@ def composed(scene: Scene, mode: str, voices: tuple[Voice, ...], more: Sequence[
             *standstills(scene.run, *axis),
             *more,
             *absences(scene.metric, [each.name for each in scene.groups], scene.tracks, *axis),
+            *_notes(scene),
         ],
     )
     context = context_voices(scene.run, scene.request.context, *axis, scene.length)
@@ -103,6 +117,17 @@ def composed(scene: Scene, mode: str, voices: tuple[Voice, ...], more: Sequence[
             references=references,
         )
     )
+
+
+def _notes(scene: Scene) -> list[SoundEvent]:
+    """What is asked for, or usual, and cannot be heard because it was not recorded."""
+    wanted = scene.request.metric or "grad_norm"
+    said = [f"nothing is heard of {name}: it was not recorded" for name in unrecorded(scene.run, scene.request.context)]
+    if scene.metric != wanted:
+        said.append(f"no {wanted} was recorded: the pitch is that of the {scene.metric}")
+    elif not any(group.paths for group in scene.groups):
+        said.append(f"no {wanted} was recorded: nothing has a pitch")
+    return [SoundEvent(0.0, "missing", text, int(scene.steps[0])) for text in said if len(scene.steps)]
 
 
 def whole(request: Request, mode: str) -> Request:

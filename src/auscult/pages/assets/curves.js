@@ -176,7 +176,12 @@ function plotOptions(parent, chart, scene, log) {
       })),
     ],
     bands: (chart.bands ?? []).map(([high, low]) => ({ series: [high + 1, low + 1], fill: colours.spread })),
-    cursor: { sync: { key: CURSORS.key }, drag: { x: true, y: false, setScale: false }, focus: { prox: isLight(chart) ? 24 : -1 } },
+    cursor: {
+      sync: { key: CURSORS.key },
+      drag: { x: true, y: false, setScale: false },
+      focus: { prox: isLight(chart) ? 24 : -1 },
+      bind: { dblclick: () => null }, // uPlot's own would draw every chart anew in one go
+    },
     legend: { markers: { width: 2 } },
     hooks: {
       drawClear: [
@@ -497,7 +502,7 @@ function zoom(plot, timeline) {
   if (width < 4) return;
   const view = { min: plot.posToVal(left, "x"), max: plot.posToVal(left + width, "x") };
   plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
-  if (view.max - view.min >= 1) timeline.set("view", { view });
+  if (plot.cursor.event && view.max - view.min >= 1) timeline.set("view", { view }); // the other charts select alike
 }
 
 /**

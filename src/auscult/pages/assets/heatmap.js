@@ -3,6 +3,7 @@
  * their own, so that no colour stands for them.
  */
 import { addRunningLines, formatNumber, zoomByKey } from "./timeline.js";
+import { createCloseup } from "./closeup.js";
 import { inTurns } from "./turns.js";
 import { unpackCodes } from "./packed.js";
 import { LINEAR_SCALE, LOG_SCALE, NON_FINITE, NOT_OBSERVED, ZERO, columnAt, drawLegend, drawMap, rowHeight } from "./raster.js";
@@ -23,8 +24,9 @@ const MAX_REACH = 4;
 /**
  * @param {import("./curves.js").Scene} scene
  * @param {(chart: import("./curves.js").Chart | null) => void} openRow Shows the curve of a row.
+ * @param {import("./closeup.js").Ask} [ask] For the cells of fewer steps, where there is somebody to ask.
  */
-export function createHeatmap(scene, openRow) {
+export function createHeatmap(scene, openRow, ask) {
   const { timeline } = scene;
   const plot = /** @type {HTMLElement} */ (document.getElementById("heatmap-plot"));
   const readout = /** @type {HTMLElement} */ (document.getElementById("heatmap-readout"));
@@ -65,18 +67,27 @@ export function createHeatmap(scene, openRow) {
     timeline.set("seek", { marked: sheet.map.starts[state.column] });
     timeline.set("mark", {});
   };
-  /** Unpacks the map chosen, if it still is when that is done. */
-  const load = async () => {
-    const map = maps[Number(select.value)];
-    if (!map) return;
+  const whole = () => maps[Number(select.value)];
+  const closeup = ask && createCloseup(timeline, ask, whole, () => load());
+  const chosen = () => (closeup ? closeup.of(whole()) : whole());
+  const unpackOnce = (/** @type {Heatmap} */ map) => {
     const unpacking = unpacked.get(map) ?? unpackBoth(map);
     unpacked.set(map, unpacking);
-    const [codes, others] = await unpacking;
-    if (map !== maps[Number(select.value)]) return;
+    return unpacking;
+  };
+  /** Unpacks the map chosen, if it still is when that is done. */
+  const load = async () => {
+    const [map, usual] = [chosen(), whole()];
+    if (!map) return;
+    const [[codes, others], [usualCodes]] = await Promise.all([unpackOnce(map), unpackOnce(usual)]);
+    if (map !== chosen() || usual !== whole()) return;
     offerCentres(centre, map);
-    sheet = compare(map, codes, others, centre.value);
+    if (sheet && sheet.map !== map) state.column = columnAt(map, sheet.map.starts[state.column]);
+    sheet = compare(map, codes, others, centre.value, usualCodes, usual.starts.length);
     showTable(Number(select.value));
     draw();
+    if (!parts.cell.hidden) placeCell(map, parts, timeline, state);
+    if (state.open) open();
   };
   const set = async (/** @type {Heatmap[]} */ several, /** @type {Rows} */ named) => {
     const metric = maps[Number(select.value)]?.metric;
@@ -85,12 +96,13 @@ export function createHeatmap(scene, openRow) {
     select.replaceChildren(...maps.map((map, index) => new Option(map.metric, String(index))));
     select.value = String(Math.max(0, maps.findIndex((map) => map.metric === metric)));
     await load();
-    if (state.open) open();
+    closeup?.again();
   };
   select.addEventListener("change", () => {
     state.open = false;
     openRow(null);
     load();
+    closeup?.again();
   });
   centre.addEventListener("change", load);
   addPointer(parts, () => sheet, timeline, state, read, choose);
@@ -158,14 +170,16 @@ function offerCentres(select, map) {
  * @param {Int16Array} codes
  * @param {Int16Array} others
  * @param {string} against What each row is compared with.
+ * @param {Int16Array} usual Of all steps, which decide where the colours end.
+ * @param {number} columns Of these.
  * @returns {Sheet}
  */
-function compare(map, codes, others, against) {
+function compare(map, codes, others, against, usual, columns) {
   const known = map.centres.filter((each) => each !== null).sort((left, right) => left - right);
   const one = against === "healthy" ? map.healthy : against === "all" ? known[Math.floor(known.length / 2)] : null;
   const centres = map.centres.map((each) => one ?? each);
   const shifts = Int32Array.from(map.centres, (each) => (one && each ? Math.round(LOG_SCALE * Math.log10(each / one)) : 0));
-  return { map, codes, others, shifts, centres, reach: one ? reachOf(codes, shifts, map.starts.length) : map.reach };
+  return { map, codes, others, shifts, centres, reach: one ? reachOf(usual, shifts, columns) : map.reach };
 }
 
 /**

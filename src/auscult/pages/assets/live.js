@@ -37,7 +37,7 @@ function wait(status) {
  * @param {import("./status.js").Status} status
  */
 function follow(data, status) {
-  const page = openPage(data);
+  const page = openPage(data, fetchCells);
   const store = createCurveStore(data.charts);
   /** @type {Map<string, string>} */
   const placed = new Map();
@@ -92,6 +92,12 @@ async function fetchPage() {
   } catch {
     return null;
   }
+}
+
+/** @type {import("./closeup.js").Ask} */
+async function fetchCells(metric, first, last, signal) {
+  const answer = await fetch(`cells?metric=${encodeURIComponent(metric)}&first=${first}&last=${last}`, { signal });
+  return answer.ok ? (await answer.json()).map : null;
 }
 
 /**

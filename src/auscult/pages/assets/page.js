@@ -35,10 +35,11 @@ import { createPlayer } from "./player.js";
  * Draws a page whose HTML is there.
  *
  * @param {Data} data
+ * @param {import("./closeup.js").Ask} [ask] For the cells of fewer steps of a heat map.
  * @returns {{timeline: import("./timeline.js").Timeline, player: import("./player.js").Player,
  *   update: (parts: Parts) => void}}
  */
-export function openPage(data) {
+export function openPage(data, ask) {
   const now = { ...data };
   const timeline = createTimeline(data.steps[0], data.steps[1]);
   let colours = readPalette();
@@ -47,7 +48,7 @@ export function openPage(data) {
   /** @type {Map<string, import("./curves.js").Drawing>} */
   const drawings = new Map();
   const opener = createRowOpener(scene);
-  const heatmap = document.getElementById("heatmap") ? createHeatmap(scene, opener.open) : null;
+  const heatmap = document.getElementById("heatmap") ? createHeatmap(scene, opener.open, ask) : null;
   const spreads = document.getElementById("spread") ? createSpreads(scene) : null;
   const redraw = () => {
     for (const each of drawings.values()) each.redraw();
@@ -66,6 +67,7 @@ export function openPage(data) {
   const player = createPlayer(now.sounds, timeline);
   addRateChoice(scene, () => now.rate, redraw);
   addZoomReset(timeline);
+  addScrollPadding();
   addEvidenceLinks(timeline, heatmap, drawAll);
   onPaletteChange(() => {
     colours = readPalette();
@@ -128,8 +130,11 @@ function drawInTurns(waiting) {
   idle(next);
 }
 
+const BREATH = 12; // pixels between what stays on top and what is scrolled to
+const FOCUSABLE = "a[href], button, select, input, summary, [tabindex]";
+
 /**
- * New content of a section; what carries `data-keep`, what was opened and what has the focus stay.
+ * New content of a section; what carries `data-keep`, what was opened, scrolled or pointed at, and the focus stay.
  *
  * @param {string} name
  * @param {string} html
@@ -139,7 +144,7 @@ function replaceSection(name, html) {
   if (!section) return;
   const content = section.querySelector(":scope > .content") ?? section;
   const opened = new Set([...content.querySelectorAll("details[open] > summary")].map((each) => each.textContent));
-  const focused = document.activeElement;
+  const restore = [keepFocus(content), keepScrolled(content)];
   const fresh = document.createElement("template");
   fresh.innerHTML = html;
   for (const each of fresh.content.querySelectorAll("[data-keep]")) {
@@ -149,8 +154,37 @@ function replaceSection(name, html) {
   for (const each of fresh.content.querySelectorAll("details > summary")) {
     /** @type {HTMLDetailsElement} */ (each.parentElement).open ||= opened.has(each.textContent);
   }
+  const target = location.hash && fresh.content.getElementById(location.hash.slice(1));
+  if (target) target.classList.add("pointed"); // a new element is no target to the browser
   content.replaceChildren(fresh.content);
-  if (focused instanceof HTMLElement && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+  for (const each of restore) each();
+}
+
+/**
+ * @param {Element} content
+ * @returns {() => void} Gives the focus back to what had it, or to what took its place.
+ */
+function keepFocus(content) {
+  const focused = document.activeElement;
+  if (!(focused instanceof HTMLElement) || !content.contains(focused)) return () => {};
+  const id = focused.closest("[id]")?.id ?? "";
+  const within = () => /** @type {HTMLElement[]} */ ([...(document.getElementById(id)?.querySelectorAll(FOCUSABLE) ?? [])]);
+  const place = within().indexOf(focused);
+  return () => (focused.isConnected ? focused : within()[place])?.focus({ preventScroll: true });
+}
+
+/**
+ * @param {Element} content
+ * @returns {() => void} Scrolls every table to where it was.
+ */
+function keepScrolled(content) {
+  const boxes = () => [...content.querySelectorAll(".scroll")];
+  const places = new Map(boxes().map((each) => [each.getAttribute("aria-label"), [each.scrollLeft, each.scrollTop]]));
+  return () => {
+    for (const each of boxes()) {
+      [each.scrollLeft, each.scrollTop] = places.get(each.getAttribute("aria-label")) ?? [0, 0];
+    }
+  };
 }
 
 /**
@@ -208,6 +242,19 @@ function addZoomReset(timeline) {
   document.body.append(button);
 }
 
+/** What is scrolled to must not come to lie under what stays on top: the player, and the status of a live page. */
+function addScrollPadding() {
+  const bars = ["live-status", "player"].flatMap((id) => document.getElementById(id) ?? []);
+  const { style } = document.documentElement;
+  const fit = () => {
+    const [status, all] = [bars.filter((each) => each.id !== "player"), bars].map((some) => some.reduce((sum, each) => sum + each.offsetHeight, 0));
+    style.setProperty("--status", `${status}px`);
+    style.scrollPaddingTop = `${all + BREATH}px`;
+  };
+  const observer = new ResizeObserver(fit);
+  for (const each of bars) observer.observe(each);
+}
+
 /**
  * A link from a finding scrolls to its evidence, chooses its row and marks its step.
  *
@@ -218,11 +265,13 @@ function addZoomReset(timeline) {
 function addEvidenceLinks(timeline, heatmap, drawAll) {
   document.addEventListener("click", (event) => {
     const link = event.target instanceof Element ? event.target.closest("a.evidence") : null;
-    if (!(link instanceof HTMLElement)) return;
+    if (!(link instanceof HTMLAnchorElement)) return;
     const { step, metric, row } = link.dataset;
+    document.querySelector("tr.pointed")?.classList.remove("pointed");
     drawAll(); // so that nothing above the evidence grows once it is in sight
     if (row !== undefined) heatmap?.show(metric ?? "", Number(row), Number(step));
     timeline.set("view", { view: timeline.whole });
     timeline.set("mark", { marked: Number(step) });
+    requestAnimationFrame(() => document.getElementById(link.hash.slice(1))?.scrollIntoView()); // whatever else scrolls
   });
 }

@@ -12,6 +12,7 @@ import { listen } from "./events.js";
 
 const WORDS = ["training", "stalled", "crashed", "unreadable", "finished"];
 const SEVERITIES = ["", "info", "warning", "critical"];
+const TROUBLED = new Set(["stalled", "crashed"]); // of which it is said why that is thought
 const FALLING = new Set(["step", "severity", "written", "began"]); // most interesting first
 const REMEMBERED = "auscult-runs";
 
@@ -156,6 +157,9 @@ function makeRow(id) {
   name.className = "quiet";
   head.append(link, name);
   row.append(head, ...Array.from({ length: 5 }, () => document.createElement("td")));
+  const reason = document.createElement("span");
+  reason.className = "quiet";
+  row.cells[1].append(document.createElement("span"), reason);
   return row;
 }
 
@@ -167,13 +171,14 @@ function makeRow(id) {
  * @param {number} now Seconds since the epoch.
  */
 function fill(row, run, now) {
-  const [head, word, step, finding, written, began] = row.cells;
+  const [head, state, step, finding, written, began] = row.cells;
   const [link, name] = head.children;
+  const [word, reason] = state.children;
   write(link, run.place === "." ? run.name : run.place);
   write(name, run.place.split("/").at(-1) === run.name || run.place === "." ? "" : run.name);
   write(word, run.word);
   word.className = `word ${run.word}`;
-  word.title = run.reason;
+  write(reason, TROUBLED.has(run.word) ? run.reason : "");
   write(step, run.step < 0 ? "–" : run.step.toLocaleString("en"));
   write(finding, run.finding ? worst(run) : run.word === "unreadable" ? run.reason : "none");
   finding.className = run.active ? run.severity : "quiet";

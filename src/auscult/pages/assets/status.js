@@ -13,18 +13,20 @@ import { formatNumber } from "./timeline.js";
 /** @returns {Status} */
 export function createStatus() {
   const bar = document.createElement("p");
-  bar.className = "live-status";
+  bar.id = bar.className = "live-status";
   bar.setAttribute("role", "status");
   const back = document.createElement("a");
   back.href = "../../";
   back.textContent = "All runs";
   const word = document.createElement("span");
+  const reason = document.createElement("span");
+  reason.className = "quiet";
   const step = document.createElement("span");
   step.id = "live-step";
   step.setAttribute("aria-live", "off"); // several times a second
   const connection = document.createElement("span");
   connection.className = "connection";
-  bar.append(back, word, step, connection);
+  bar.append(back, word, step, reason, connection);
   document.querySelector("header.top")?.before(bar);
   const reached = (/** @type {number} */ last) => {
     step.textContent = last < 0 ? "no step yet" : `step ${formatNumber(last)}`;
@@ -39,7 +41,7 @@ export function createStatus() {
     condition(state) {
       word.className = `word ${state.word}`;
       word.textContent = state.word;
-      word.title = state.reason;
+      reason.textContent = state.word === "training" ? "" : state.reason;
       document.documentElement.dataset.condition = state.word;
       reached(state.step);
     },
