@@ -3,9 +3,9 @@
 python -m scripts.sink_cost [STEPS]    needs the dependency group `integrations`; nothing leaves the machine
 
 The direct time is the training thread's own CPU time in the sink's calls for the rows of a step: mean and
-99th percentile over the steps after a warm-up. The rows are those of a run with so many channels. Between
-steps the thread sleeps, so that the tracker does its work beside it and caches are as cold as after a training step. The
-last line is a tracker whose first call does not return.
+99th percentile over the steps after a warm-up. The rows are those of a run with so many channels. Between steps the
+thread sleeps, so that the tracker does its work beside it and caches are as cold as after a training step. The last
+line is a tracker whose first call does not return.
 """
 
 import logging
