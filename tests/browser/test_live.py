@@ -1,6 +1,7 @@
 """The live page in a real Chromium, over a real server and a real training in processes of their own."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -250,8 +251,8 @@ def test_the_listing_is_filtered_sorted_and_leads_to_a_run(server: Server, visit
 
 
 @contextmanager
-def proxy(port: int, prefix: str) -> Iterator[int]:
-    """A reverse proxy that takes a prefix off, as one in front of a notebook server does; one request a connection."""
+def proxy(port: int, prefix: str, rewriting: bool) -> Iterator[int]:
+    """A reverse proxy that takes a prefix off, and may put its own way to the server for `Host`; one request each."""
 
     def serve(near: socket.socket) -> None:
         with near, socket.create_connection(("127.0.0.1", port)) as far, suppress(OSError):
@@ -263,6 +264,8 @@ def proxy(port: int, prefix: str) -> Iterator[int]:
                 near.sendall(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
                 return
             rest = rest.replace(b"\r\nConnection: keep-alive", b"\r\nConnection: close")
+            if rewriting:
+                rest = re.sub(rb"\r\nHost: [^\r]*", b"\r\nHost: 127.0.0.1:%d" % port, rest)
             far.sendall(b" ".join((method, target[len(prefix) :], rest)))
             while chunk := far.recv(65536):
                 near.sendall(chunk)
@@ -278,9 +281,10 @@ def proxy(port: int, prefix: str) -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_behind_a_prefix_on_another_port(server: Server, visits: Visits) -> None:
+@pytest.mark.parametrize("rewriting", [False, True])  # as a notebook server's proxy does, and as nginx does
+def test_behind_a_prefix_on_another_port(server: Server, visits: Visits, rewriting: bool) -> None:
     growing = Grower(server.directory / "run", time=time.time()).grow(70)
-    with proxy(server.port, "/user/me/proxy/8765") as port:
+    with proxy(server.port, "/user/me/proxy/8765", rewriting) as port:
         page = visits.open(f"http://localhost:{port}/user/me/proxy/8765/", ready="#runs tbody tr")
         page.get_by_role("link", name="run").click()
         page.wait_for_selector("html.drawn", state="attached")

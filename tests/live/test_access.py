@@ -68,11 +68,29 @@ def test_by_which_name_the_server_may_be_addressed(access, host, status) -> None
         ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}, 403),
         ({"sec-fetch-site": "same-site", "sec-fetch-mode": "no-cors"}, 403),  # another port of this machine
         ({"sec-fetch-site": "cross-site"}, 403),
+        ({"origin": "http://lab:8080", "sec-fetch-site": "same-origin"}, None),  # a proxy that rewrites Host
+        ({"origin": "http://lab:8080", "sec-fetch-site": "none"}, 403),
+        ({"origin": "http://localhost:8765", "sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://evil.example", "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 403),
+        ({"origin": "http://["}, 403),
     ],
 )
 def test_requests_from_other_pages_are_refused(headers, status) -> None:
     refusal = LOCAL.refusal("GET", {"host": "localhost:8765", **headers}, "")
     assert (refusal and refusal.status) == status
+
+
+def test_a_proxy_that_was_named_may_rewrite_the_host() -> None:
+    """Over plain HTTP a browser does not say whether it is the same page."""
+    for origin, status in (
+        ("http://lab.example.org", None),
+        ("https://LAB.example.org:8443", None),
+        ("http://evil.example", 403),
+        ("http://lab.example.org.evil.example", 403),
+        ("http://localhost:3000", 403),
+    ):
+        refusal = NAMED.refusal("GET", {"host": "127.0.0.1:8765", "origin": origin}, "")
+        assert (refusal and refusal.status) == status, origin
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "get", ""])

@@ -1,6 +1,7 @@
 """Attacks on the real server, byte by byte. Each is refused or harmless, and the server goes on."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -374,3 +375,13 @@ def test_a_run_that_is_deleted_and_made_anew_while_it_is_viewed(root, serve, gro
 def test_an_address_without_a_run_is_a_page_that_says_so(plain) -> None:
     code, headers, body = plain.get("/run/0123456789abcdef/")
     assert code == 404 and headers["content-type"].startswith("text/html") and b"none at this address" in body
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_somebody_looks_it_ends_without_a_word(how, root, serve) -> None:
+    server = serve(root)
+    digits = server.run_id("plain")
+    with server.events("/events") as listing, server.events(f"/run/{digits}/events") as run:
+        assert next(listing)[0] == next(run)[0] == "hello"
+        code = server.stop(how)
+    assert code in (0, -how) and [line for line in server.lines if "Ctrl-C" not in line] == []

@@ -1,7 +1,9 @@
 """Access: who may ask for what. Decides on the head of a request alone, before anything looks at a run.
 
 A browser on the same machine obeys any page that it has open: `Host` is checked against DNS rebinding, `Origin` and
-`Sec-Fetch-Site` against requests from other pages. The token is compared in constant time.
+`Sec-Fetch-Site` against requests from other pages. No page can set either, but a proxy may rewrite `Host`: where the
+browser itself says that a request comes from the same page, another `Origin` is no objection. The token is compared in
+constant time.
 """
 
 import hmac
@@ -49,12 +51,14 @@ class Access:
 
     Attributes:
         names: Host names by which the server may be addressed, in lower case.
+        proxies: Those of them under which a proxy shows it.
         any_address: Whether every IP address will do; an address cannot be bound to another machine as a name can.
         token: What a request must know; "" where nothing is asked for.
         cookie: Name of the cookie that says so; one for each port, because cookies do not tell ports apart.
     """
 
     names: frozenset[str]
+    proxies: frozenset[str]
     any_address: bool
     token: str
     cookie: str
@@ -86,7 +90,8 @@ class Access:
         named = [*LOOPBACK, *allowed]
         if not local:
             named += [socket.gethostname()] if host in WILDCARDS else [host]
-        return cls(frozenset(each.lower() for each in named), not local, token, f"auscult-{port}")
+        names, proxies = (frozenset(each.lower() for each in some) for some in (named, allowed))
+        return cls(names, proxies, not local, token, f"auscult-{port}")
 
     def refusal(self, method: str, headers: Mapping[str, str], query: str) -> Refusal | None:
         """Why a request is refused; None if it is not.
@@ -101,10 +106,7 @@ class Access:
         host = headers.get("host", "")
         if not self._knows(host):
             return Refusal(403, "This server is not addressed by that name. `auscult live --allow-host NAME` adds one.")
-        origin = headers.get("origin")
-        if origin is not None and _netloc(origin) != host.lower():
-            return Refusal(403, "Requests from other pages are refused.")
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
+        if self._is_from_elsewhere(headers):
             return Refusal(403, "Requests from other pages are refused.")
         if self.token and not self._is_known(headers, query):
             return Refusal(401, "A token is needed. Open the address that `auscult live` printed, token included.")
@@ -128,6 +130,18 @@ class Access:
             return False
         return name in self.names or (self.any_address and _is_address(name))
 
+    def _is_from_elsewhere(self, headers: Mapping[str, str]) -> bool:
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if site in ("cross-site", "same-site"):
+            return origin is not None or headers.get("sec-fetch-mode") != "navigate"
+        if origin is None or site == "same-origin":
+            return False
+        try:
+            page = urlsplit(origin)
+        except ValueError:
+            return True
+        return page.netloc.lower() != headers.get("host", "").lower() and page.hostname not in self.proxies
+
     def _is_known(self, headers: Mapping[str, str], query: str) -> bool:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         by_header = scheme.lower() == "bearer" and self._is_token(given.strip())
@@ -143,13 +157,6 @@ class Access:
         return hmac.compare_digest(
             sha256(given.encode("utf-8", "surrogatepass")).digest(), sha256(self.token.encode()).digest()
         )
-
-
-def _netloc(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
 
 
 def _token_in(query: str) -> str:

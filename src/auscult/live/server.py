@@ -1,6 +1,7 @@
 """Server: the live page of a directory on an address, until it is stopped. Reads only."""
 
 import asyncio
+import errno
 import socket
 import warnings
 from collections.abc import Callable, Sequence
@@ -49,7 +50,11 @@ def serve(
     """
     root = directory.resolve()
     if not root.is_dir():
-        raise SetupError(f"Expected {directory} to be a directory of runs, but there is none. Write: auscult live runs")
+        found = "a file" if root.exists() else "nothing there"
+        raise SetupError(
+            f"Expected {directory} to be a directory with runs in it, but got {found}. "
+            "Write: auscult live DIR, with the DIR in which auscult.watch(model, optimizer, 'DIR/name') keeps its runs."
+        )
     Access.to(host, port, token, allowed)  # refused before anything is opened
     listener = _listen(host, port)
     port = listener.getsockname()[1]
@@ -72,7 +77,7 @@ def serve(
     )
     on_ready(_address(host, port, token))
     try:
-        asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+        asyncio.run(Stoppable(config).serve(sockets=[listener]))
     except KeyboardInterrupt:
         pass
     finally:
@@ -112,6 +117,17 @@ class Guarded:
             answer.set_cookie(self._access.cookie, self._access.proof, httponly=True, samesite="lax", path="/")
             return answer
         return self._app
+
+
+class Stoppable(uvicorn.Server):
+    """A server that ends the streams of its viewers when it is stopped; they would not end by themselves."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let go of every viewer, then stop."""
+        for each in tuple(self.server_state.connections):
+            if isinstance(each, TimedProtocol):
+                each.transport.close()
+        await super().shutdown(sockets)
 
 
 class TimedProtocol(H11Protocol):
@@ -180,9 +196,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
+        taken = error.errno == errno.EADDRINUSE
+        advice = "Write --port 0 for a port that is free" if taken else "--host takes an address of this machine"
         raise SetupError(
-            f"Expected to listen on {host}:{port}, but got: {error.strerror or error}. Another server may be there; "
-            "write --port 0 for a port that is free."
+            f"Expected to listen on {host}:{port}, but got: {error.strerror or error}. {advice}."
         ) from None
     return listener
 

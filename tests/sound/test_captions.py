@@ -1,0 +1,59 @@
+"""S19: captions as an independent parser of WebVTT reads them, whatever stands in them."""
+
+import io
+
+import numpy as np
+import webvtt
+
+from auscult.core.score import CAPTION_SECONDS, Score, SoundEvent
+from auscult.sound.legend import legend
+from auscult.sound.mappings import sonify_run
+
+AWKWARD = (
+    "a --> b",
+    "<b>not bold</b> & <00:00:01.000> no time",
+    "two\nlines\n\nand a gap",
+    "\u2028line separator\x85next",
+    "WEBVTT",
+    "NOTE nothing",
+    "STYLE ::cue {}",
+    "日本語 ü 🎵",
+    "",
+)
+
+
+def cues_of(score: Score) -> list:
+    """What webvtt-py finds; it raises where the file is malformed."""
+    return webvtt.from_buffer(io.StringIO(score.captions(), newline="")).captions
+
+
+def shown(text: str) -> str:
+    """What a player shows of a cue's text."""
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+def test_each_event_is_one_cue_with_its_words_and_time(make_run, calm):
+    norms = calm(200, 6)
+    norms[50:60] = np.nan
+    norms[100:110] = 0
+    for score in (sonify_run(make_run(norms), mode="overview"), legend()):
+        cues = cues_of(score)
+        assert len(cues) == len(score.events) == len(score.transcript().splitlines()) > 1
+        for cue, event in zip(cues, score.events):
+            assert abs(cue.start_in_seconds - event.time) <= 1 and cue.start == clock(event.time)
+            assert cue.end == clock(event.time + CAPTION_SECONDS)
+            assert shown(cue.raw_text) == f"step {event.step}: {event.text}"
+
+
+def clock(seconds: float) -> str:
+    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{thousandths:03d}"
+
+
+def test_nothing_in_a_text_or_a_title_breaks_the_file():
+    events = tuple(SoundEvent(3599.9995 + number, "finding", text, number) for number, text in enumerate(AWKWARD))
+    cues = cues_of(Score("run --> 1\n\n00:00 <x>", "vitals", 4000.0, (), events))
+    assert [cue.identifier for cue in cues] == [str(number) for number in range(1, len(AWKWARD) + 1)]
+    assert [shown(cue.raw_text) for cue in cues] == [f"step {each.step}: {each.line}" for each in events]
+    assert cues[0].start == "01:00:00.000"
+    assert cues_of(Score("quiet", "vitals", 1.0, ())) == []
