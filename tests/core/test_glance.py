@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import numpy as np
+import pytest
 
 import auscult
 from auscult.core.finding import Evidence, Finding
@@ -121,3 +122,10 @@ def test_a_run_says_what_it_holds(run: auscult.Run) -> None:
     assert shown.open == []
     for part in ("Run first", "finished", "70 (0 to 69)", "4, 21 elements", "grad_norm", "0.01", "L001"):
         assert part in shown.text
+
+
+@pytest.mark.parametrize("values", [(1e-320, 1e300), (5e-324, 1.7e308), (1e308, -1e308), (1.7e308, 1.7e308)])
+@pytest.mark.filterwarnings("error")
+def test_a_curve_from_one_end_of_floats_to_the_other_is_drawn(values: tuple[float, float]) -> None:
+    drawn = sparkline(np.array(values), "x")
+    assert drawn.count("L") >= 1 and "nan" not in drawn and "inf" not in drawn

@@ -57,6 +57,12 @@ def folded(title: str, kind: str, content: str, unfolded: bool = False) -> str:
     return f'<details style="{bar}"{state}><summary>{text(title)}</summary>{content}</details>'
 
 
+def is_wide(finite: NDArray[np.float64]) -> bool:
+    """Whether values want a logarithmic axis: all are positive, the largest more than a hundred times the smallest."""
+    low = float(finite.min())
+    return low > 0 and float(finite.max()) > WIDE * low
+
+
 def sparkline(values: NDArray[np.float64], label: str) -> str:
     """A curve as a small picture that loses no extreme.
 
@@ -68,9 +74,10 @@ def sparkline(values: NDArray[np.float64], label: str) -> str:
     finite = values[np.isfinite(values)]
     if len(finite) < 2:
         return ""
-    if finite.min() > 0 and finite.max() / finite.min() > WIDE:
+    if is_wide(finite):
         values, finite = np.log10(np.where(values > 0, values, np.nan)), np.log10(finite)
-    low, span = float(finite.min()), float(np.ptp(finite)) or 1.0
+    low = float(finite.min()) / 2  # of halves, because the whole may be too large for a float
+    span = float(finite.max()) / 2 - low or 1.0
     columns = np.array_split(values, min(COLUMNS, len(values)))
     points: list[str] = []
     pen = "M"
@@ -81,7 +88,7 @@ def sparkline(values: NDArray[np.float64], label: str) -> str:
             pen = "M"
             continue
         for extreme in dict.fromkeys((float(inside.min()), float(inside.max()))):
-            points.append(f"{pen}{x:.1f} {2 + (HEIGHT - 4) * (1 - (extreme - low) / span):.1f}")
+            points.append(f"{pen}{x:.1f} {2 + (HEIGHT - 4) * (1 - (extreme / 2 - low) / span):.1f}")
             pen = "L"
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{text(label)}" '

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from auscult.core.errors import MissingExtra
+from auscult.core.glance import is_wide
 from auscult.core.series import UNITLESS, Series
 from auscult.core.visible import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDE = 100.0
 MAX_NAMED = 12
 UNNAMED = "_"
 """matplotlib leaves what begins like this out of a legend."""
@@ -45,7 +45,7 @@ def draw_series(several: Sequence[Series], ax: "Axes | None" = None) -> "Axes":
             marks = ax.plot(bad, foot, "x", transform=ax.get_xaxis_transform(), color=line.get_color())
             marks[0].set_label(f"{name}: NaN or inf" if place < MAX_NAMED else UNNAMED)
     values = np.concatenate([each.values[np.isfinite(each.values)] for each in several])
-    if len(values) and values.min() > 0 and values.max() / values.min() > WIDE:
+    if len(values) and is_wide(values):
         ax.set_yscale("log")
     unit = several[0].unit
     ax.set_xlabel("step")
