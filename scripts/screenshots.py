@@ -3,8 +3,8 @@
 python -m scripts.screenshots              trains them first
 python -m scripts.screenshots runs/demo    takes those that `make demo` has left there, and adds two more
 
-The report from the top and at its charts, the listing of the live page and a run on it: each at 1280 and 400 pixels,
-dark and light. A picture of more than 250 kB is refused.
+The report from the top and at its charts, the listing of the live page and a run on it: each at 1280 and 400 px, dark
+and light. A picture of more than 250 kB is refused.
 """
 
 import shutil
