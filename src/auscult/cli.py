@@ -253,8 +253,8 @@ def play(
 ) -> None:
     """Play a run on the sound device of this machine. Needs the extra `listen`: pip install 'auscult[listen]'.
 
-    What happens is printed while it is heard. Reads the run's files only; training is not touched. Where there is no
-    sound device, as over SSH, `auscult sonify` writes a file, and `auscult report` a page that plays anywhere.
+    What happens is printed while it is heard; space pauses. Reads the run's files only; training is not touched. Where
+    there is no sound device, as over SSH, `auscult sonify` writes a file, and `auscult report` a page for any browser.
     """
     played = listen(
         path,

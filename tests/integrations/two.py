@@ -1,4 +1,4 @@
-"""One of two processes of a training by a real trainer over gloo: `python two.py TRAINER DIRECTORY`, as torchrun starts it.
+"""One of two processes of a training by a real trainer over gloo: `python two.py TRAINER DIRECTORY`.
 
 Every rank trains on its half of each batch; what all of them average is the gradient of the whole batch, which one
 process with the batch as a whole (`WORLD_SIZE` of 1) tells in float64.

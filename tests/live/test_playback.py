@@ -1,8 +1,13 @@
 """Playing on miniaudio's null device, which takes sound at the pace of a real one, and on machines without any."""
 
 import json
+import os
+import pty
+import select
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +190,53 @@ def test_the_command_prints_what_is_heard(play_command: Command) -> None:
     done = play_command(NULL)
     assert done.returncode == 0, done.stderr
     assert "step 70" in done.stdout and "nan" in done.stdout.lower()
+
+
+def test_a_pause_is_silence_without_a_click_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[np.ndarray] = []
+    original = Speaker._taken
+
+    def tapped(self: Speaker, wanted: int) -> np.ndarray:
+        taken.append(original(self, wanted))
+        self.pause(3 <= len(taken) < 9)
+        return taken[-1]
+
+    monkeypatch.setattr(Speaker, "_taken", tapped)
+    score = short_score(2.0)
+    with Speaker(backend="null") as speaker:
+        played = play_score(score, speaker)
+    samples = np.concatenate(taken).astype(np.float64)
+    edge = round(speakers.FADE * speaker.sample_rate)
+    lengths = np.cumsum([0, *map(len, taken)])
+    assert not samples[lengths[3] + edge : lengths[9]].any()
+    kept = np.concatenate([samples[: lengths[3] + edge], samples[lengths[9] :]])[: 2 * speaker.sample_rate]
+    expected = auscult.render(score).samples
+    apart = np.abs(kept - expected).max(1)
+    assert (
+        np.flatnonzero(apart > 1e-6).min() >= lengths[3] and np.flatnonzero(apart > 1e-6).max() <= lengths[3] + 2 * edge
+    )
+    assert played.missing == 0 and played.seconds == pytest.approx(2.0, abs=0.001)
+    slope = np.abs(np.diff(expected.astype(np.float64), axis=0)).max() + np.abs(expected).max() / (edge - 1)
+    assert np.abs(np.diff(samples, axis=0)).max() <= 1.05 * slope
+
+
+def test_space_pauses_and_goes_on_in_a_real_terminal_which_is_put_back(run_path: Path) -> None:
+    code = (
+        f"import sys\n{NULL}\nfrom auscult.cli import main\nsys.argv = ['auscult', 'play', {str(run_path)!r}]\nmain()"
+    )
+    master, terminal = pty.openpty()
+    before = termios.tcgetattr(terminal)
+    playing = subprocess.Popen([sys.executable, "-c", code], stdin=terminal, stdout=terminal, stderr=terminal)
+    shown = b""
+    end = time.monotonic() + 60
+    while b"space pauses" not in shown and time.monotonic() < end:
+        shown += os.read(master, 4096)
+    os.write(master, b" ")
+    time.sleep(1.0)
+    assert playing.poll() is None
+    os.write(master, b" ")
+    while playing.poll() is None and time.monotonic() < end:
+        if select.select([master], [], [], 0.1)[0]:
+            shown += os.read(master, 4096)
+    assert playing.returncode == 0 and b"Traceback" not in shown
+    assert termios.tcgetattr(terminal) == before

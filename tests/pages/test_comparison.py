@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from auscult.core.finding import Finding
 from auscult.core.run import Run
 from auscult.core.sink import NOT_OBSERVED_32
 from auscult.pages.comparison import comparison_html
-from auscult.pages.differences import divided
+from auscult.pages.differences import divided, setting_table
 from auscult.pages.heatmap import NON_FINITE, NOT_OBSERVED, ZERO
 from auscult.pages.parting import distance, parting_sentence, partings
 from auscult.pages.sweep import shared_edges, sweep
@@ -137,3 +138,12 @@ def test_empty_runs_and_hostile_names(run_of: Callable[..., Run], hostile: Run) 
 def test_as_many_runs_as_there_are_colours(healthy: Run, count: int, tmp_path) -> None:
     with pytest.raises(SetupError, match=f"between 1 and 6 runs, but got {count}"):
         report([healthy] * count, tmp_path / "r.html")
+
+
+def test_long_settings_are_compared_in_full_and_shown_in_part(maker: type) -> None:
+    first, second = two(maker, lambda values: values)
+    long = [replace(run, info=replace(run.info, config={"prompt": "y" * 100_000 + end, "same": "x" * 100_000}))
+            for run, end in ((first, ""), (second, "z"))]  # fmt: skip
+    html = setting_table(long, ("first", "second"))
+    assert "(100,000 characters)" in html and "(100,001 characters)" in html
+    assert "same</th>" not in html and len(html) < 10_000

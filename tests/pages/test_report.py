@@ -307,3 +307,11 @@ def test_cards_link_a_consequence_and_its_cause(exploding: Run, finding: Callabl
     page = report_html(exploding, [follows, root])
     assert 'A consequence of <a href="#finding-1">U001 lr-too-high</a>.' in page
     assert 'Explains <a href="#finding-2">L001 non-finite</a>.' in page
+
+
+def test_settings_as_long_as_files_and_as_many_as_rows_are_cut_and_counted(healthy: Run) -> None:
+    config = {"prompt": "y" * 10_000_000, "k" * 50_000: 1, "table": {f"row {each}": each for each in range(5000)}}
+    html = report_html(replace(healthy, info=replace(healthy.info, config=config)), [])
+    assert len(html) < len(report_html(healthy, [])) + 200_000
+    assert "(10,000,000 characters)" in html and "(50,000 characters)" in html
+    assert "the first 1,000 of 5,002 settings" in html

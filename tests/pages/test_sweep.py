@@ -11,6 +11,7 @@ from auscult.core.metric import Stream
 from auscult.core.run import Run
 from auscult.core.sink import Values
 from auscult.pages.sweep import sweep
+from auscult.pages.tables import heatmap_table
 
 
 @pytest.mark.parametrize(("steps", "columns"), [(201, 600), (1000, 120), (1537, 600)])
@@ -151,3 +152,17 @@ def test_digests_are_no_help_to_short_runs_and_to_the_spread_of_every_step(maker
         swept = sweep(run, "grad_norm", ("a", "b"), 100, every_step)
         assert swept is not None and source.columns_read == 2
         assert len(swept.lowest.steps) == count and (swept.highest.values == 2).all()
+
+
+def test_the_table_of_thousands_of_rows_has_some_and_those_that_failed(maker: type) -> None:
+    built = maker(steps=4)
+    values = np.ones(4)
+    for row in range(2000):
+        built.add("norms", "grad_norm", f"layer.{row}", np.where(row == 1001, np.nan, values))
+    run = built.make()
+    swept = sweep(run, "grad_norm", run.paths("grad_norm"))
+    assert swept is not None
+    html = heatmap_table(swept)
+    rows = html.count("<tr>") - 1
+    assert 600 <= rows <= 700 and f"grad_norm of {rows} of 2,000 rows" in html
+    assert all(f">layer.{row}<" in html for row in (0, 1001, 1999))

@@ -96,6 +96,7 @@ class TestUnequalBatches:
         passes[2] = 6
         (finding,) = UnequalBatches().check(columns("rank_passes", passes))
         assert "Rank 2" in finding.summary and "1.5" in finding.summary and finding.evidence[0].value == 6
+        assert finding.step == finding.evidence[0].step == STEPS - 128  # the last two blocks
 
 
 class TestLaggingRank:
@@ -110,6 +111,7 @@ class TestLaggingRank:
         (finding,) = LaggingRank().check(self.told(2.0))
         assert "rank 2" in finding.summary and finding.evidence[0].path == "2"
         assert abs(finding.evidence[0].value - 0.2) < 0.02
+        assert finding.step == finding.evidence[0].step == STEPS - 128
 
     def test_silent_where_it_does_not_matter(self):
         assert not list(LaggingRank().check(self.told(2.0, whole=20.0)))
@@ -124,6 +126,7 @@ class TestOutlierRank:
         losses = [noise(0), noise(1), noise(2), noise(3, 3.0)]
         (finding,) = OutlierRank().check(columns("rank_loss", losses))
         assert "rank 3" in finding.summary and abs(finding.evidence[0].value - 3) < 0.2
+        assert finding.step == finding.evidence[0].step == STEPS - 256 and finding.evidence[0].path == "3"
 
     def test_of_two_ranks_none_is_the_odd_one(self):
         assert not list(OutlierRank().check(columns("rank_loss", [noise(0), noise(1, 3.0)])))

@@ -62,6 +62,8 @@ class Excerpt:
         self._group: Group | None = None
         self._latest: Values | None = None
         self._coefficient: tuple[int, float] = (-1, 1.0)
+        self._channels: tuple[Channel, ...] = ()
+        self._place = -1  # of the coefficient in these
         self._refused = 0
 
     def begin(self, sent: Mapping[Stream, int]) -> None:
@@ -83,7 +85,7 @@ class Excerpt:
         if step <= self._sent.get(stream, -1):
             return None
         whole, single = self._sieve.due(stream, step)
-        if not (whole or single):
+        if not (whole or single) or (stream == "user" and not self._sieve.news(step, observed(record.values))):
             return None
         done = self.rest() if self._group is not None and self._group.step != step else None
         if self._group is None:
@@ -125,10 +127,11 @@ class Excerpt:
         return chosen
 
     def _note_clipping(self, record: Record) -> None:
-        if COEFFICIENT in record.channels:
-            position = record.channels.index(COEFFICIENT)
-            if observed(record.values)[position]:
-                self._coefficient = record.step, float(record.values[position])
+        if record.channels is not self._channels:
+            self._channels = record.channels
+            self._place = record.channels.index(COEFFICIENT) if COEFFICIENT in record.channels else -1
+        if self._place >= 0 and observed(record.values[self._place : self._place + 1])[0]:
+            self._coefficient = record.step, float(record.values[self._place])
 
     def _told(self, record: Record) -> dict[str, float]:
         chosen: dict[str, float] = {}

@@ -5,6 +5,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import numpy as np
+from numpy.typing import NDArray
+
 from auscult.core.errors import SetupError
 from auscult.core.metric import Stream
 from auscult.core.sink import Channel
@@ -81,6 +84,8 @@ class Sieve:
         self._count = 0  # of the latter
         self._whole: dict[str, bool] = {}
         self._windows: dict[object, int] = {}
+        self._window = -1  # of what the user logs
+        self._patterns: set[bytes] = set()  # which numbers the rows in it had
 
     def begin(self, sent: Mapping[Stream, int]) -> None:
         """Earlier attempts have sent rows up to these steps."""
@@ -98,6 +103,22 @@ class Sieve:
         if stream == "steps":
             return whole, False
         return whole, self._opens((stream, "single"), step // self._selection.paths_every)
+
+    def news(self, step: int, seen: NDArray[np.bool_]) -> bool:
+        """Whether a row of what the user logged may have a number whose window has none yet.
+
+        Args:
+            step: The step of the row.
+            seen: Which numbers it has, `(C,)`; where no row of this window had just these, one may be new.
+        """
+        window, names = step // self._selection.every, seen.tobytes()
+        if window != self._window:
+            self._window = window
+            self._patterns.clear()
+        elif names in self._patterns:
+            return False
+        self._patterns.add(names)
+        return True
 
     def user(self, step: int, channel: Channel) -> bool:
         """Whether a number that the user logged is to be sent."""

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from auscult.core.errors import MissingExtra, NoDevice, SetupError
 from auscult.live.conductor import beats
+from auscult.live.keys import keys
 from auscult.live.playback import Delivery, Moment, delivery_of, play_score
 from auscult.live.trail import Trail
 from auscult.pages.wording import shown_lines
@@ -66,11 +67,13 @@ def listen(
     with (
         _open_speaker(path, backend, AHEAD if following else speakers.AHEAD) as speaker,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+        keys(lambda: speaker.pause(not speaker.paused)) as awake,
     ):
         bar = progress.add_task("composing", total=None)
+        about = " (space pauses)" if awake else ""
 
         def on_moment(moment: Moment) -> None:
-            progress.update(bar, description="" if moment.step is None else f"step {moment.step:,}")
+            progress.update(bar, description="" if moment.step is None else f"step {moment.step:,}{about}")
             for event in moment.events:
                 line = f"step {event.step:,}: {event.line}"
                 progress.console.print(shown_lines(line), markup=False, highlight=False)

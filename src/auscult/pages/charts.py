@@ -82,11 +82,11 @@ def pictures(run: Run, findings: Sequence[Finding], edges: NDArray[np.int64] | N
 
 def model_order(run: Run, metric: str) -> tuple[str, ...]:
     """Paths of a metric in model order: every parameter (observed or not), or the modules that were observed."""
-    recorded = run.paths(metric)
+    recorded = dict.fromkeys(run.paths(metric))
     if METRICS[metric].scope == "parameter":
         known = [each.path for each in run.parameters]
     else:
-        known = [each.path for each in run.modules if each.path in set(recorded)]
+        known = [each.path for each in run.modules if each.path in recorded]
     return tuple(dict.fromkeys((*known, *recorded))) if recorded else ()
 
 

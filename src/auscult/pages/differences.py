@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from auscult.core.finding import Finding
 from auscult.core.run import Run
-from auscult.pages.facts import flat, value_text
+from auscult.pages.facts import MAX_SETTINGS, flat, value_text
 from auscult.pages.heatmap import FARTHEST, FRACTIONS, LOG_SCALE, NON_FINITE, NOT_OBSERVED, ZERO, Heatmap, reach_of
 from auscult.pages.sweep import Sweep
 from auscult.pages.tables import folded, table
-from auscult.pages.wording import SEVERITY_WORDS, counted, dimensions, figure, place, shown, shown_lines
+from auscult.pages.wording import SEVERITY_WORDS, counted, cut, dimensions, figure, place, shown, shown_lines
 
 Floats = NDArray[np.float64]
 
@@ -27,9 +27,11 @@ def setting_table(runs: Sequence[Run], names: Sequence[str]) -> str:
     equal = len(keys) - len(unequal)
     if not unequal:
         return f"<p>All {counted(equal, 'setting')} and facts of the environment are the same.</p>"
-    rows = [(key, *(settings.get(key, MISSING) for settings in several)) for key in unequal]
+    rows = [(cut(key), *(cut(settings.get(key, MISSING)) for settings in several)) for key in unequal[:MAX_SETTINGS]]
+    left_out = len(unequal) - len(rows)
+    more = f"<p>{counted(left_out, 'further setting')} differ, too.</p>" if left_out else ""
     same = f'<p class="quiet">{counted(equal, "other setting")} and facts are the same.</p>' if equal else ""
-    return table("Set differently", ("name", *map(shown, names)), rows) + same
+    return table("Set differently", ("name", *map(shown, names)), rows) + more + same
 
 
 def parameter_table(runs: Sequence[Run], names: Sequence[str]) -> str:
@@ -71,11 +73,13 @@ def divided(left: Sweep, right: Sweep, names: tuple[str, str]) -> Heatmap | None
     Returns:
         None for a share, which is not divided, and where the runs have no row or no column in common.
     """
-    rows = [path for path in left.paths if path in set(right.paths)]
+    known = set(right.paths)
+    rows = [path for path in left.paths if path in known]
     starts, one, other = np.intersect1d(left.starts, right.starts, return_indices=True)
     if left.metric in FRACTIONS or not rows or not len(starts):
         return None
-    places = [np.array([swept.paths.index(path) for path in rows]) for swept in (left, right)]
+    positions = ({path: position for position, path in enumerate(swept.paths)} for swept in (left, right))
+    places = [np.array([each[path] for path in rows]) for each in positions]
     first, second = np.ix_(places[0], one), np.ix_(places[1], other)
     with np.errstate(invalid="ignore", divide="ignore"):
         ends = [np.log10(b[second] / a[first]) for a, b in ((left.low, right.low), (left.high, right.high))]

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from html import escape
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from auscult.core.run import Run
 from auscult.pages.imported import imported
 from auscult.pages.tables import folded, table
 from auscult.pages.verdict import losses
-from auscult.pages.wording import counted, dimensions, figure, listed, shown, shown_lines
+from auscult.pages.wording import counted, cut, dimensions, figure, listed, shown, shown_lines
+
+MAX_SETTINGS = 1000
 
 SCOPE_WORDS: dict[Scope, str] = {
     "run": "Whole run",
@@ -48,15 +51,23 @@ def reproduction(run: Run) -> str:
         ("versions", ", ".join(f"{shown(name)} {shown(version)}" for name, version in info.versions.items()) or "–"),
         ("format version", str(info.format_version)),
     ]
-    config = [(name, value_text(value)) for name, value in flat(info.config)]
-    settings = table("Configuration", ("name", "value"), config) if config else "<p>No configuration was given.</p>"
     return (
-        table("Identity and environment", ("fact", "value"), rows)
-        + settings
+        table("Identity and environment", ("fact", "value"), [(name, cut(text)) for name, text in rows])
+        + _settings(info.config)
         + _segments(run)
         + _audit(run)
         + _model(run)
     )
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    """The first of the settings, each as far as it can be read."""
+    rows = [(cut(name), cut(value_text(value))) for name, value in islice(flat(config), MAX_SETTINGS)]
+    if not rows:
+        return "<p>No configuration was given.</p>"
+    count = sum(1 for _ in flat(config))
+    more = "" if count == len(rows) else f": the first {len(rows):,} of {count:,} settings"
+    return table(f"Configuration{more}", ("name", "value"), rows)
 
 
 def moment(seconds: float) -> str:
@@ -86,7 +97,8 @@ def _unobserved(run: Run) -> str:
     seen = set(run.paths("grad_norm"))
     silent = [each.path for each in run.parameters if each.trainable and each.path not in seen]
     frozen = [each.path for each in run.parameters if not each.trainable]
-    without = [each.path for each in run.modules if each.leaf and each.path not in set(run.paths("activation_std"))]
+    measured = set(run.paths("activation_std"))
+    without = [each.path for each in run.modules if each.leaf and each.path not in measured]
     sentences = [
         f"{counted(len(silent), 'trainable parameter')} without a gradient norm: {listed(silent, 8)}."
         if silent

@@ -7,12 +7,14 @@ import numpy as np
 
 from auscult.core.series import Series
 from auscult.pages.chart import Chart
-from auscult.pages.curve import summary
+from auscult.pages.curve import evenly, summary
 from auscult.pages.spreads import NOT_OBSERVED, Spread
 from auscult.pages.sweep import Sweep
 from auscult.pages.wording import figure, shown
 
 TABLE_STEPS = 24
+TABLE_ROWS, TABLE_BROKEN = 600, 100
+"""Of a heat map; tables of thousands of parameters would take a browser longer than everything else on the page."""
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -64,6 +66,8 @@ def heatmap_table(swept: Sweep) -> str:
     """The figures of every row of a heat map."""
     lowest, highest = swept.low.min(1), swept.high.max(1)
     none = swept.count == 0
+    broken: list[int] = np.flatnonzero(swept.nonfinite)[:TABLE_BROKEN].tolist()
+    listed = sorted({*evenly(len(swept.paths), TABLE_ROWS), *broken})
     rows = (
         (
             shown(path),
@@ -76,10 +80,16 @@ def heatmap_table(swept: Sweep) -> str:
             f"{swept.nonfinite[row]:,}",
             _step(None if swept.nonfinite_at[row] < 0 else int(swept.nonfinite_at[row])),
         )
-        for row, path in enumerate(swept.paths)
+        for row, path in ((row, swept.paths[row]) for row in listed)
     )
     head = ("path", "values", "median", "smallest > 0", "largest", "last", "exact zeros", "NaN or inf", "first at step")
-    return folded(f"{swept.metric} as a table", table(f"{swept.metric} of every row", head, rows))
+    caption = f"{swept.metric} of every row"
+    if len(listed) < len(swept.paths):
+        caption = (
+            f"{swept.metric} of {len(listed):,} of {len(swept.paths):,} rows: some evenly spread over depth, and of "
+            f"those with a NaN or an infinity the first {TABLE_BROKEN}"
+        )
+    return folded(f"{swept.metric} as a table", table(caption, head, rows))
 
 
 def spread_table(spread: Spread) -> str:

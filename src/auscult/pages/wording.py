@@ -11,6 +11,7 @@ from auscult.core.finding import Finding
 from auscult.core.visible import shown as shown
 from auscult.core.visible import shown_lines as shown_lines
 
+MAX_TEXT = 2000
 SEVERITY_WORDS = {"critical": "Critical", "warning": "Warning", "info": "Note"}
 
 
@@ -30,6 +31,11 @@ def figure(value: float | None, digits: int = 4) -> str:
     if value == int(value) and abs(value) < 1e6:
         return f"{int(value):,}"
     return f"{value:.{digits}g}"
+
+
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    """A text, or its beginning with how long it is, where that is too long to be read."""
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text):,} characters)"
 
 
 def percent(share: float) -> str:

@@ -111,9 +111,9 @@ class NonFinite(Rule):
         loss was finite at that step and gradients were not; of these the parameter latest in model order lies closest
         to the loss, so the NaN arose there and went on to those before it. *Update*: gradients were finite, the
         update or the parameter was not. Where the loss was not logged at that step, or parameters are recorded every
-        N-th step only or, as in the logs of most other tools, not at all, the phase is left open. Critical as long as it lasts; a warning when everything observed is
-        finite again; info when only gradients were not finite and no parameter ever took them up, which is an update
-        skipped by a loss scaler.
+        N-th step only or, as in the logs of most other tools, not at all, the phase is left open. Critical as long as
+        it lasts; a warning when everything observed is finite again; info when only gradients were not finite and no
+        parameter ever took them up, which is an update skipped by a loss scaler.
 
     What to try:
         Forward: look at the batch, at log, division and exp. Backward: an operation with an infinite derivative.

@@ -25,6 +25,7 @@ Backend = Literal["default", "null"]
 PERIOD_MS = 100  # how much the device asks for at a time
 PERIODS = 5
 AHEAD = 1.0  # seconds that are usually queued before whoever makes the sound has to wait
+FADE = 0.005  # seconds in which a pause begins and ends
 PATIENCE = 5.0  # seconds without a question from the device after which it is taken for gone
 
 
@@ -62,6 +63,7 @@ class Speaker:
         self._asked: float | None = None  # when the device asked last
         self._changed = Condition()
         self._started = self._ending = False
+        self._paused = self._was_paused = False
         try:
             with _silent_stderr():  # ALSA's own, by the dozen
                 self._device: Any = miniaudio.PlaybackDevice(
@@ -107,6 +109,15 @@ class Speaker:
             self._queue.append(np.broadcast_to(block, (len(block), 2)).astype(np.float32))
             self._queued += len(block)
             self.handed += len(block)
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is silent until it goes on where it was."""
+        return self._paused
+
+    def pause(self, paused: bool) -> None:
+        """Fall silent with the device's next question, or go on with the very sound that was next."""
+        self._paused = paused
 
     def finish(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until the device has taken everything; it is heard within `buffer` seconds. More may follow.
@@ -159,17 +170,24 @@ class Speaker:
     def _taken(self, wanted: int) -> NDArray[np.float32]:
         """So many frames of the queue, filled up with silence."""
         answer = np.zeros((wanted, 2), np.float32)
+        paused, turned = self._paused, self._paused != self._was_paused
+        self._was_paused = paused
+        fade = min(wanted, round(FADE * self.sample_rate)) if turned else 0
+        due = fade if paused else wanted
         filled = 0
-        while filled < wanted and self._queue:
+        while filled < due and self._queue:
             block = self._queue.popleft()
-            count = min(len(block), wanted - filled)
+            count = min(len(block), due - filled)
             answer[filled : filled + count] = block[:count]
             filled += count
             if count < len(block):
                 self._queue.appendleft(block[count:])
+        if turned:
+            rising = np.linspace(0, 1, fade, dtype=np.float32)[:, None]
+            answer[:fade] *= rising[::-1] if paused else rising
         self._queued -= filled
         self.delivered += filled
-        if not self._ending:
+        if not (self._ending or paused):
             self.missing += wanted - filled
         return answer
 

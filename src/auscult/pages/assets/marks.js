@@ -46,9 +46,10 @@ export function drawMarks(plot, marks, colours) {
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + (whole ? bbox.height : 7 * ratio));
     ctx.stroke();
-    if (x - written < GAP * ratio) continue;
-    ctx.fillText(mark.text, x + 3 * ratio, bbox.top + (whole ? 14 : 2) * ratio);
-    written = x + ctx.measureText(mark.text).width;
+    const { width } = ctx.measureText(mark.text);
+    if (x - written < GAP * ratio || x + 3 * ratio + width > bbox.left + bbox.width) continue;
+    ctx.fillText(mark.text, x + 3 * ratio, bbox.top + (whole ? 20 : 8) * ratio); // below the dots of evaluations
+    written = x + width;
   }
   ctx.restore();
 }
