@@ -212,6 +212,21 @@ def test_labels_that_inputs_say_nothing_of(training):
     assert not list(LabelsCorrupt().check(training.digest()))
 
 
+@pytest.mark.parametrize(("explained", "found"), [(0.1, 0), (0.0, 1)])
+def test_small_batches_of_many_classes_are_more_alike_than_what_they_are_drawn_from(explained, found, training):
+    noise = np.random.default_rng(1)
+    shares = noise.dirichlet(np.full(27, 2.0))
+    drawn = noise.multinomial(32, shares, training.rows) / 32
+    of_batches = -(drawn * np.log(np.where(drawn > 0, drawn, 1.0))).sum(1)
+    of_the_data = -(shares * np.log(shares)).sum()
+    assert of_batches.mean() < 0.9 * of_the_data
+    training.audit = audit_of("cross_entropy", np.ones((32, 27)), LABELS, 3.3)
+    training.sample("observed_loss", (1 - explained) * of_the_data)
+    training.sample("uninformed_loss", of_batches)
+    training.columns["loss", ""] = np.full(training.rows, (1 - explained) * of_the_data)
+    assert len(list(LabelsCorrupt().check(training.digest()))) == found
+
+
 def test_a_stalled_optimizer_is_no_corrupt_label(training):
     training.sample("observed_loss", log(10))
     training.sample("uninformed_loss", log(10))

@@ -26,7 +26,17 @@ from auscult.rules.channels import (
     update_ratios,
 )
 from auscult.rules.course import course
-from auscult.rules.fit import POOR, REGRESSIONS, fit_of, is_poor, median_of_means, never_above, of_late, often_wrong
+from auscult.rules.fit import (
+    POOR,
+    REGRESSIONS,
+    fit_of,
+    fit_to_classes,
+    is_poor,
+    median_of_means,
+    never_above,
+    of_late,
+    often_wrong,
+)
 from auscult.rules.output import wrong_head
 from auscult.rules.rule import Rule
 
@@ -325,7 +335,8 @@ class LabelsCorrupt(Rule):
     How it is decided:
         For 256 steps or more, and of late: at most 3 % of what an uninformed model gets wrong is explained and it is
         not worse by a tenth either, weights move by more than 1e-5 of themselves a step, and gradients are not zero.
-        Info, because a task that is too hard looks the same.
+        Classes are compared with what the batches are drawn from: a few samples of many classes are more alike than
+        that. Info, because a task that is too hard looks the same.
 
     What to try:
         Look at a few rows with their labels; overfit a single batch: a sound model can.
@@ -343,7 +354,7 @@ class LabelsCorrupt(Rule):
 
     def check(self, digest: Digest) -> Iterator[Finding]:
         """At most one finding."""
-        fit = fit_of(digest)
+        fit = fit_to_classes(digest)
         if fit is None or digest.step + 1 < UNMOVED_STEPS or not -0.1 < fit.share <= UNMOVED:
             return
         if is_broken(digest) or death(digest) is not None or wrong_head(digest) is not None:

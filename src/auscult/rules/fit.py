@@ -77,6 +77,15 @@ def fit_of(digest: Digest) -> Fit | None:
     return Fit(1 - value / bound, "observed_loss", int(observed["last_step"]), value, bound)
 
 
+def fit_to_classes(digest: Digest) -> Fit | None:
+    """As `fit_of`, but where targets are classes, against those that the batches are drawn from."""
+    fit, way = fit_of(digest), course(digest)
+    known = digest.audit is not None and digest.audit.classes is not None
+    if fit is None or way is None or way.uninformed is None or not known:
+        return fit
+    return Fit(1 - way.standing, way.name, way.step, way.now, way.uninformed)
+
+
 def is_poor(digest: Digest, share: float = POOR) -> bool:
     """Whether the run broke, or after a block or more explains less than this share; False where nobody can tell."""
     if is_broken(digest):
