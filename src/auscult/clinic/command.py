@@ -20,7 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from auscult.core.atomic import write_atomically
 from auscult.core.errors import MissingExtra
@@ -81,8 +81,10 @@ def make_demo(
 @clinic.command("list")
 def list_cases() -> None:
     """List the cases with what each shows."""
-    table = Table("case", "steps", "data", "shows", box=None, pad_edge=False)
-    for case in _import_part("cases", "clinic").CASES.values():
+    cases = _import_part("cases", "clinic").CASES
+    name = Column("case", min_width=max(map(len, cases)))  # to be typed again, so never cut
+    table = Table(name, "steps", "data", "shows", box=None, pad_edge=False)
+    for case in cases.values():
         needs = "--names" if case.needs_names else "digits or --data" if case.takes_images else ""
         table.add_row(*cells(case.name, f"{case.steps:,}", needs, case.about))
     out.print(table)
