@@ -1,6 +1,7 @@
 """A run at rest: diagnose it, hear it, put it on a page. Never imports torch."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from auscult.core.finding import Finding
 from auscult.core.findings import Findings
 from auscult.core.run import Run
 from auscult.core.score import Score
+from auscult.pages.charts import pictures
 from auscult.pages.comparison import MAX_RUNS, comparison_html
 from auscult.pages.report import report_html
 from auscult.rules.ignoring import Ignored, checked_patterns
@@ -113,8 +115,11 @@ def report(run: Run | Sequence[Run], path: str | PathLike[str], sound: bool = Tr
 
 def _report(run: Run, sound: bool) -> str:
     findings, ignored = examine(run)
-    scores = sonify_report(run, findings) if sound else []
-    return report_html(run, findings, scores, [each.pattern for each in ignored])
+    with ThreadPoolExecutor(1) as second:  # half of the time goes into NumPy, beside which others may run
+        heard = second.submit(sonify_report, run, findings) if sound else None
+        drawn = pictures(run, findings)
+        scores = heard.result() if heard is not None else []
+    return report_html(run, findings, scores, [each.pattern for each in ignored], drawn)
 
 
 def beside(path: Path, suffix: str) -> Path:

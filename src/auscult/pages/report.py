@@ -38,7 +38,11 @@ TITLES = {
 
 
 def report_html(
-    run: Run, findings: Sequence[Finding], scores: Sequence[Score] = (), ignored: Sequence[str] = ()
+    run: Run,
+    findings: Sequence[Finding],
+    scores: Sequence[Score] = (),
+    ignored: Sequence[str] = (),
+    drawn: Pictures | None = None,
 ) -> str:
     """The page of one run.
 
@@ -47,8 +51,9 @@ def report_html(
         findings: What the rules found in it, in any order.
         scores: The ways in which it can be heard, the first of them chosen; without one the page is silent.
         ignored: The pattern that each finding fits that the user ignores.
+        drawn: What the page shows, where that was read before.
     """
-    return page_html(report_page(run, findings, scores, ignored))
+    return page_html(report_page(run, findings, scores, ignored, drawn=drawn))
 
 
 def report_page(
@@ -62,12 +67,12 @@ def report_page(
     """The page of one run in parts.
 
     Args:
-        run: As for `report_html`, like the next three.
+        run: As for `report_html`, like all but `volume`.
         findings: What the rules found in it.
         scores: The ways in which it can be heard.
         ignored: The pattern that each finding fits that the user ignores.
         volume: What the sound begins with, 0 to 1.
-        drawn: What the page shows, where that was read before.
+        drawn: What the page shows.
     """
     drawn, marked, rate = drawn or pictures(run, findings), marks(run), rate_curve(run)
     parts = {

@@ -179,8 +179,9 @@ class StoredStream:
                 pass
 
     def _load(self) -> list[Piece]:
-        """The rows in the order in which they were written."""
-        if self._pieces is None:
+        """The rows in the order in which they were written; several threads may ask for them."""
+        pieces = self._pieces
+        if pieces is None:
             parts: list[tuple[tuple[Tile, TileHead] | Tail, NDArray[np.int64], NDArray[np.int64]]] = []
             for tile in self._snapshot.tiles:
                 try:
@@ -192,8 +193,8 @@ class StoredStream:
             parts += [(tail, tail.ordinals, tail.steps) for tail in self._snapshot.tails]
             parts.sort(key=lambda part: int(part[1][0]))
             current = self._current([part[1] for part in parts], [part[2] for part in parts])
-            self._pieces = [Piece(*part, keep) for part, keep in zip(parts, current, strict=True)]
-        return self._pieces
+            pieces = self._pieces = [Piece(*part, keep) for part, keep in zip(parts, current, strict=True)]
+        return pieces
 
     def _current(self, ordinals: list[NDArray[np.int64]], steps: list[NDArray[np.int64]]) -> list[NDArray[np.bool_]]:
         """Which rows no later segment made obsolete.

@@ -7,7 +7,7 @@ be read and checked without the others. Knows nothing of channels' names.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -188,14 +188,18 @@ def read_columns(
     unobserved = empty_row(stream, tile.rows)
     damaged: list[int] = []
     with (directory / tile.name).open("rb", buffering=0) as file:
-        for into, position in zip(values, positions, strict=True):
-            if position >= tile.channels:
-                into[:] = unobserved
-                continue
-            file.seek(tile.values_at + position * into.nbytes)
-            if file.readinto(into.data) != into.nbytes or crc32(into.data) != head.checksums[position]:
-                into[:] = unobserved
-                damaged.append(position)
+        for begin, end in _runs(positions):
+            read = 0
+            if positions[begin] < tile.channels:
+                file.seek(tile.values_at + positions[begin] * values[begin].nbytes)
+                read = file.readinto(values[begin:end].data) or 0
+            for into, position in zip(values[begin:end], positions[begin:end], strict=True):
+                read -= into.nbytes
+                if position >= tile.channels:
+                    into[:] = unobserved
+                elif read < 0 or crc32(into.data) != head.checksums[position]:
+                    into[:] = unobserved
+                    damaged.append(position)
     return values, tuple(damaged)
 
 
@@ -243,6 +247,15 @@ def find_mergeable(tiles: Sequence[Tile], itemsize: int) -> list[Tile] | None:
         if len(parts) == MERGE_COUNT and size <= MERGE_BYTES:
             return parts
     return None
+
+
+def _runs(positions: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where positions follow on one another: [begin, end)."""
+    begin = 0
+    for end in range(1, len(positions) + 1):
+        if end == len(positions) or positions[end] != positions[end - 1] + 1:
+            yield begin, end
+            begin = end
 
 
 def _decode_head(before: bytes) -> TileHead:
