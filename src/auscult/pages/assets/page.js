@@ -259,7 +259,7 @@ function addScrollPadding() {
  * A link from a finding scrolls to its evidence, chooses its row and marks its step.
  *
  * @param {import("./timeline.js").Timeline} timeline
- * @param {{show: (metric: string, row: number, step: number) => void} | null} heatmap
+ * @param {{show: (metric: string, row: number, step: number) => Promise<void>} | null} heatmap
  * @param {() => void} drawAll
  */
 function addEvidenceLinks(timeline, heatmap, drawAll) {
@@ -269,9 +269,26 @@ function addEvidenceLinks(timeline, heatmap, drawAll) {
     const { step, metric, row } = link.dataset;
     document.querySelector("tr.pointed")?.classList.remove("pointed");
     drawAll(); // so that nothing above the evidence grows once it is in sight
-    if (row !== undefined) heatmap?.show(metric ?? "", Number(row), Number(step));
+    const shown = row === undefined ? undefined : heatmap?.show(metric ?? "", Number(row), Number(step));
     timeline.set("view", { view: timeline.whole });
     timeline.set("mark", { marked: Number(step) });
-    requestAnimationFrame(() => document.getElementById(link.hash.slice(1))?.scrollIntoView()); // whatever else scrolls
+    requestAnimationFrame(async () => {
+      await shown;
+      const place = document.getElementById(link.hash.slice(1));
+      if (place) land(place, row === undefined ? null : place.querySelector(".heat-cell")); // whatever else scrolls
+    });
   });
+}
+
+/**
+ * Scrolls to the top of a figure, or where not all of it above the cell fits on the screen, to the cell.
+ *
+ * @param {Element} figure
+ * @param {Element | null} cell
+ */
+function land(figure, cell) {
+  const room = innerHeight - (parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) || 0);
+  const deep = cell !== null && cell.getBoundingClientRect().bottom - figure.getBoundingClientRect().top > room;
+  if (deep) cell.scrollIntoView({ block: "center" });
+  else figure.scrollIntoView();
 }
