@@ -2,13 +2,13 @@
 #   make demo     train a healthy and a diverging run, write report and sound
 #   make test     the test suite
 #   make check    formatting, lint, types, floor plan, tests: with the trials everything CI does
-#   make browser  reports and live pages in a real Chromium (Debian: apt-get install chromium); about two minutes
-#   make live     the live page under load: twenty viewers for five minutes, hostile stores; about seven minutes
+#   make browser  reports and live pages in a real Chromium (Debian: apt-get install chromium); about nine minutes
+#   make live     the live page under load: twenty viewers for five minutes, hostile stores; about eleven minutes
 #   make screenshots
 #                 the pictures of the docs, by the same browser
 #   make integrations
 #                 against the real trackers, trainers and MCP client, offline; about five minutes
-#   make trials   many whole trainings of the clinic against outside oracles; about fifteen minutes
+#   make trials   many whole trainings of the clinic against outside oracles; about ten minutes
 #   make ranks    trainings on two and four ranks against one process in float64; about five minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
