@@ -9,7 +9,7 @@
 #   make integrations
 #                 against the real trackers, trainers and MCP client, offline; about five minutes
 #   make trials   many whole trainings of the clinic against outside oracles; about ten minutes
-#   make ranks    trainings on two and four ranks against one process in float64; about five minutes
+#   make ranks    trainings on two and four ranks against one process in float64; about ten minutes
 #   make score [SEEDS=0-4] [JOBS=2]
 #                 the whole clinic, faulty and healthy, judged: docs/error-rate.md; about an hour
 #   make score-ci a fixed part of it with one seed; fails if a gate is missed
