@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from auscult.core.errors import SetupError
+from auscult.core.run import Run
 from auscult.live import trail as trails
 from auscult.live.conductor import beats
 from auscult.live.listening import listen
@@ -169,6 +170,40 @@ def test_a_run_that_stands_still_says_so_once_and_falls_silent(followed, tmp_pat
     ((step, text),) = told(looks, "stalled")
     assert step == 99 and "no step for" in text
     assert not samples[-1000:].any()
+
+
+def test_a_look_that_takes_long_holds_up_no_beat_and_loses_nothing(tmp_path) -> None:
+    class Slow(Trail):
+        looked = 0
+
+        def look(self) -> Look:
+            self.looked += 1
+            time.sleep(0.5)
+            return super().look()
+
+    path = tmp_path / "run"
+    with training(path, 0, 60, broken=30):
+        trail = Slow(path, 0)
+        looks = heard(trail)[1]
+    assert steps_of(looks) == list(range(60)) and len(told(looks, "nan")) == 1
+    assert len(looks) > 2 * trail.looked
+
+
+def test_reading_takes_at_most_a_fifth_of_the_time(tmp_path, monkeypatch) -> None:
+    begun: list[float] = []
+
+    def slow(path: Path) -> Run:
+        begun.append(time.monotonic())
+        time.sleep(0.1)
+        return load(path)
+
+    path = tmp_path / "run"
+    with training(path, 0, 150, pause=0.01):
+        trail = Trail(path, 0)
+        monkeypatch.setattr(trails, "load", slow)
+        looks = heard(trail)[1]
+    assert steps_of(looks) == list(range(150)) and len(begun) > 2
+    assert np.diff(begun).min() >= 0.5
 
 
 def test_the_player_follows_on_the_device(followed, tmp_path) -> None:

@@ -172,7 +172,7 @@ miniaudio.PlaybackDevice = none
 NULL = """
 import auscult.sound.speaker as speakers
 start = speakers.Speaker.__init__
-speakers.Speaker.__init__ = lambda self, backend, ahead: start(self, backend='null', ahead=ahead)
+speakers.Speaker.__init__ = lambda self, backend: start(self, backend='null')
 """
 
 

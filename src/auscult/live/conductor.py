@@ -1,6 +1,7 @@
 """Conductor: a run that goes on as one sound without a gap, which hears of the run's steps when they are written."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from auscult.core.score import SoundEvent
@@ -9,6 +10,7 @@ from auscult.sound.earcons import name_of
 from auscult.sound.stream import BEAT, Aim, Samples, Stream
 from auscult.sound.vitals import TIMBRES, VOICES
 
+GRACE = 0.05  # seconds that a beat waits for a look; a long run takes longer to read
 FADES_AFTER = 2.0  # seconds without a step, and
 FADES_AFTER_STEPS = 4.0  # times as long as one usually takes: the sound becomes softer
 FADED = 10 ** (-18 / 20)
@@ -20,9 +22,10 @@ FIRST = ("nan", "critical", "stalled", "warning", "info", "excursion")  # of sev
 
 
 def beats(trail: Trail, sample_rate: int = 44_100) -> Iterator[tuple[Samples, Look]]:
-    """The sound of a run, a quarter of a second at a time, until the run is closed, and what is new in each.
+    """The sound of a run, a tenth of a second at a time, until the run is closed, and what is new in each.
 
-    Every beat looks for new steps; without any the voices hold, become soft, and fall silent when the run stands still.
+    Every beat looks for new steps, and goes on without them if that takes long; without any the voices hold, become
+    soft, and fall silent when the run stands still.
 
     Args:
         trail: Where to look.
@@ -35,8 +38,7 @@ def beats(trail: Trail, sample_rate: int = 44_100) -> Iterator[tuple[Samples, Lo
     alarmed = -AGAIN
     beating = 0
     names: list[str] = []
-    while True:
-        look = trail.look()
+    for look in _looks(trail):
         if [each.name for each in look.places] != names:
             names = [each.name for each in look.places]
             stream = _stream(look.places, sample_rate)
@@ -47,12 +49,25 @@ def beats(trail: Trail, sample_rate: int = 44_100) -> Iterator[tuple[Samples, Lo
         broken = any(each.broken for each in look.places)
         beating = beating + 1 if broken else 0
         heart = broken and look.state == "training" and beating > 2 * HEART and beating % HEART == 0
-        level = 0.0 if look.state in ("stalled", "crashed") else _level(look)
+        level = _level(look)
         yield stream.beat([_aim(each, level) for each in look.places], earcons, heart), look
-        if look.state == "finished":
+        if look.state == "finished" and stream.silent:
             break
-    while not stream.silent:
-        yield stream.beat([Aim(level=0.0)] * len(names)), replace(look, first=look.last + 1, events=())
+
+
+def _looks(trail: Trail) -> Iterator[Look]:
+    """A look whenever one is asked for; the one before without what was new in it while the next is not ready."""
+    with ThreadPoolExecutor(1) as reader:
+        look = trail.look()
+        pending: Future[Look] | None = None
+        while True:
+            yield look
+            look = replace(look, first=look.last + 1, events=())
+            if look.state != "finished":
+                pending = pending or reader.submit(trail.look)
+                wait([pending], GRACE)
+                if pending.done():
+                    look, pending = pending.result(), None
 
 
 def _stream(places: Sequence[Place], sample_rate: int) -> Stream:
@@ -67,6 +82,8 @@ def _aim(place: Place, level: float) -> Aim:
 
 
 def _level(look: Look) -> float:
+    if look.state in ("stalled", "crashed") or (look.state == "finished" and look.last < look.first):
+        return 0.0
     return 1.0 if look.waiting <= max(FADES_AFTER, FADES_AFTER_STEPS * look.usual) else FADED
 
 

@@ -16,12 +16,11 @@ from auscult.live.playback import Delivery, Moment, delivery_of, play_score
 from auscult.live.trail import Trail
 from auscult.pages.wording import shown_lines
 from auscult.reading import sonify
-from auscult.sound import speaker as speakers
 from auscult.sound.speaker import Backend, Speaker
 from auscult.store.reader import load
 
 FOLLOWED = ("mix", "overview")  # the modes that need not know what comes
-AHEAD = 0.25  # seconds of a followed run that are made ahead of the device, because a late step is of no use
+AHEAD, BUFFER = 0.1, 0.2  # seconds of a followed run that are made ahead and held by the device: a step is heard soon
 
 
 def listen(
@@ -65,7 +64,7 @@ def listen(
         console.print(f"left out: {shown_lines(each)}", markup=False, highlight=False)
     columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with (
-        _open_speaker(path, backend, AHEAD if following else speakers.AHEAD) as speaker,
+        _open_speaker(path, backend, following) as speaker,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
         keys(lambda: speaker.pause(not speaker.paused)) as awake,
     ):
@@ -102,9 +101,9 @@ def _require_followed(mapping: str, mode: str, speed: float, volume: float) -> N
         raise SetupError(f"Expected `volume` to be 0 to 1, but got {volume!r}.")
 
 
-def _open_speaker(path: Path, backend: Backend, ahead: float) -> Speaker:
+def _open_speaker(path: Path, backend: Backend, following: bool) -> Speaker:
     try:
-        return Speaker(backend=backend, ahead=ahead)
+        return Speaker(backend=backend, ahead=AHEAD, buffer=BUFFER) if following else Speaker(backend=backend)
     except (MissingExtra, NoDevice) as error:
         instead = f"A file or a page needs none: auscult sonify {path}, auscult report {path}."
         raise type(error)(f"{error} {instead}") from None

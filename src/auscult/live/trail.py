@@ -26,6 +26,7 @@ from auscult.store.reader import load
 PATIENCE = 10.0  # seconds without a step, and
 PATIENCE_STEPS = 20.0  # times as long as a step usually takes: the run stands still
 SURROUNDINGS = 8  # looks back that tell what is usual, so that an excursion is told from noise
+REST = 4.0  # times as long as reading took nothing is read again: at most a fifth of a core
 ENOUGH = 64  # rows after which a group's first fifty values are known, and its reference stays
 
 
@@ -93,6 +94,7 @@ class Trail:
         self._excursions = with_excursions
         self._taker = PulseTaker(path)
         self._shape: object = None
+        self._rested = 0.0  # when the run may be read again
         self._run = load(path)
         self._facts = Facts.of(self._run)
         self._next = max(0, self._facts.last_step) if start is None else start
@@ -112,7 +114,7 @@ class Trail:
         pulse, now = self._taker.take(), time.monotonic()
         events: list[SoundEvent] = []
         first = self._next
-        if pulse.shape != self._shape:
+        if pulse.shape != self._shape and now >= self._rested:
             self._shape = pulse.shape
             self._run = load(self._path)
             self._facts = Facts.of(self._run)
@@ -122,6 +124,7 @@ class Trail:
                 events += self._heard(first, self._facts.last_step)
                 self._changed, self._quiet, self._next = now, None, self._facts.last_step + 1
             events += self._findings()
+            self._rested = now + (1 + REST) * (time.monotonic() - now)
         waiting = now - self._changed
         usual = self._usual(pulse.written)
         state = "finished" if self._facts.end is not None else self._state(waiting, usual)

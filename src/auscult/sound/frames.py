@@ -300,7 +300,10 @@ def _logarithms(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArra
 
 def _references(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     """log10 of each parameter's median over its first 50 usable values, `(K,)`."""
-    return np.array([middle(row[~np.isnan(row)][:REFERENCE_VALUES][None])[0] for row in logs])
+    references = middle(logs[:, :REFERENCE_VALUES])
+    for row in np.flatnonzero(np.isnan(logs[:, :REFERENCE_VALUES]).any(1)):
+        references[row] = middle(logs[row][~np.isnan(logs[row])][:REFERENCE_VALUES])
+    return references
 
 
 def _excursions(logs: NDArray[np.float64], edges: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:

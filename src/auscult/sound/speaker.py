@@ -22,9 +22,7 @@ from auscult.core.errors import MissingExtra, NoDevice
 
 Backend = Literal["default", "null"]
 
-PERIOD_MS = 100  # how much the device asks for at a time
-PERIODS = 5
-AHEAD = 1.0  # seconds that are usually queued before whoever makes the sound has to wait
+PERIODS = 5  # of sound that the device holds; it asks for one at a time
 FADE = 0.005  # seconds in which a pause begins and ends
 PATIENCE = 5.0  # seconds without a question from the device after which it is taken for gone
 
@@ -45,19 +43,22 @@ class Speaker:
         sample_rate: Frames per second.
         backend: `null` for a device that takes sound at the same pace, and that nobody hears.
         ahead: Seconds that are queued before whoever makes the sound has to wait.
+        buffer: Seconds of sound that the device holds besides.
 
     Raises:
         MissingExtra: if miniaudio is not installed.
         NoDevice: if there is no sound device.
     """
 
-    def __init__(self, sample_rate: int = 44_100, backend: Backend = "default", ahead: float = AHEAD) -> None:
+    def __init__(
+        self, sample_rate: int = 44_100, backend: Backend = "default", ahead: float = 1.0, buffer: float = 0.5
+    ) -> None:
         miniaudio = _import_miniaudio()
         self._enough = ahead * sample_rate
         self.sample_rate = sample_rate
         self.delivered = self.missing = self.handed = 0
         self.longest = 0.0
-        self.buffer = PERIOD_MS * PERIODS / 1000
+        self.buffer = buffer
         self._queue: deque[NDArray[np.float32]] = deque()
         self._queued = 0  # frames
         self._asked: float | None = None  # when the device asked last
@@ -70,7 +71,7 @@ class Speaker:
                     output_format=miniaudio.SampleFormat.FLOAT32,
                     nchannels=2,
                     sample_rate=sample_rate,
-                    buffersize_msec=PERIOD_MS,
+                    buffersize_msec=round(1000 * buffer / PERIODS),
                     callback_periods=PERIODS,
                     backends=[miniaudio.Backend.NULL] if backend == "null" else None,
                     app_name="auscult",
@@ -96,19 +97,19 @@ class Speaker:
             return max(0, self.delivered - held)
 
     def play(self, block: NDArray[np.float32]) -> None:
-        """Hand over frames `(n, 1)` or `(n, 2)`, finite; waits while enough of them are queued.
+        """Hand over frames `(n, 1)` or `(n, 2)`, finite, and wait until the next ones are wanted.
 
         Raises:
             NoDevice: if the device has stopped asking.
         """
-        if self._queued >= self._enough:
-            self._start()
-            self._wait(lambda: self._queued < self._enough)
         with self._changed:
             self._ending = False
             self._queue.append(np.broadcast_to(block, (len(block), 2)).astype(np.float32))
             self._queued += len(block)
             self.handed += len(block)
+        if self._queued >= self._enough:
+            self._start()
+            self._wait(lambda: self._queued < self._enough)
 
     @property
     def paused(self) -> bool:

@@ -18,8 +18,8 @@ from auscult.sound.level import leveled
 from auscult.sound.scales import CENTRE, LOWEST, equal_loudness, frequency_of, tremolo_rate
 from auscult.sound.synth import HOP, Glide, Samples, Tones, mixed
 
-BEAT = 0.25  # seconds, about
-PARTS = 16  # of a beat, between which a voice is straight
+BEAT = 0.1  # seconds, about
+PARTS = 8  # of a beat, between which a voice is straight
 MARGIN = 0.01  # seconds by which a line is longer than its beat at both ends, so that it does not fade there
 
 Array = NDArray[np.float64]
