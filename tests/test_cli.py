@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,9 @@ def test_runs_lists_all_with_their_verdict(runs) -> None:
     done = command("runs", runs, env={"COLUMNS": "300"})
     assert done.returncode == 0 and "healthy" in done.stdout and "sick [red]" in done.stdout
     assert "No problem found" in done.stdout and "Critical: non-finite" in done.stdout
+    narrow = command("runs", runs, env={**os.environ, "COLUMNS": "40"})
+    names = "".join(line[:14].strip() for line in narrow.stdout.splitlines())
+    assert narrow.returncode == 0 and "…" not in names and "healthy" in names
     nothing = command("runs", runs / "healthy" / "norms")
     assert nothing.returncode == 2 and "No runs below" in nothing.stderr
 
@@ -133,7 +137,7 @@ def test_damage_is_refused_unless_skipped(runs, tmp_path) -> None:
     data[len(data) // 2] ^= 1
     tail.write_bytes(data)
     refused = command("diagnose", copy)
-    assert refused.returncode == 2 and "skip_damage" in refused.stderr
+    assert refused.returncode == 2 and "--skip-damage" in refused.stderr
     skipped = command("diagnose", copy, "--skip-damage")
     assert skipped.returncode == 0 and "left out" in skipped.stderr
 

@@ -20,7 +20,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from auscult.agents.command import print_schema, serve_agents
 from auscult.clinic.command import clinic, make_demo
@@ -112,7 +112,7 @@ def runs(
             f"No runs below {directory}. `auscult.watch(model, optimizer, 'runs/name')` writes one.", markup=False
         )
         raise typer.Exit(2)
-    table = Table("run", "steps", "verdict", box=None, pad_edge=False)
+    table = Table(Column("run", overflow="fold"), "steps", "verdict", box=None, pad_edge=False)
     for path in found:
         try:
             run = load(path)
@@ -209,7 +209,7 @@ def sonify(
 ) -> None:
     """Turn a run into sound, and print what is to be heard in words, which is also written beside it (.txt, .vtt).
 
-    A minute of each sound and its meaning: auscult sonify --legend. More: docs/sound.md.
+    Every sound with its meaning, in 40 seconds: auscult sonify --legend. More: docs/sound.md.
     """
     if (path is None) != legend:
         raise SetupError("Expected a run or `--legend`. Write: auscult sonify runs/NAME, or: auscult sonify --legend.")

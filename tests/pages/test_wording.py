@@ -19,6 +19,12 @@ def test_characters_that_could_deceive_are_made_visible(text: str, expected: str
     assert shown(text).isprintable()
 
 
+def test_what_a_bare_number_names_is_said() -> None:
+    assert place("0", "lr") == "group 0" and place("generator.0", "weight_decay") == "group generator.0"
+    assert place("3", "rank_loss") == "rank 3" and place("cats", "category_loss") == "category cats"
+    assert place("0.weight", "grad_norm") == "0.weight" and place("", "lr") == "the whole run" and place("0") == "0"
+
+
 def test_sentences_lose_their_line_breaks() -> None:
     assert shown_lines("one\n two\tthree") == "one two three"
 

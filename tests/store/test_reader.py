@@ -40,6 +40,14 @@ def test_the_directory_above_a_run(tmp_path, info):
         load(tmp_path)
 
 
+def test_the_directory_above_many_runs(tmp_path, info):
+    for name in ("a", "b"):
+        StoreWriter.create(tmp_path / name, info()).close()
+    with pytest.raises(StoreError, match="a directory of 2 runs") as raised:
+        load(tmp_path)
+    assert f"`auscult runs {tmp_path}`" in str(raised.value) and "Did you mean" not in str(raised.value)
+
+
 def test_a_later_format_is_refused(record):
     path, _ = record(steps=10)
     stored = json.loads((path / "run.json").read_text())

@@ -26,7 +26,8 @@ def import_log(
     source: Annotated[
         Path,
         typer.Argument(
-            help="A TensorBoard, W&B or MLflow file or directory, a trainer_state.json, a CSV or JSON Lines file."
+            metavar="SOURCE",
+            help="A TensorBoard, W&B or MLflow file or directory, a trainer_state.json, a CSV or JSON Lines file.",
         ),
     ],
     target: Annotated[

@@ -79,7 +79,7 @@ def _evidence_row(evidence: Evidence, pictures: Pictures, alone: Sequence[Eviden
     label = anchor.link(shown_lines(evidence.metric))
     kind = "path" if evidence.path else "quiet"
     return (
-        f'<tr><th scope="row">{label}</th><td class="{kind}">{escape(place(evidence.path))}</td>'
+        f'<tr><th scope="row">{label}</th><td class="{kind}">{escape(place(evidence.path, evidence.metric))}</td>'
         f"<td>{evidence.step:,}</td><td><strong>{figure(evidence.value)}</strong></td><td>{figure(evidence.bound)}</td></tr>"
     )
 

@@ -136,7 +136,7 @@ def _row(parting: Parting) -> tuple[str, ...]:
         parting.level,
         f"{parting.step:,}",
         shown(parting.channel.metric),
-        place(parting.channel.path),
+        place(parting.channel.path, parting.channel.metric),
         figure(parting.left, 6),
         figure(parting.right, 6),
         counted(parting.count, "number"),

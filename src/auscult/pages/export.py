@@ -82,7 +82,7 @@ def export_run(
     if write is None:
         raise SetupError(
             f"Expected `path` to end in .csv, .jsonl or .parquet, but got {str(target)!r}. "
-            "Write export_run(run, 'run.csv')."
+            "Write: auscult export RUN -o run.csv."
         )
     selection = _select(run, metrics, paths)
     draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")

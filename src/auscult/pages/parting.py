@@ -104,7 +104,7 @@ def parting_sentence(compared: Partings, names: Sequence[str]) -> str:
 
 def _named(parting: Parting) -> str:
     values = f"{figure(parting.left)} and {figure(parting.right)}"
-    return f"{shown(parting.channel.metric)} of {place(parting.channel.path)} ({values})"
+    return f"{shown(parting.channel.metric)} of {place(parting.channel.path, parting.channel.metric)} ({values})"
 
 
 def _pieces(

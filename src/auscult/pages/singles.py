@@ -65,7 +65,7 @@ def _row(number: int, evidence: Evidence, ordered: Sequence[Finding]) -> str:
     ]
     return (
         f'<tr id="single-{number}"><th scope="row">{escape(shown_lines(evidence.metric))}{_meaning(evidence)}</th>'
-        f'<td class="{"path" if evidence.path else "quiet"}">{escape(place(evidence.path))}</td>'
+        f'<td class="{"path" if evidence.path else "quiet"}">{escape(place(evidence.path, evidence.metric))}</td>'
         f"<td>{evidence.step:,}</td><td><strong>{figure(evidence.value)}</strong></td>"
         f"<td>{figure(evidence.bound)}</td><td>{', '.join(resting)}</td></tr>"
     )

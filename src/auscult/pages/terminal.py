@@ -84,7 +84,7 @@ def _body(finding: Finding, findings: Sequence[Finding]) -> Table:
 def _evidence(evidence: Evidence) -> tuple[str | tuple[str, str], ...]:
     bound = "" if evidence.bound is None else f" (bound {figure(evidence.bound)})"
     return (
-        f"{shown_lines(evidence.metric)} of {place(evidence.path)} = ",
+        f"{shown_lines(evidence.metric)} of {place(evidence.path, evidence.metric)} = ",
         (figure(evidence.value), "bold"),
         f" at step {evidence.step:,}{bound}",
     )

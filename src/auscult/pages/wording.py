@@ -7,17 +7,23 @@ done where the text is placed.
 import math
 from collections.abc import Sequence
 
+from auscult.core.catalogue import METRICS
 from auscult.core.finding import Finding
 from auscult.core.visible import shown as shown
 from auscult.core.visible import shown_lines as shown_lines
 
 MAX_TEXT = 2000
+NAMED_SCOPES = ("group", "rank", "category")
+"""What a path names that does not tell by itself what it is."""
 SEVERITY_WORDS = {"critical": "Critical", "warning": "Warning", "info": "Note"}
 
 
-def place(path: str) -> str:
-    """Where something is, in words: the path, or the whole run for `""`."""
-    return shown(path) if path else "the whole run"
+def place(path: str, metric: str = "") -> str:
+    """Where something is, in words: the path, or the whole run for `""`; `group 0` for the path of an `lr`."""
+    if not path:
+        return "the whole run"
+    known = METRICS.get(metric)
+    return f"{known.scope} {shown(path)}" if known is not None and known.scope in NAMED_SCOPES else shown(path)
 
 
 def figure(value: float | None, digits: int = 4) -> str:

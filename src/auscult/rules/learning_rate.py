@@ -249,7 +249,7 @@ class LrTooHigh(Rule):
             ),
             advice=(
                 f"Lower the learning rate{to} (median update ratio {found.ratio:.2g}, healthy about 1e-3).",
-                "Warm the learning rate up over the first hundreds of steps.",
+                "Warm the learning rate up over the first few hundred steps.",
             ),
             phase="update",
             confidence=0.95 if severity == "critical" else 0.8,

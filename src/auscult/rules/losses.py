@@ -415,7 +415,7 @@ class LossSpike(Rule):
                 Evidence(way.name, "", way.step, float(means[-1]), way.first),
             ),
             advice=(
-                "Warm the learning rate up over the first hundreds of steps, or lower it.",
+                "Warm the learning rate up over the first few hundred steps, or lower it.",
                 "Clip the gradient norm: monitor.clip_grad_norm_(1.0).",
                 f"Look at the batch of step {step}: inputs or targets far from the others.",
             ),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from auscult.core.errors import StoreError
 
-HINT = "`load(path, skip_damage=True)` leaves it out and lists it in `run.damage`."
+HINT = "`load(path, skip_damage=True)`, or --skip-damage, leaves it out and lists it in `run.damage`."
 COPIED = "Was it copied while the run was going on? Copy it again."
 
 

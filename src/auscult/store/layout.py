@@ -119,4 +119,6 @@ def _no_run(path: Path) -> str:
         found = "the directory holds other files only"
     runs = sorted(path.glob(f"*/{RUN}"))
     hint = f"Did you mean {runs[0].parent}?" if runs else "Was `watch(...)` given another path?"
+    if len(runs) > 1:
+        found, hint = f"it is a directory of {len(runs)} runs", f"Name one of them; `auscult runs {path}` lists them."
     return f"Expected {path} to hold a run ({RUN}), but {found}. {hint}"
