@@ -105,8 +105,8 @@ def _bounded(frequencies: NDArray[np.float64]) -> NDArray[np.float64]:
     beyond = frequencies >= half
     if beyond.any():
         warnings.warn(
-            f"{beyond.sum()} of {beyond.size} tones of perone2019 would be too high for 44,100 Hz (up to {frequencies.max():.3g} "
-            f"Hz); they are held just below {half:,.0f} Hz. mapping='vitals' has no such limit.",
+            f"{beyond.sum()} of {beyond.size} tones of perone2019 would be too high for 44,100 Hz (the highest at "
+            f"{frequencies.max():.3g}); they are held just below {half:,.0f} Hz. mapping='vitals' has no such limit.",
             stacklevel=4,
         )
     return np.where(beyond, 0.999 * half, frequencies)
