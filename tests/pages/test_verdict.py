@@ -1,7 +1,11 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
 
+import auscult
 from auscult.core.finding import Finding
 from auscult.core.run import Run
 from auscult.pages.verdict import is_sick, losses, verdict
@@ -26,6 +30,21 @@ def test_sick_names_the_worst_with_place_and_onset(exploding: Run, finding: Find
     assert text.startswith("Critical: exploding-gradient (G001) in layers.2.weight since step 120")
     assert "1 further finding;" in text
     assert "is unfinished" in text
+
+
+def test_a_run_without_a_loss_says_that_nothing_was_judged_by_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    parts = {"G": nn.Linear(2, 2), "D": nn.Linear(2, 1)}
+    optimizer = torch.optim.SGD([each for part in parts.values() for each in part.parameters()], lr=0.01)
+    with auscult.watch(nn.ModuleDict(parts), optimizer, tmp_path / "gan") as monitor:
+        for _ in range(20):
+            loss = (parts["D"](parts["G"](torch.randn(4, 2))) - 1).abs().mean()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.log(g_loss=loss)
+    run = auscult.load(tmp_path / "gan")
+    assert "; no number named loss was logged, so no rule judged by one." in verdict(run, auscult.diagnose(run))
 
 
 def test_recovered_and_notes_are_no_active_problem(healthy: Run, finding: FindingMaker) -> None:

@@ -43,7 +43,7 @@ def verdict(run: Run, findings: Sequence[Finding]) -> str:
     if not len(steps):
         return f"Nothing was recorded: the run {state_words(run)} and has no steps."
     span = f"{counted(len(steps), 'step')} recorded, last step {steps[-1]:,}"
-    missing = "" if run.provenance is None else f"; not observed: {listed(not_observed(run), 8)}"
+    missing = _missing(run)
     if not findings:
         logged = "" if run.provenance is None else f" in what {shown(run.provenance.tool)} logged"
         return f"No problem found{logged}: the run {state_words(run)} ({span}){_vital_signs(run)}{missing}."
@@ -94,6 +94,14 @@ def not_observed(run: Run) -> list[str]:
     if "gradients" not in missing and run.paths("grad_norm") == ("",):
         missing.append("the gradients of single layers")
     return missing
+
+
+def _missing(run: Run) -> str:
+    """What an import lacks; of a run that was watched, that no loss is known by which it could be judged."""
+    if run.provenance is not None:
+        return f"; not observed: {listed(not_observed(run), 8)}"
+    known = losses(run) or run.series("observed_loss").observed
+    return "" if known else "; no number named loss was logged, so no rule judged by one"
 
 
 def _named(finding: Finding) -> str:
