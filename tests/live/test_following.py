@@ -159,7 +159,7 @@ def test_a_run_that_stands_still_says_so_once_and_falls_silent(followed, tmp_pat
     """A copy without its end is a run that goes on and writes nothing."""
     monkeypatch.setattr(trails, "PATIENCE", 0.5)
     monkeypatch.setattr(trails, "PATIENCE_STEPS", 0.0)
-    monkeypatch.setattr(trails, "list_open_files", lambda _: None)  # whether its process lives cannot be told
+    monkeypatch.setattr(trails, "is_held", lambda *_: None)  # whether its process lives cannot be told
     copy = tmp_path / "copy"
     shutil.copytree(followed[0], copy)
     lines = (copy / "events.jsonl").read_text().splitlines(keepends=True)
