@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from platform import node
 from typing import Any, TypeVar
 
 from auscult.core.errors import AuscultError
@@ -19,7 +18,7 @@ from auscult.live.increment import chart_points, map_cells
 from auscult.live.lengths import require_names_of_usual_length
 from auscult.live.listing import Entry, find_stranger
 from auscult.live.mark import Mark
-from auscult.live.processes import is_open, list_open_files
+from auscult.live.processes import is_held
 from auscult.live.pulse import Pulse, PulseTaker
 from auscult.live.rendering import Rendering, render
 from auscult.pages.charts import Pictures
@@ -75,7 +74,7 @@ class Follower:
         self._error = "not read yet"
         self._verdict: tuple[Mark, tuple[Finding, ...]] | None = None  # how far the run was, and what was found in it
         self._skip_damage = False
-        self._process = -inf, False  # when its process was last looked for, likewise, and whether it was there
+        self._process: tuple[float, bool | None] = -inf, False  # when it was last looked for, and whether it was there
         self._reading = threading.RLock()
         self._drawing = threading.Lock()
 
@@ -218,14 +217,9 @@ class Follower:
 
     def _is_alive(self, facts: Facts) -> bool | None:
         """Whether a process has the run's files open. Once it is gone it is not looked for again until they grow."""
-        if facts.host != node():
-            return None
         (looked, alive), now = self._process, time.monotonic()
-        if looked <= self._grown or (alive and now - looked > PROCESSES_S):
-            files = list_open_files(self.entry.path.stat().st_uid)
-            if files is None:
-                return None
-            alive = is_open(self.entry.path, files)
+        if looked <= self._grown or (alive is not False and now - looked > PROCESSES_S):
+            alive = is_held(self.entry.path, facts.host)
             self._process = now, alive
         return alive
 
