@@ -197,10 +197,10 @@ def test_a_look_that_takes_long_holds_up_no_beat_and_loses_nothing(tmp_path) -> 
 def test_reading_takes_at_most_a_fifth_of_the_time(tmp_path, monkeypatch) -> None:
     begun: list[float] = []
 
-    def slow(path: Path) -> Run:
+    def slow(path: Path, **how: bool) -> Run:
         begun.append(time.monotonic())
         time.sleep(0.1)
-        return load(path)
+        return load(path, **how)
 
     path = tmp_path / "run"
     with training(path, 0, 150, pause=0.01):

@@ -39,8 +39,9 @@ def beats(trail: Trail, sample_rate: int = 44_100) -> Iterator[tuple[Samples, Lo
     beating = 0
     names: list[str] = []
     for look in _looks(trail):
-        if [each.name for each in look.places] != names:
-            names = [each.name for each in look.places]
+        wanted = [each.name for each in look.places]
+        if wanted != names and stream.silent:
+            names = wanted
             stream = _stream(look.places, sample_rate)
             alarmed = -AGAIN
         earcons = _earcons(look.events, with_alarm=stream.seconds - alarmed >= AGAIN)
@@ -50,7 +51,8 @@ def beats(trail: Trail, sample_rate: int = 44_100) -> Iterator[tuple[Samples, Lo
         beating = beating + 1 if broken else 0
         heart = broken and look.state == "training" and beating > 2 * HEART and beating % HEART == 0
         level = _level(look)
-        yield stream.beat([_aim(each, level) for each in look.places], earcons, heart), look
+        aims = [_aim(each, level) for each in look.places] if wanted == names else [Aim(level=0.0)] * len(VOICES)
+        yield stream.beat(aims, earcons, heart), look
         if look.state == "finished" and stream.silent:
             break
 

@@ -73,14 +73,14 @@ def listen(
         def on_moment(moment: Moment) -> None:
             progress.update(bar, description="" if moment.step is None else f"step {moment.step:,}{about}")
             for event in moment.events:
-                line = f"step {event.step:,}: {event.line}"
+                line = f"step {event.step:,}: {event.line}" if event.step >= 0 else event.line
                 progress.console.print(shown_lines(line), markup=False, highlight=False)
 
         if not following:
             score = sonify(run, mapping, mode, metric)
             play_score(score, speaker, speed=speed, start=start, on_moment=on_moment)
         else:
-            trail = Trail(path, start, metric, with_excursions=mode == "overview")
+            trail = Trail(path, start, metric, mode == "overview", skip_damage)
             for block, look in beats(trail, speaker.sample_rate):
                 on_moment(Moment(0.0, look.last if look.last >= 0 else None, look.events))
                 speaker.play(block)

@@ -14,7 +14,10 @@ def is_held(directory: Path, host: str) -> bool | None:
         directory: Of the run.
         host: The machine that writes it.
     """
-    owner = directory.stat().st_uid
+    try:
+        owner = directory.stat().st_uid
+    except OSError:  # it was removed
+        return None
     if host != node() or not Path("/proc/self/fd").is_dir() or os.getuid() not in (0, owner):
         return None
     inside = f"{directory.resolve()}{os.sep}"

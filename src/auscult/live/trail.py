@@ -4,7 +4,7 @@ Reads the run's files and nothing else. What it costs grows with what is new, no
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,8 @@ PATIENCE = 10.0  # seconds without a step, and
 PATIENCE_STEPS = 20.0  # times as long as a step usually takes: the run stands still
 SURROUNDINGS = 8  # looks back that tell what is usual, so that an excursion is told from noise
 REST = 4.0  # times as long as reading took nothing is read again: at most a fifth of a core
-ENOUGH = 64  # rows after which a group's first fifty values are known, and its reference stays
+REACH = 64, 4  # steps, and measurements, before the new steps, that tell which groups are not observed any more
+SETTLING = 1024  # steps from the beginning of the run that are looked at first for a reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +83,26 @@ class Trail:
         start: The first step that is new; None for the newest.
         metric: What drives the pitch; None as for `sonify`.
         with_excursions: Whether excursions are told.
+        skip_damage: As for `load`.
     """
 
     def __init__(
-        self, path: Path, start: int | None = None, metric: str | None = None, with_excursions: bool = False
+        self,
+        path: Path,
+        start: int | None = None,
+        metric: str | None = None,
+        with_excursions: bool = False,
+        skip_damage: bool = False,
     ) -> None:
         self.references: dict[str, float] = {}
         self._path = path
+        self._skip_damage = skip_damage
         self._request = Request(metric)
         self._excursions = with_excursions
         self._taker = PulseTaker(path)
         self._shape: object = None
         self._rested = 0.0  # when the run may be read again
-        self._run = load(path)
+        self._run = load(path, skip_damage=skip_damage)
         self._facts = Facts.of(self._run)
         self._next = max(0, self._facts.last_step) if start is None else start
         self._looks: list[int] = []  # the first step of each look that had some
@@ -103,7 +111,7 @@ class Trail:
         self._changed = time.monotonic() - max(0.0, time.time() - self._taker.take().written)
         self._quiet: str | None = None  # what was said of a run that writes nothing
         self._sought = -PATIENCE  # when its process was last looked for
-        self._settled = False
+        self._settled: set[str] = set()  # groups whose reference stays
 
     def look(self) -> Look:
         """What has come since the last look.
@@ -116,9 +124,9 @@ class Trail:
         first = self._next
         if pulse.shape != self._shape and now >= self._rested:
             self._shape = pulse.shape
-            self._run = load(self._path)
+            before, self._run = self._run, load(self._path, skip_damage=self._skip_damage)
             self._facts = Facts.of(self._run)
-            events += self._resumed()
+            events += self._resumed() if self._run.info.id == before.info.id else self._replaced()
             first = self._next
             if self._facts.last_step >= first:
                 events += self._heard(first, self._facts.last_step)
@@ -136,16 +144,20 @@ class Trail:
     def _heard(self, first: int, last: int) -> list[SoundEvent]:
         """Put the groups where they are after some new steps, and tell what is heard in these."""
         self._looks = [*[each for each in self._looks if each < first][-SURROUNDINGS:], first]
-        self._settle()
-        scene = self._scene(window(self._run, self._looks[0], last), self._looks)
+        begin = min(self._looks[0], last - self._reach())
+        scene = self._scene(window(self._run, begin, last), self._looks, self.references)
+        open_ones = {group.name for group, track in zip(scene.groups, scene.tracks) if track.reference is not None}
+        if not open_ones <= self._settled:
+            scene = replace(scene, references=self._settle(last))
         before = {each.name: each for each in self._places}
         places: list[Place] = []
         for group, track, distance in zip(scene.groups, scene.tracks, scene.distances):
             known = distance[-1] if len(distance) and np.isfinite(distance[-1]) else None
             place = before.get(group.name, Place(group.name))
             place = replace(place, distance=place.distance if known is None else float(known))
-            if len(track.missing) and not track.missing[-1]:
-                place = replace(place, broken=bool(track.broken[-1]), zero=bool(track.zero[-1]))
+            if len(track.missing):
+                gone = bool(track.missing[-1])
+                place = replace(place, missing=gone, zero=bool(track.zero[-1]), broken=bool(track.broken[-1]))
             places.append(place)
         self._places = tuple(places)
         times = np.arange(len(scene.steps), dtype=np.float64) * 10.0  # apart, so that none is counted in words
@@ -156,33 +168,51 @@ class Trail:
             found += [each for each in strays if each.step >= first]
         return found
 
-    def _settle(self) -> None:
-        """Keep the references, which are those of the whole run's beginning."""
-        if not self._settled:
-            self.references = {}
-            scene = self._scene(self._run, [0])
-            known = zip(scene.groups, scene.references)
-            self.references = {group.name: value for group, value in known if value is not None}
-            rows = [len(track.missing) - int(track.missing.sum()) for track in scene.tracks if track.paths]
-            self._settled = bool(rows) and min(rows) >= ENOUGH
+    def _reach(self) -> int:
+        """Steps before the last one of which something must have been observed, unless it is not any more."""
+        least, measurements = REACH
+        schedules = [each for each in self._run.events if each["kind"] == "schedule"][-1:]
+        return max([least, *(measurements * max(each["norms"], each["samples"]) for each in schedules)])
 
-    def _scene(self, run: Run, begins: Sequence[int]) -> Scene:
+    def _settle(self, last: int) -> tuple[float | None, ...]:
+        """Read the references, which are those of the run's beginning, until more steps do not change them."""
+        stop = SETTLING
+        while True:
+            kept = {name: value for name, value in self.references.items() if name in self._settled}
+            scene = self._scene(window(self._run, 0, min(stop, last)), [0], kept)
+            known = [(group.name, track.settled) for group, track in zip(scene.groups, scene.tracks)]
+            if stop >= last or all(settled for _, settled in known):
+                break
+            stop *= 8
+        found = zip(scene.groups, scene.references)
+        self.references = {group.name: value for group, value in found if value is not None}
+        self._settled |= {name for name, settled in known if settled}
+        return scene.references
+
+    def _scene(self, run: Run, begins: Sequence[int], references: Mapping[str, float]) -> Scene:
         """A run with one frame from each of these steps on."""
         steps = run.steps
         edges = np.append(np.searchsorted(steps, begins), len(steps))
-        request = replace(self._request, references=self.references)
+        request = replace(self._request, references=dict(references))
         return open_scene(run, (), request, thirds, frames_of=lambda _steps, _length, _groups: edges)
 
     def _resumed(self) -> list[SoundEvent]:
         """After a resume the steps from its own first one on are new, those that it makes again too."""
         if len(self._run.segments) == self._segments:
             return []
+        step = min(each.step for each in self._run.segments[self._segments :])
         self._segments = len(self._run.segments)
-        step = self._run.segments[-1].step
-        self._next, self._places = min(self._next, step), ()
-        self._told = min(self._told, len(self._run.findings))
+        self._next = min(self._next, step)
+        self._told = min(self._told, sum(told < step for told, _ in self._run.findings))
         self._looks = []
         return [SoundEvent(0.0, "legend", "training was resumed", step)]
+
+    def _replaced(self) -> list[SoundEvent]:
+        """Another run in the same place is heard from its first step on."""
+        self.references, self._settled, self._places, self._looks = {}, set(), (), []
+        self._segments, self._told, self._next, self._quiet = len(self._run.segments), 0, 0, None
+        self._changed = time.monotonic()
+        return [SoundEvent(0.0, "legend", "another run has begun in its place", 0)]
 
     def _findings(self) -> list[SoundEvent]:
         """The findings that the monitor has told since."""
@@ -191,10 +221,8 @@ class Trail:
         return [SoundEvent(0.0, "finding", finding.summary, step, finding.severity) for step, finding in new]
 
     def _state(self, waiting: float, usual: float) -> str:
-        if self._facts.waiting:
-            return "stalled"
         if waiting <= max(PATIENCE, PATIENCE_STEPS * usual):
-            return "training"
+            return "stalled" if self._facts.waiting else "training"
         now = time.monotonic()
         if self._quiet == "crashed" or now - self._sought < PATIENCE:
             return self._quiet or "stalled"
@@ -205,10 +233,10 @@ class Trail:
         last = self._facts.last_step
         if state == "finished":
             return SoundEvent(0.0, "legend", f"the run has ended: {self._facts.end}", last)
-        if self._facts.waiting:
-            text = f"training goes on without an update: {self._facts.waiting:,} passes since the last one"
-        elif state == "crashed":
+        if state == "crashed":
             text = f"no step for {waiting:.0f} s, and its process is gone; waiting for a resume, Ctrl-C ends"
+        elif self._facts.waiting:
+            text = f"training goes on without an update: {self._facts.waiting:,} passes since the last one"
         else:
             text = f"no step for {waiting:.0f} s"
         return SoundEvent(0.0, "stalled", text, last)

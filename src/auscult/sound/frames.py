@@ -98,6 +98,7 @@ class Track:
         culprit: Which of `paths` is the first of them, per step, int64 `(N,)`; -1 if there is none.
         culprit_value: Its value, float64 `(N,)`.
         missing: Whether nothing was observed at this step or shortly before, as the cadence has it `(N,)`.
+        settled: Whether more steps would not change the reference: every parameter that has a value has 50 of them.
     """
 
     paths: tuple[str, ...]
@@ -110,6 +111,7 @@ class Track:
     culprit: NDArray[np.int64]
     culprit_value: NDArray[np.float64]
     missing: NDArray[np.bool_]
+    settled: bool = False
 
 
 def open_table(run: Run, metric: str) -> Table:
@@ -185,13 +187,14 @@ def follow(table: Table, paths: Sequence[str], edges: NDArray[np.int64]) -> Trac
     tally = _Tally.empty(len(table.steps))
     strays = _Strays.empty(len(edges) - 1)
     medians, ups, downs = ([np.empty((0, len(edges) - 1))] for _ in range(3))
-    references = [np.empty(0)]
+    references, fewest = [np.empty(0)], REFERENCE_VALUES
     bounds = np.searchsorted(table.rows, edges)
     for start in range(0, len(paths), BATCH):
         values, known = table.read(paths[start : start + BATCH])
         tally.count(table.rows, values, known, start)
         logs = _logarithms(values, known)
         references.append(_references(logs))
+        fewest = min(fewest, _fewest(logs))
         found = _excursions(logs, bounds)
         strays.note(logs, bounds, found[1], found[2], start)
         for parts, part in zip((medians, ups, downs), found):
@@ -211,6 +214,7 @@ def follow(table: Table, paths: Sequence[str], edges: NDArray[np.int64]) -> Trac
         culprit=tally.culprit[held],
         culprit_value=tally.culprit_value[held],
         missing=missing,
+        settled=bool(np.isfinite(reference)) and fewest >= REFERENCE_VALUES,
     )
 
 
@@ -304,6 +308,12 @@ def _references(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     for row in np.flatnonzero(np.isnan(logs[:, :REFERENCE_VALUES]).any(1)):
         references[row] = middle(logs[row][~np.isnan(logs[row])][:REFERENCE_VALUES])
     return references
+
+
+def _fewest(logs: NDArray[np.float64]) -> int:
+    """How many usable values the parameter has that has the fewest, of those that have some."""
+    counts = (~np.isnan(logs)).sum(1)
+    return int(counts[counts > 0].min(initial=REFERENCE_VALUES))
 
 
 def _excursions(logs: NDArray[np.float64], edges: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
