@@ -89,6 +89,6 @@ def test_runs_are_compared(fence) -> None:
     assert healthy["findings"] == [] and sick["findings"] == ["L001 non-finite"]
     assert healthy["summary"]["last"] == pytest.approx(np.exp(-2.99)) and sick["summary"]["last"] == "nan"
     assert answers.compare(fence, ["healthy", "deep/sick"], metric="grad_norm")["runs"][0]["summary"] is None
-    for names in (["healthy"], ["healthy"] * 9):
+    for names in (["healthy"], ["healthy"] * 9, ["healthy", "healthy"]):
         with pytest.raises(AuscultError, match="2 to 8 runs"):
             answers.compare(fence, names)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ from tests.imports.conftest import SOURCES
 from tests.test_no_torch import BLOCK_TORCH
 
 import auscult
+from auscult.core.errors import StoreError
 from auscult.imports.importer import import_runs
 from auscult.pages.diagnosis import diagnosis
 from auscult.pages.verdict import not_observed, verdict
+from auscult.store.damage import StoreWarning
 
 CALL = f"""{BLOCK_TORCH}
 import json
@@ -84,6 +87,53 @@ def test_the_command_line_on_several_runs_and_on_none(logs, tmp_path) -> None:
     assert other[0] == 0 and (tmp_path / "runs" / "second" / "run.json").exists()
     for code, _, error in refused:
         assert code == 2 and "error: Expected" in error and "Traceback" not in error
+
+
+@pytest.fixture(scope="module")
+def mixed(logs, tmp_path_factory) -> Path:
+    """Logs of three tools in one directory, as a training leaves them that several callbacks watched."""
+    folder = tmp_path_factory.mktemp("mixed") / "mixed"
+    shutil.copytree(logs / "tensorboard", folder / "events")
+    shutil.copytree(logs / "wandb", folder / "wandb")
+    (folder / "metrics.csv").write_text("step,loss\n0,2.0\n1,1.0\n")
+    return folder
+
+
+def test_a_directory_of_several_tools_says_what_is_taken_and_how_to_take_the_rest(mixed, tmp_path) -> None:
+    (code, out, error), *rest = commands(
+        ["import", mixed, "-o", tmp_path / "first"],
+        ["import", mixed, "-o", tmp_path / "wandb", "--format", "wandb"],
+        ["import", mixed, "-o", tmp_path / "csv", "--format", "csv"],
+        ["import", mixed, "--run", "metrics"],
+        cwd=tmp_path,
+    )
+    assert code == 0 and out.count("logged by TensorBoard") == 3
+    assert error.splitlines() == [
+        f"note: {mixed} holds logs of several tools. Taken: 3 runs of TensorBoard. "
+        "Not taken: 1 run of W&B, 1 run of CSV; take these with --format wandb or --format csv (`log_format='wandb'`)."
+    ]
+    assert [(code, error) for code, _, error in rest[:2]] == [(0, ""), (0, "")]
+    code, _, error = rest[2]
+    assert code == 2 and "1 run of CSV of that name: take it with --format csv" in " ".join(error.split())
+
+
+def test_a_file_store_beside_a_database_is_read_too(logs, tmp_path) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    shutil.copytree(logs / "mlruns", both / "mlruns")
+    shutil.copy(logs / "mlflow.db", both)
+    alone = [import_runs(logs / each, tmp_path / each) for each in ("mlruns", "mlflow.db")]
+    assert len(import_runs(both, tmp_path / "all")) == sum(map(len, alone)) > max(map(len, alone))
+
+
+def test_no_name_that_was_asked_for_and_no_empty_run_is_left_out_in_silence(logs, tmp_path) -> None:
+    with pytest.raises(StoreError, match="called 'third', but it holds"):
+        import_runs(logs / "mlflow.db", tmp_path / "runs", names=["second", "third"])
+    assert not (tmp_path / "runs").exists()
+    for name, text in (("full", "step,loss\n0,2.0\n1,1.0\n"), ("empty", "step,note\n0,begun\n")):
+        (tmp_path / f"{name}.csv").write_text(text)
+    with pytest.warns(StoreWarning, match=r"left out: 'empty' has none \(but 1 × "):
+        assert [each.name for each in import_runs(tmp_path, tmp_path / "tables")] == ["full"]
 
 
 def test_a_loss_that_is_not_finite_is_found(tmp_path) -> None:

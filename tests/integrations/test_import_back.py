@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.integrations.conftest import EVERYTHING, Training, sink_of, watched
+import torch
+from tests.integrations.conftest import EVERYTHING, Training, read_mlflow, sink_of, watched
+from torch import nn
 
 import auscult
 from auscult.core.sink import Channel
@@ -66,3 +68,45 @@ def test_a_sick_run_is_still_sick_and_a_usual_selection_is_enough_to_say_so(tool
     assert again.series("update_ratio").steps.tolist() == list(range(0, 60, 10))
     auscult.report(again, tmp_path / "page.html")
     assert auscult.sonify(again).duration > 0
+
+
+NAMES = ("top@1", "top#1", "a//b", "n" * 249 + "x", "n" * 249 + "xyz")
+
+
+class Deep(nn.Module):
+    """Parameters whose paths begin with the same 300 characters; one has characters that MLflow does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(
+            {f"{'deep' * 75}{end}": nn.Linear(2, 2) for end in ("-first", "-last", "[a]", "(a)")}
+        )
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.stack([each(inputs) * (place + 1) for place, each in enumerate(self.parts.values())]).sum(0)
+
+
+def test_names_that_mlflow_does_not_take_stay_apart_over_a_resume(tmp_path: Path) -> None:
+    for attempt in range(2):
+        torch.manual_seed(attempt)
+        model = Deep()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        sink = sink_of("mlflow", tmp_path, EVERYTHING, files=False)
+        with auscult.watch(
+            model, optimizer, tmp_path / "run", if_exists="resume", sinks=[sink], every=(1, 1)
+        ) as monitor:
+            for step in range(3):
+                model(torch.ones(1, 2)).square().sum().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                monitor.log({name: float(step * (place + 1)) for place, name in enumerate(NAMES)})
+        assert monitor.failures == []
+    (imported,) = import_runs(tmp_path / "mlflow.db", tmp_path / "back")
+    run, again = auscult.load(tmp_path / "run"), auscult.load(imported.path)
+    paths = run.paths("grad_norm")
+    assert len(paths) == 8 and len({path[:250] for path in paths}) < 8
+    for metric, path in [*((name, "") for name in NAMES), *(("grad_norm", path) for path in paths)]:
+        told, found = run.series(metric, path), again.series(metric, path)
+        assert found.steps.tolist() == told.steps.tolist() == list(range(6)), (metric, path)
+        np.testing.assert_allclose(found.values, told.values, rtol=1e-6)
+    assert max(len(key) for key in read_mlflow(tmp_path)) == 250

@@ -1,5 +1,8 @@
 """A run that is continued: the same axis, nothing overwritten, the same findings."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +32,35 @@ def test_a_new_run_never_writes_into_an_old_one(tmp_path) -> None:
     assert [train(tmp_path / "run", 3).path.name for _ in range(3)] == ["run", "run-2", "run-3"]
     with pytest.raises(SetupError, match="if_exists"):
         train(tmp_path / "run", 3, if_exists="error")
+
+
+def test_a_user_is_told_once_where_his_run_goes(tmp_path) -> None:
+    """On standard error, without any configuration, where the path he gave is taken; otherwise nothing is said."""
+    code = (
+        "import sys, torch, auscult\n"
+        "for _ in range(2):\n"
+        "    model = torch.nn.Linear(2, 1)\n"
+        "    auscult.watch(model, torch.optim.SGD(model.parameters()), sys.argv[1])\n"
+    )
+    path = tmp_path / "going"
+    said = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stderr
+    assert said == (
+        f"{path} is not empty: this run is written to {path}-2. Continue what is there with if_exists='resume'.\n"
+    )
+
+
+def test_a_run_that_is_being_written_is_not_resumed(tmp_path) -> None:
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    first = auscult.watch(model, optimizer, tmp_path / "run")
+    with pytest.raises(SetupError, match=r"monitor\.close\(\)"):
+        auscult.watch(model, optimizer, tmp_path / "run", if_exists="resume")
+    for _ in range(3):
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+    first.close()
+    with auscult.watch(model, optimizer, tmp_path / "run", if_exists="resume") as again:
+        assert again.step == 3 and first.failures == again.failures == []
 
 
 def test_resume_continues_after_the_last_step(tmp_path) -> None:

@@ -95,9 +95,11 @@ def compare(fence: Fence, runs: list[str], metric: str = "loss", path: str = "")
     Raises:
         SetupError: if there are too few or too many.
     """
+    runs = list(dict.fromkeys(runs))
     if not 2 <= len(runs) <= MAX_COMPARED:
         raise SetupError(
-            f"Expected 2 to {MAX_COMPARED} runs to compare, but got {len(runs)}. Name them as list_runs does."
+            f"Expected 2 to {MAX_COMPARED} runs to compare, each named once, but got {len(runs)}. "
+            "Name them as list_runs does."
         )
     opened = {name: fence.open(name) for name in runs}
     told: list[dict[str, Any]] = []

@@ -7,6 +7,8 @@ from typing import Any, Literal
 State = Literal["finished", "failed", "running", "unknown"]
 OWN = "auscult"
 """By this name auscult's sinks say in a tracker that a run of it is theirs, so that its log comes back as it was."""
+NAMED = f"{OWN}.name."
+"""And by this, with some digits that end a key, what the key is the name of, where the tracker took it only changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ A reader fills it while it reads, because many formats say only at their end wha
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from auscult.core.errors import StoreError
@@ -64,5 +65,5 @@ class Account:
 
     def began(self, time: float) -> None:
         """Something of the run is this old, in seconds since the epoch."""
-        if time > 0 and (self.created == 0 or time < self.created):
+        if 0 < time < inf and (self.created == 0 or time < self.created):
             self.created = time

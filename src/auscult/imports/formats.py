@@ -1,7 +1,7 @@
 """Formats: what can be imported, by name, and how it is told from the files."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -60,6 +60,23 @@ def find_runs(source: Path, log_format: Format | None, step: str | None) -> list
     )
 
 
+def find_others(source: Path, found: Sequence[ForeignRun], names: Sequence[str]) -> dict[Format, list[ForeignRun]]:
+    """The runs in a directory by formats other than the one that it was taken for; none of a file.
+
+    Args:
+        source: The file or directory.
+        found: What `find_runs` gave, of one format.
+        names: Only of these names; empty for all.
+    """
+    others: dict[Format, list[ForeignRun]] = {}
+    for log_format in get_args(Format) if source.is_dir() else ():
+        runs = FINDERS[log_format](source, None, False)
+        chosen = [each for each in runs if not names or each.name in names]
+        if chosen and chosen[0].tool != found[0].tool:
+            others[log_format] = chosen
+    return others
+
+
 def _tensorboard(source: Path, _step: str | None, meant: bool) -> list[ForeignRun]:
     if source.is_file():
         return [_events(source.name, [("", source)])] if meant or MARK in source.name else []
@@ -100,7 +117,7 @@ def _mlflow(source: Path, _step: str | None, meant: bool) -> list[ForeignRun]:
     found = [directory_run(each) for each in run_directories(source)]
     for below in () if found else (source / "mlruns",):
         found = [directory_run(each) for each in run_directories(below)] if below.is_dir() else []
-    return found or [run for file in sorted(source.glob("*.db")) if is_database(file) for run in database_runs(file)]
+    return found + [run for file in sorted(source.glob("*.db")) if is_database(file) for run in database_runs(file)]
 
 
 def _transformers(source: Path, _step: str | None, meant: bool) -> list[ForeignRun]:

@@ -3,7 +3,8 @@
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -22,9 +23,11 @@ from auscult.core.sink import Channel, Rows, Values, empty_rows
 from auscult.core.version import __version__
 from auscult.imports.account import Account
 from auscult.imports.foreign import ForeignRun, Purge
-from auscult.imports.formats import Format, find_runs
+from auscult.imports.formats import Format, find_others, find_runs
 from auscult.imports.names import Place, places, renamed, sent
 from auscult.imports.spill import Spill
+from auscult.pages.wording import counted
+from auscult.store.damage import StoreWarning
 from auscult.store.writer import IfExists, StoreWriter
 
 FINITE = Channel("finite", "")
@@ -67,14 +70,15 @@ def import_runs(
         source: A TensorBoard, W&B or MLflow file or directory, a `trainer_state.json`, a CSV or JSON Lines file.
         path: Directory of the run; of several, the directory they are written below. None writes to `runs/<name>`.
         log_format: What the source is; None tells from the files.
-        names: Import only runs of these names; empty imports all.
+        names: Import only runs of these names, each of which must be there; empty imports all.
         step: The column of steps of a CSV or JSON Lines file; None looks for a usual name.
         if_exists: As in `watch`: `"new"` writes beside what is there, `"error"` refuses.
         skip_damage: Leave out what is damaged and list it in `provenance.notes`, instead of raising.
         on_progress: Called with the name of a run, how much of it was read, and how much there is.
 
     Returns:
-        The runs, in the order in which they were found. A run without a number over steps is left out.
+        The runs, in the order in which they were found. A run without a number over steps is left out, and so are
+        logs of a second tool in the same directory; a `StoreWarning` says so.
 
     Raises:
         StoreError: if the source is not there, not recognised, damaged, or has no number over steps.
@@ -82,13 +86,10 @@ def import_runs(
     """
     source = Path(source)
     found = find_runs(source, log_format, step)
-    chosen = [each for each in found if not names or each.name in names]
-    if not chosen:
-        listed = ", ".join(repr(each.name) for each in found[:12])
-        raise StoreError(
-            f"Expected {source} to hold a run called {' or '.join(map(repr, names))}, but it holds {listed}. "
-            "Leave `--run` out to import all."
-        )
+    others = {} if log_format is not None else find_others(source, found, names)
+    chosen = _chosen(source, found, names, others)
+    if others:
+        warnings.warn(_besides(source, chosen, others), StoreWarning, stacklevel=2)
     single = len(chosen) == 1
     target = Path(path) if path is not None else Path("runs") / _file_name(chosen[0].name if single else source.stem)
     imported: list[Imported] = []
@@ -106,6 +107,9 @@ def import_runs(
         raise StoreError(
             f"Expected {source} to hold numbers over steps, but {'; '.join(empty)}. There is nothing to import."
         )
+    if empty:
+        told = f"{source} also holds runs without numbers over steps, which are left out: {'; '.join(empty)}."
+        warnings.warn(told, StoreWarning, stacklevel=2)
     return imported
 
 
@@ -118,6 +122,37 @@ def imported_lines(imported: Imported) -> list[str]:
         *(f"left out   {count:,} × {kind}" for kind, count in origin.left_out.items()),
     ]
     return [*lines, *(f"note       {each}" for each in origin.notes), f"run        {imported.path}"]
+
+
+def _chosen(
+    source: Path, found: Sequence[ForeignRun], names: Sequence[str], others: Mapping[Format, Sequence[ForeignRun]]
+) -> list[ForeignRun]:
+    """The runs of the names that were asked for; without names all."""
+    missing = [name for name in dict.fromkeys(names) if name not in {each.name for each in found}]
+    if missing:
+        listed = ", ".join(repr(each.name) for each in found[:12])
+        more = f" and {len(found) - 12} more" if len(found) > 12 else ""
+        elsewhere = f" There is {_counted(others)} of that name: take it with {_formats(others)}." if others else ""
+        raise StoreError(
+            f"Expected {source} to hold a run called {' or '.join(map(repr, missing))}, but it holds {listed}{more}."
+            f"{elsewhere} Leave `--run` out to import all."
+        )
+    return [each for each in found if not names or each.name in names]
+
+
+def _besides(source: Path, chosen: Sequence[ForeignRun], others: Mapping[Format, Sequence[ForeignRun]]) -> str:
+    return (
+        f"{source} holds logs of several tools. Taken: {counted(len(chosen), 'run')} of {chosen[0].tool}. "
+        f"Not taken: {_counted(others)}; take these with {_formats(others)}."
+    )
+
+
+def _counted(others: Mapping[Format, Sequence[ForeignRun]]) -> str:
+    return ", ".join(f"{counted(len(runs), 'run')} of {runs[0].tool}" for runs in others.values())
+
+
+def _formats(others: Mapping[Format, Sequence[ForeignRun]]) -> str:
+    return f"{' or '.join(f'--format {each}' for each in others)} (`log_format={next(iter(others))!r}`)"
 
 
 def _read(

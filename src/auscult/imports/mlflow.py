@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from math import inf, nan
@@ -11,7 +11,7 @@ from sys import float_info
 from urllib.parse import quote
 
 from auscult.core.errors import StoreError
-from auscult.core.provenance import OWN
+from auscult.core.provenance import NAMED, OWN
 from auscult.imports.account import Account, State
 from auscult.imports.figures import number_in
 from auscult.imports.foreign import ForeignRun, Point
@@ -77,12 +77,11 @@ def _read_directory(directory: Path, account: Account) -> Iterator[Point]:
     account.began((number_in(meta.get("start_time", "")) or 0.0) / 1000)
     _tell_params(((file.relative_to(directory / "params").as_posix(), file.read_text("utf-8", "replace"))
                   for file in sorted((directory / "params").rglob("*")) if file.is_file()), account)  # fmt: skip
-    for name, value in _tags(directory / "tags"):
-        _tell_tag(name, value, account)
+    names = _tell_tags(_tags(directory / "tags"), account)
     for file in _metric_files(directory):
-        name = file.relative_to(directory / "metrics").as_posix()
+        key = file.relative_to(directory / "metrics").as_posix()
         account.on_bytes(file.stat().st_size)
-        yield from _read_metric(file, name, account)
+        yield from _read_metric(file, _named(key, names), account)
 
 
 def _read_metric(file: Path, name: str, account: Account) -> Iterator[Point]:
@@ -107,14 +106,14 @@ def _read_database(file: Path, run: str, account: Account) -> Iterator[Point]:
         account.state = STATES.get(status, "unknown")
         account.began((start or 0) / 1000)
         _tell_params(store.execute("SELECT key, value FROM params WHERE run_uuid = ? ORDER BY key", (run,)), account)
-        for name, value in store.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run,)):
-            _tell_tag(name, value, account)
+        names = _tell_tags(store.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run,)), account)
         rows = store.execute(
             "SELECT key, step, value, is_nan FROM metrics WHERE run_uuid = ? ORDER BY key, step, timestamp, value",
             (run,),
         )
-        for name, step, value, is_nan in rows:
+        for key, step, value, is_nan in rows:
             account.on_bytes(1)
+            name = _named(key, names)
             if isinstance(step, int) and isinstance(value, (int, float)):
                 yield Point(name, step, nan if is_nan else _unlimited(float(value)))
             else:
@@ -140,15 +139,27 @@ def _tags(directory: Path) -> Iterator[tuple[str, str]]:
             yield file.relative_to(directory).as_posix(), file.read_text("utf-8", "replace")
 
 
-def _tell_tag(name: str, value: str, account: Account) -> None:
-    if name == "mlflow.runName" and value:
-        account.name = value
-    elif name == f"{OWN}.run_id":
-        account.own = True
-    elif name == "mlflow.source.git.commit":
-        account.git_commit = value
-    elif name == "mlflow.source.name":
-        account.command = (value,)
+def _tell_tags(tags: Iterable[tuple[str, str]], account: Account) -> dict[str, str]:
+    """Tell what tags say. Returns, by the digits that end their keys, names that a sink of auscult had to change."""
+    names: dict[str, str] = {}
+    for name, value in tags:
+        if name == "mlflow.runName" and value:
+            account.name = value
+        elif name == f"{OWN}.run_id":
+            account.own = True
+        elif name == "mlflow.source.git.commit":
+            account.git_commit = value
+        elif name == "mlflow.source.name":
+            account.command = (value,)
+        elif name.startswith(NAMED):
+            names[name.removeprefix(NAMED)] = value
+    return names
+
+
+def _named(key: str, names: Mapping[str, str]) -> str:
+    """The name that was logged under a key."""
+    _, separator, digits = key.rpartition("-")
+    return names.get(digits, key) if separator else key
 
 
 def _read_meta(file: Path) -> dict[str, str]:

@@ -3,21 +3,24 @@
 import re
 import time
 from collections.abc import Mapping
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 from auscult.core.detail import TensorDetail
 from auscult.core.finding import Finding
-from auscult.core.provenance import OWN
+from auscult.core.provenance import NAMED, OWN
 from auscult.core.run import RunInfo
 from auscult.integrations.selection import Selection
 from auscult.integrations.tracker import Tracker
 
 TAG = f"{OWN}.run_id"
-AT_ONCE = 1000
-"""Metrics that MLflow takes in one call."""
+AT_ONCE, TAGS_AT_ONCE = 1000, 100
+"""Metrics and tags that MLflow takes in one call."""
 LONGEST_KEY, LONGEST_TAG = 250, 5000
+DIGITS = 8
+"""Hexadecimal digits that tell a name from every other one that MLflow would not take."""
 _FORBIDDEN = re.compile(r"[^\w\-. :/]")
 _NO_PART = re.compile(r"(?<![^/])\.{0,2}(?![^/])")
 
@@ -52,6 +55,7 @@ class MlflowSink(Tracker):
         super().__init__(selection, files=files, seconds=seconds)
         self._experiment = experiment
         self._uri = tracking_uri
+        self._keys: dict[str, str] = {}
 
     def _running(self) -> Any:
         return None if self._client is None else self._client.active_run()
@@ -72,8 +76,14 @@ class MlflowSink(Tracker):
 
     def _send(self, step: int, values: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
-        entity = self._client.entities.Metric
-        metrics = iter([entity(_key(key), value, now, step) for key, value in values.items()])
+        entities = self._client.entities
+        new = {name: _key(name) for name in values if name not in self._keys}
+        changed = (name for name, key in new.items() if key != name and len(name) <= LONGEST_TAG)
+        tags = iter([entities.RunTag(f"{NAMED}{new[name][-DIGITS:]}", name) for name in changed])
+        while some := list(islice(tags, TAGS_AT_ONCE)):
+            self._store.log_batch(self._run, tags=some)
+        self._keys.update(new)
+        metrics = iter([entities.Metric(self._keys[key], value, now, step) for key, value in values.items()])
         while some := list(islice(metrics, AT_ONCE)):
             self._store.log_batch(self._run, metrics=some)
 
@@ -103,5 +113,13 @@ class MlflowSink(Tracker):
 
 
 def _key(name: str) -> str:
-    """The name as MLflow takes it: no parts that a path could not have, no characters that it does not know."""
-    return _NO_PART.sub("_", _FORBIDDEN.sub("_", name)[:LONGEST_KEY])
+    """The name as MLflow takes it, and no other name's.
+
+    What has parts that a path could not have, characters that MLflow does not know or too many of them is changed, and
+    ends with digits made from the whole name, so that it is the same in every attempt and every run.
+    """
+    key = _NO_PART.sub("_", _FORBIDDEN.sub("_", name))
+    if key == name and len(key) <= LONGEST_KEY:
+        return key
+    digits = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+    return f"{key[: LONGEST_KEY - DIGITS - 1]}-{digits}"

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,15 +69,12 @@ class Follower:
         self._root = root
         self._taker = PulseTaker(entry.path)
         self._pulse: Pulse | None = None
-        self._grown = 0.0  # when that last changed, by a clock that nobody sets
+        self._looked = self._grown = -inf  # when it was last taken, and last grew, by a clock that nobody sets
         self._run: Run | None = None
         self._error = "not read yet"
         self._verdict: tuple[Mark, tuple[Finding, ...]] | None = None  # how far the run was, and what was found in it
         self._skip_damage = False
-        self._process: tuple[float, bool | None] = (
-            0.0,
-            False,
-        )  # when its process was last looked for, and whether it was there
+        self._process: tuple[float, bool | None] = -inf, False  # when it was last looked for, and whether it was there
         self._reading = threading.RLock()
         self._drawing = threading.Lock()
 
@@ -94,11 +92,14 @@ class Follower:
         """Read what was written since the last look. Returns whether anything was, or whether its condition changed."""
         with self._reading:
             before = self.condition.word
-            pulse = self._taker.take()
+            pulse, now = self._taker.take(), time.monotonic()
             grown = self._pulse is None or pulse.shape != self._pulse.shape
             if grown:
-                self._pulse, self._grown = pulse, time.monotonic()
+                longest = now - self._looked if self._pulse is not None and pulse.sizes != self._pulse.sizes else inf
+                self._grown = now - min(max(0.0, time.time() - pulse.written), longest)  # clocks differ, and are set
+                self._pulse = pulse
                 self._read()
+            self._looked = now
             self.condition = self._judged(pulse.written)
             return grown or self.condition.word != before
 
@@ -208,16 +209,16 @@ class Follower:
         self._error = error
 
     def _judged(self, written: float) -> Condition:
-        facts, now = self.facts, max(time.time(), written + time.monotonic() - self._grown)  # clocks are set back
+        facts, now = self.facts, written + time.monotonic() - self._grown
         if facts is None:
             return Condition("unreadable", self._error)
-        alive = self._is_alive(facts, written, now) if facts.is_quiet(written, now) else None
+        alive = self._is_alive(facts) if facts.is_quiet(written, now) else None
         return facts.condition(written, now, alive)
 
-    def _is_alive(self, facts: Facts, written: float, now: float) -> bool | None:
+    def _is_alive(self, facts: Facts) -> bool | None:
         """Whether a process has the run's files open. Once it is gone it is not looked for again until they grow."""
-        looked, alive = self._process
-        if looked <= written or (alive is not False and now - looked > PROCESSES_S):
+        (looked, alive), now = self._process, time.monotonic()
+        if looked <= self._grown or (alive is not False and now - looked > PROCESSES_S):
             alive = is_held(self.entry.path, facts.host)
             self._process = now, alive
         return alive

@@ -25,6 +25,11 @@ class Pulse:
     written: float
     events: int
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes alone: where they differ something was written since, whatever the times say."""
+        return tuple(size for size, _ in self.shape)
+
 
 class PulseTaker:
     """Takes the pulse of one run again and again, for a dozen calls of `stat` each time.

@@ -1,5 +1,6 @@
 """Opening: where a run begins: its directory, its first step, and what was recorded before."""
 
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from auscult.metrics.environment import run_info
 from auscult.monitor.ranks import Ranks
 from auscult.store.reader import load
 from auscult.store.writer import IfExists, StoreWriter
+
+logger = logging.getLogger("auscult")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def open_run(
     """Begin or continue a run; of several ranks the first does so, and the others are told.
 
     Raises:
-        SetupError: if the directory may not be used, on every rank.
+        SetupError: if the directory may not be used, or another writer is at work in it, on every rank.
         StoreError: if the run to resume cannot be read, likewise.
     """
     if ranks is not None and not ranks.writes:
@@ -46,7 +49,7 @@ def open_run(
         return Opening(Path(where), number, begins, None, None)
     try:
         writer = StoreWriter.create(path, run_info(Path(path).name, config), if_exists)
-        past = load(writer.path) if writer.resumed else None
+        past = _past(writer) if writer.resumed else None
     except Exception as error:
         if ranks is not None:
             known = error if isinstance(error, AuscultError) else SetupError(f"Rank 0 could not open {path}: {error}")
@@ -57,4 +60,19 @@ def open_run(
     begins = past is None or past.until(number - 1).last_step < 0
     if ranks is not None:
         ranks.told_by_first((str(writer.path), number, begins))
+    if writer.path != Path(path).absolute():
+        logger.warning(
+            "%s is not empty: this run is written to %s. Continue what is there with if_exists='resume'.",
+            path,
+            Path(path).with_name(writer.path.name),
+        )
     return Opening(writer.path, number, begins, writer, past)
+
+
+def _past(writer: StoreWriter) -> Run:
+    """What a resumed run has recorded; where that cannot be read, nobody writes it any more."""
+    try:
+        return load(writer.path)
+    except BaseException:
+        writer.close()
+        raise

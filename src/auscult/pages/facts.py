@@ -71,8 +71,11 @@ def _settings(config: Mapping[str, Any]) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A time since the epoch as `2026-11-21 09:17 UTC`."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    """A time since the epoch as `2026-11-21 09:17 UTC`; one that no calendar has is told in seconds."""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, OSError, ValueError):
+        return f"at no date ({seconds:.6g} s)"
 
 
 def _cadence(run: Run) -> str:

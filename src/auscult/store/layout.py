@@ -15,6 +15,7 @@ from auscult.store.lines import decode_object, encode_object
 FORMAT = "auscult"
 FORMAT_VERSION = 1
 RUN = "run.json"
+DRAFT = f"{RUN}.tmp"
 CHANNELS = "channels.jsonl"
 EVENTS = "events.jsonl"
 
@@ -27,7 +28,7 @@ def write_info(path: Path, info: RunInfo, segments: int) -> None:
         info: What it says.
         segments: How many segments the run has, so that the loss of one in `events.jsonl` is seen.
     """
-    draft = path / f"{RUN}.tmp"
+    draft = path / DRAFT
     stored = {"format": FORMAT, **asdict(info), "format_version": FORMAT_VERSION, "segments": segments}
     draft.write_bytes(encode_object(stored, indent=2) + b"\n")
     draft.replace(path / RUN)

@@ -22,8 +22,10 @@ from auscult.core.sink import Channel, Record, Rows
 from auscult.store.damage import Damage, readable
 from auscult.store.details import write_detail
 from auscult.store.history import read_history
+from auscult.store.hold import Hold
 from auscult.store.layout import (
     CHANNELS,
+    DRAFT,
     EVENTS,
     FORMAT_VERSION,
     RUN,
@@ -60,11 +62,12 @@ class StoreWriter:
         resumed: Whether it continues a run that was there before.
     """
 
-    def __init__(self, path: Path, info: RunInfo, segments: int, resumed: bool) -> None:
+    def __init__(self, path: Path, info: RunInfo, segments: int, resumed: bool, hold: Hold) -> None:
         self.path = path
         self.info = info
         self.resumed = resumed
         self._process = os.getpid()
+        self._hold = hold
         self._segments = segments
         self._segment_step = 0
         self._closed = False
@@ -91,27 +94,40 @@ class StoreWriter:
                 free), `"resume"` continues the run there, `"error"` refuses.
 
         Raises:
-            SetupError: if `path` holds something and may not be used, or cannot be made.
+            SetupError: if `path` holds something and may not be used, cannot be made, or is the run to be continued and
+                has a writer still.
             StoreError: if the run to be continued cannot be read.
         """
         path = Path(path).absolute()
         if if_exists == "resume" and (path / RUN).exists():
+            return cls._resume(path)
+        hold = _claim(path)
+        if hold is None:
+            if if_exists != "new":
+                raise SetupError(_occupied(path, if_exists))
+            beside = (path.with_name(f"{path.name}-{n}") for n in count(2))
+            path, hold = next((each, held) for each in beside if (held := _claim(each)) is not None)
+        info = replace(info, format_version=FORMAT_VERSION)
+        write_info(path, info, segments=0)
+        return cls(path, info, 0, False, hold)
+
+    @classmethod
+    def _resume(cls, path: Path) -> "StoreWriter":
+        with readable(path):
+            hold = Hold(path / EVENTS)  # before anything is read that another writer might change
+        try:
             with readable(path):
                 stored, segments = read_info(path)
                 events = _read_strictly(path / EVENTS).objects
                 history = read_history(path, segments)
             segments = max(segments, sum(each["kind"] == "segment" for each in events))
-            writer = cls(path, stored, segments, resumed=True)
+            writer = cls(path, stored, segments, True, hold)
             if not history.finished:
                 writer._take_in(read_rescued(path, segments - 1, Damage(False, False)))
-            return writer
-        if not _claim(path):
-            if if_exists != "new":
-                raise SetupError(_occupied(path, if_exists))
-            path = next(each for each in (path.with_name(f"{path.name}-{n}") for n in count(2)) if _claim(each))
-        info = replace(info, format_version=FORMAT_VERSION)
-        write_info(path, info, segments=0)
-        return cls(path, info, 0, resumed=False)
+        except BaseException:
+            hold.end()
+            raise
+        return writer
 
     @property
     def segment(self) -> int:
@@ -207,6 +223,7 @@ class StoreWriter:
         self._sealer.close()
         self._events.close()
         self._channels.close()
+        self._hold.end()
         if self._sealer.error is not None:
             self._raise_kept()
 
@@ -260,17 +277,38 @@ class StoreWriter:
         ) from error
 
 
-def _claim(path: Path) -> bool:
-    """Make a directory our own; False if something is there already."""
+def _claim(path: Path) -> Hold | None:
+    """Make a directory our own; None if something is there already, or another process was faster."""
     try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        return path.is_dir() and not any(path.iterdir())
+        path.mkdir(parents=True, exist_ok=True)
+        if not _is_free(path):
+            return None
+        made = _make(path / EVENTS)
+        hold = Hold(path / EVENTS)
+    except (FileExistsError, SetupError):
+        return None
     except OSError as error:
         raise SetupError(
             f"Expected a directory that can be made at {path}, but got: {error.strerror or error}. Name a path below a "
             "directory that may be written to."
         ) from error
+    if (made or hold.certain) and _is_free(path):
+        return hold
+    hold.end()
+    return None
+
+
+def _is_free(path: Path) -> bool:
+    """Whether a directory holds nothing, or what is left where a process was killed while it claimed it."""
+    return all(each.name == DRAFT or (each.name == EVENTS and not each.stat().st_size) for each in path.iterdir())
+
+
+def _make(file: Path) -> bool:
+    """Make an empty file; False if another process was faster."""
+    try:
+        AppendLog(file, new=True).close()
+    except FileExistsError:
+        return False
     return True
 
 

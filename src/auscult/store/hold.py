@@ -1,0 +1,72 @@
+"""Hold: that a run has a writer. It ends with the process, however that ends; readers never look at it."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+from weakref import WeakSet
+
+from auscult.core.errors import SetupError
+
+if sys.platform != "win32":
+    import fcntl
+
+_BUSY = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
+_held: "WeakSet[Hold]" = WeakSet()
+
+
+class Hold:
+    """An advisory lock on a file of a run, so that two writers cannot take turns in it.
+
+    Where there are no locks (some network filesystems, Windows) nothing is held and nobody is refused. No copy of the
+    process that `fork` makes, such as a worker of a DataLoader, holds it on.
+
+    Args:
+        file: The file; it is created if it does not exist, and not changed.
+
+    Attributes:
+        certain: Whether nobody else can hold it meanwhile.
+
+    Raises:
+        SetupError: if another writer holds it, in this process or in another.
+        OSError: if it cannot be opened.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.certain = False
+        self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if sys.platform != "win32":
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.certain = True
+        except OSError as error:
+            if error.errno in _BUSY:
+                self.end()
+                raise SetupError(_busy(file.parent)) from None
+        _held.add(self)
+
+    def end(self) -> None:
+        """Let another writer have it; later calls do nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            self.end()
+
+
+def _end_in_copy() -> None:
+    for each in tuple(_held):
+        each.end()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_end_in_copy)
+
+
+def _busy(path: Path) -> str:
+    return (
+        f"Expected the run in {path} to have no other writer, but one is at work, in this process or in another. "
+        "End it first (`monitor.close()`), or write beside it with `if_exists='new'`."
+    )
