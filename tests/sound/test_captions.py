@@ -64,7 +64,7 @@ def test_nothing_in_a_text_or_a_title_breaks_the_file():
 
 def test_no_terminal_escape_of_a_name_reaches_the_files():
     event = SoundEvent(1.0, "finding", "weight of \x1b[2J\u202e", 3, "info")
-    score = Score("run\x1b]0;title\x07", "vitals", "mix", 2.0, (), (event,))
+    score = Score("run\x1b]0;title\x07", "vitals", 2.0, (), (event,))
     for text in (score.captions(), score.transcript()):
         assert all(each.isprintable() or each == "\n" for each in text)
     assert "\\x1b[2J" in score.transcript()
