@@ -243,7 +243,7 @@ def sonify(
 def play(
     path: RunPath,
     speed: Annotated[float, typer.Option(help="Seconds of the sound per second, 0.1 to 20; pitch stays.")] = 1.0,
-    start: Annotated[int | None, typer.Option("--from", metavar="STEP", help="Step to begin with.")] = None,
+    start: Annotated[int | None, typer.Option("--from", min=0, metavar="STEP", help="Step to begin with.")] = None,
     following: Annotated[bool, typer.Option("--follow", help="Go on with what the run writes until it ends.")] = False,
     volume: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="0 to 1; 0.25 with --follow, else 1.")] = None,
     mapping: Annotated[Mapping, typer.Option(help="As for `sonify`.")] = Mapping.vitals,

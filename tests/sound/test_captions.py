@@ -3,9 +3,12 @@
 import io
 
 import numpy as np
+import pytest
 import webvtt
 
+from auscult.core.errors import SetupError
 from auscult.core.score import CAPTION_SECONDS, Score, SoundEvent
+from auscult.sound.files import write_score
 from auscult.sound.legend import legend
 from auscult.sound.mappings import sonify_run
 
@@ -57,3 +60,16 @@ def test_nothing_in_a_text_or_a_title_breaks_the_file():
     assert [shown(cue.raw_text) for cue in cues] == [f"step {each.step}: {each.line}" for each in events]
     assert cues[0].start == "01:00:00.000"
     assert cues_of(Score("quiet", "vitals", 1.0, ())) == []
+
+
+def test_no_terminal_escape_of_a_name_reaches_the_files():
+    event = SoundEvent(1.0, "finding", "weight of \x1b[2J\u202e", 3, "info")
+    score = Score("run\x1b]0;title\x07", "vitals", 2.0, (), (event,))
+    for text in (score.captions(), score.transcript()):
+        assert all(each.isprintable() or each == "\n" for each in text)
+    assert "\\x1b[2J" in score.transcript()
+
+
+def test_a_wrong_ending_names_every_right_one(tmp_path):
+    with pytest.raises(SetupError, match=r"\.mid or \.json"):
+        write_score(legend(), tmp_path / "a.txt")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from auscult.core.errors import SetupError
 from auscult.core.glance import glance, listing, sparkline
+from auscult.core.visible import shown_lines
 
 MAX_SHOWN = 8
 """Voices and events that a notebook shows."""
@@ -127,8 +128,8 @@ class SoundEvent:
 
     @property
     def line(self) -> str:
-        """The text on one line."""
-        return " ".join(self.text.split())
+        """The text on one line, with nothing hidden in it."""
+        return shown_lines(self.text)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -213,7 +214,7 @@ class Score:
 
     def captions(self) -> str:
         """Every event as a caption of three seconds, in WebVTT."""
-        cues = [f"WEBVTT - {_escaped(' '.join(self.title.split()))}"]
+        cues = [f"WEBVTT - {_escaped(shown_lines(self.title))}"]
         for number, event in enumerate(self.events, 1):
             span = f"{_clock(event.time)} --> {_clock(event.time + CAPTION_SECONDS)}"
             cues.append(f"{number}\n{span}\nstep {event.step}: {_escaped(event.line)}")

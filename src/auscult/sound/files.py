@@ -5,6 +5,7 @@ from os import PathLike
 from pathlib import Path
 
 from auscult.core.atomic import write_atomically
+from auscult.core.compressed import FORMATS
 from auscult.core.errors import SetupError
 from auscult.core.score import Score
 from auscult.sound.midi import write_midi
@@ -33,6 +34,10 @@ def write_score(score: Score, path: str | PathLike[str], bits: int = 32) -> Path
     if ending == ".json":
         write_atomically(target, (json.dumps(score.to_dict(), allow_nan=False) + "\n").encode())
         return target
+    if ending not in (".wav", *FORMATS):
+        raise SetupError(
+            f"Expected `path` to end in .wav, {', '.join(FORMATS)}, .mid or .json, but got {str(target)!r}."
+        )
     return render(score, SAMPLE_RATES.get(ending, SAMPLE_RATE)).write(target, bits)
 
 
