@@ -1,9 +1,9 @@
 """LiveDiagnosis: the same digest and the same rules as `diagnose`, fed row by row.
 
 Exact rules are asked again only when the set of non-finite, zero or unobserved numbers changes, and for the rows after
-it that a streak needs; where only the set of norms that are zero changes, when a streak has become long enough or was
-broken, and never for a zero among samples. All others are asked when a block of 64 steps closes, or later where they are put off. Where none is, the
-findings equal `diagnose` of the run cut there at every step.
+it that a streak needs; where norms only become zero or cease to be, when a streak is long enough or broken, and never
+for a zero among samples. All others are asked when a block of 64 steps closes, or later where they are put off. Where
+none is, the findings equal `diagnose` of the run cut there at every step.
 """
 
 from collections.abc import Iterator, Sequence

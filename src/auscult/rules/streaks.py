@@ -1,4 +1,4 @@
-"""Streaks: how long norms have been zero, as far as exact rules ask for it, so that a zero that comes and goes is cheap."""
+"""Streaks: how long norms have been zero, as far as exact rules look at it."""
 
 import numpy as np
 from numpy.typing import NDArray
