@@ -12,7 +12,7 @@ import pytest
 from auscult.live.condition import Facts, duration
 from auscult.live.follower import Follower
 from auscult.live.listing import list_entries
-from auscult.live.processes import is_open, list_open_files
+from auscult.live.processes import is_held
 from auscult.store.reader import load
 
 NOW = 1_000_000.0
@@ -87,10 +87,10 @@ def test_a_process_that_was_killed_is_told_from_one_that_is_slow(tmp_path) -> No
             os.utime(file, (past, past))
         follower.look()
         assert follower.condition.word == "stalled" and "process lives" in follower.condition.reason
-        assert is_open(path, list_open_files(os.getuid()))
+        assert is_held(path, node()) and is_held(path, "elsewhere") is None
         training.send_signal(signal.SIGKILL)
         training.wait()
-        assert not is_open(path, list_open_files(os.getuid()))
+        assert is_held(path, node()) is False
         follower = Follower(tmp_path, follower.entry)
         follower.look()
         assert follower.condition.word == "crashed" and "process is gone" in follower.condition.reason

@@ -1,6 +1,7 @@
 """A run that goes on as one sound without a gap: while it trains, stands still, dies, is resumed and ends."""
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -142,10 +143,14 @@ def test_a_run_that_dies_is_told_and_one_that_is_resumed_goes_on(tmp_path, monke
     with training(path, 0, 10_000, pause=0.02) as process:
         trail = Trail(path, 0)
         before = heard(trail, lambda look: look.last >= 80)[1]
+        process.send_signal(signal.SIGSTOP)
+        before += heard(trail, lambda look: look.state == "stalled")[1]
         process.kill()
+        process.wait()
     samples, after = heard(trail, lambda look: look.state == "crashed")
-    ((_, text),) = told(after, "stalled")
-    assert "its process is gone" in text and samples[-11_000:].any(), "the earcon of a standstill"
+    ((_, halted), (_, died)) = told([*before, *after], "stalled")
+    assert "no step for" in halted and "its process is gone" not in halted
+    assert "its process is gone" in died and samples[-4_000:].any(), "the earcon of a standstill"
     last = steps_of([*before, *after])[-1]
     assert steps_of([*before, *after]) == list(range(last + 1))
     with training(path, 50, 120, pause=0.01):
@@ -159,7 +164,7 @@ def test_a_run_that_stands_still_says_so_once_and_falls_silent(followed, tmp_pat
     """A copy without its end is a run that goes on and writes nothing."""
     monkeypatch.setattr(trails, "PATIENCE", 0.5)
     monkeypatch.setattr(trails, "PATIENCE_STEPS", 0.0)
-    monkeypatch.setattr(trails, "list_open_files", lambda _: None)  # whether its process lives cannot be told
+    monkeypatch.setattr(trails, "is_held", lambda *_: None)  # whether its process lives cannot be told
     copy = tmp_path / "copy"
     shutil.copytree(followed[0], copy)
     lines = (copy / "events.jsonl").read_text().splitlines(keepends=True)

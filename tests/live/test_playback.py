@@ -104,18 +104,17 @@ def test_the_null_device_gets_the_very_samples(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Speaker, "_taken", tapped)
     score = short_score(1.0)
-    with Speaker(backend="null") as speaker:
-        play_score(score, speaker, volume=0.25)
+    with Speaker(backend="null", volume=0.25) as speaker:
+        play_score(score, speaker)
     samples = np.concatenate(taken)[:44_100]
     np.testing.assert_allclose(samples, 0.25 * auscult.render(score).samples, atol=1e-7)
 
 
 def test_impossible_requests_are_refused() -> None:
-    with Speaker(backend="null") as speaker:
-        with pytest.raises(SetupError, match="volume"):
-            play_score(short_score(), speaker, volume=2.0)
-        with pytest.raises(SetupError, match="step"):
-            play_score(short_score(), speaker, start=99)
+    with pytest.raises(SetupError, match="volume"):
+        Speaker(backend="null", volume=2.0)
+    with Speaker(backend="null") as speaker, pytest.raises(SetupError, match="step"):
+        play_score(short_score(), speaker, start=99)
 
 
 def test_a_device_that_goes_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +171,7 @@ miniaudio.PlaybackDevice = none
 NULL = """
 import auscult.sound.speaker as speakers
 start = speakers.Speaker.__init__
-speakers.Speaker.__init__ = lambda self, backend: start(self, backend='null')
+speakers.Speaker.__init__ = lambda self, backend, volume: start(self, backend='null', volume=volume)
 """
 
 

@@ -22,12 +22,12 @@ SHARED = frozenset({"urllib3", "sentry_sdk"})
 @contextmanager
 def kept() -> Generator[None]:
     """In the body anything may be drawn on this thread; afterwards all states are what they were."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002  (the user's)
     try:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
+        np.random.set_state(states[1])  # noqa: NPY002  (the user's)
         torch.set_rng_state(states[2])
 
 

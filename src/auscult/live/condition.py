@@ -74,7 +74,7 @@ class Facts:
             written: When its files last grew, seconds since the epoch.
             now: The time, likewise.
         """
-        return self.end is None and now - written > max(QUIET_S, QUIET_STEPS * self._pace(written))
+        return self.end is None and now - written > max(QUIET_S, QUIET_STEPS * self.pace(written))
 
     def condition(self, written: float, now: float, alive: bool | None = None) -> Condition:
         """What the run is doing.
@@ -97,10 +97,10 @@ class Facts:
                 if alive
                 else Condition("crashed", f"{silence}, and its process is gone")
             )
-        lost = now - written > max(LOST_S, LOST_STEPS * self._pace(written))
+        lost = now - written > max(LOST_S, LOST_STEPS * self.pace(written))
         return Condition("crashed" if lost else "stalled", silence)
 
-    def _pace(self, written: float) -> float:
+    def pace(self, written: float) -> float:
         """Mean seconds between two steps since training last began, evaluations and all."""
         return max(0.0, written - self.began) / max(1, self.last_step - self.first_step + 1)
 

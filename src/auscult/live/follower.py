@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from platform import node
 from typing import Any, TypeVar
 
 from auscult.core.errors import AuscultError
@@ -18,7 +17,7 @@ from auscult.live.increment import chart_points, map_cells
 from auscult.live.lengths import require_names_of_usual_length
 from auscult.live.listing import Entry, find_stranger
 from auscult.live.mark import Mark
-from auscult.live.processes import is_open, list_open_files
+from auscult.live.processes import is_held
 from auscult.live.pulse import Pulse, PulseTaker
 from auscult.live.rendering import Rendering, render
 from auscult.pages.charts import Pictures
@@ -74,7 +73,10 @@ class Follower:
         self._error = "not read yet"
         self._verdict: tuple[Mark, tuple[Finding, ...]] | None = None  # how far the run was, and what was found in it
         self._skip_damage = False
-        self._process = 0.0, False  # when its process was last looked for, and whether it was there
+        self._process: tuple[float, bool | None] = (
+            0.0,
+            False,
+        )  # when its process was last looked for, and whether it was there
         self._reading = threading.RLock()
         self._drawing = threading.Lock()
 
@@ -214,14 +216,9 @@ class Follower:
 
     def _is_alive(self, facts: Facts, written: float, now: float) -> bool | None:
         """Whether a process has the run's files open. Once it is gone it is not looked for again until they grow."""
-        if facts.host != node():
-            return None
         looked, alive = self._process
-        if looked <= written or (alive and now - looked > PROCESSES_S):
-            files = list_open_files(self.entry.path.stat().st_uid)
-            if files is None:
-                return None
-            alive = is_open(self.entry.path, files)
+        if looked <= written or (alive is not False and now - looked > PROCESSES_S):
+            alive = is_held(self.entry.path, facts.host)
             self._process = now, alive
         return alive
 

@@ -5,7 +5,6 @@ Reads the run's files and nothing else, so that training neither knows nor waits
 
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -58,13 +57,13 @@ def listen(
         SetupError: if something cannot be.
     """
     if following:
-        _require_followed(mapping, mode, speed, volume)
+        _require_followed(mapping, mode, speed)
     run = load(path, skip_damage=skip_damage)
     for each in run.damage:
         console.print(f"left out: {shown_lines(each)}", markup=False, highlight=False)
     columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with (
-        _open_speaker(path, backend, following) as speaker,
+        _open_speaker(path, backend, volume, following) as speaker,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
         keys(lambda: speaker.pause(not speaker.paused)) as awake,
     ):
@@ -79,17 +78,17 @@ def listen(
 
         if not following:
             score = sonify(run, mapping, mode, metric)
-            play_score(score, speaker, speed=speed, start=start, volume=volume, on_moment=on_moment)
+            play_score(score, speaker, speed=speed, start=start, on_moment=on_moment)
         else:
             trail = Trail(path, start, metric, with_excursions=mode == "overview")
             for block, look in beats(trail, speaker.sample_rate):
                 on_moment(Moment(0.0, look.last if look.last >= 0 else None, look.events))
-                speaker.play(block * np.float32(volume))
+                speaker.play(block)
             speaker.finish()
         return delivery_of(speaker)
 
 
-def _require_followed(mapping: str, mode: str, speed: float, volume: float) -> None:
+def _require_followed(mapping: str, mode: str, speed: float) -> None:
     if speed != 1:
         raise SetupError(f"Expected no `speed` for a run that is followed, which has its own, but got {speed!r}.")
     if mapping != "vitals" or mode not in FOLLOWED:
@@ -97,13 +96,13 @@ def _require_followed(mapping: str, mode: str, speed: float, volume: float) -> N
             f"Expected a run that is followed to be heard as vitals in one of the modes {', '.join(FOLLOWED)}, but got "
             f"{mapping} in {mode}. What has been recorded is played in any mode without --follow."
         )
-    if not 0 <= volume <= 1:
-        raise SetupError(f"Expected `volume` to be 0 to 1, but got {volume!r}.")
 
 
-def _open_speaker(path: Path, backend: Backend, following: bool) -> Speaker:
+def _open_speaker(path: Path, backend: Backend, volume: float, following: bool) -> Speaker:
     try:
-        return Speaker(backend=backend, ahead=AHEAD, buffer=BUFFER) if following else Speaker(backend=backend)
+        if following:
+            return Speaker(backend=backend, volume=volume, ahead=AHEAD, buffer=BUFFER)
+        return Speaker(backend=backend, volume=volume)
     except (MissingExtra, NoDevice) as error:
         instead = f"A file or a page needs none: auscult sonify {path}, auscult report {path}."
         raise type(error)(f"{error} {instead}") from None

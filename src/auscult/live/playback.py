@@ -54,7 +54,6 @@ def play_score(
     *,
     speed: float = 1.0,
     start: int | None = None,
-    volume: float = 1.0,
     on_moment: Callable[[Moment], None] = lambda _: None,
 ) -> Delivery:
     """Play a score; returns as soon as the device has all of it.
@@ -64,21 +63,18 @@ def play_score(
         speaker: Where it is heard, behind what was handed over before.
         speed: Seconds of the score per second; pitch stays.
         start: The step to begin with; None for the first.
-        volume: 0 to 1, a factor on every sample.
         on_moment: Called several times a second with what is heard.
 
     Raises:
         NoDevice: if the sound device goes away.
-        SetupError: if the speed, the step or the volume cannot be.
+        SetupError: if the speed or the step cannot be.
     """
-    if not 0 <= volume <= 1:
-        raise SetupError(f"Expected `volume` to be 0 to 1, but got {volume!r}.")
     played = at_speed(score, speed)
     first = round(begin_of(played, start) * speaker.sample_rate)
     synth = Synth(played, speaker.sample_rate)
     teller = _Teller(played, first, speaker, on_moment)
     for block in _faded(synth.blocks(BLOCK, first), speaker.sample_rate if first > 0 else 0):
-        speaker.play(block * np.float32(volume))
+        speaker.play(block)
         teller.tell()
     speaker.finish(teller.tell)
     teller.tell_rest()

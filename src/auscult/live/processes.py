@@ -1,29 +1,29 @@
-"""Processes: which files those of this machine hold open, so that a dead run is told from a slow one."""
+"""Processes: whether one of this machine holds files of a run open, so that a dead run is told from a slow one."""
 
 import os
 from pathlib import Path
+from platform import node
 
 
-def list_open_files(owner: int) -> frozenset[str] | None:
-    """Paths of the files that the processes of a user hold open; None where it cannot be told (not on Linux).
+def is_held(directory: Path, host: str) -> bool | None:
+    """Whether a process has a file in a directory open; None where that cannot be told.
+
+    It can be on Linux, on the machine that writes the files, by their owner and by the superuser.
 
     Args:
-        owner: Number of the user. Only the superuser sees the files of others.
+        directory: Of the run.
+        host: The machine that writes it.
     """
-    if not Path("/proc/self/fd").is_dir() or os.getuid() not in (0, owner):
+    owner = directory.stat().st_uid
+    if host != node() or not Path("/proc/self/fd").is_dir() or os.getuid() not in (0, owner):
         return None
-    found: set[str] = set()
+    inside = f"{directory.resolve()}{os.sep}"
     for process in Path("/proc").iterdir():
         try:
             if process.name.isdigit() and process.stat().st_uid == owner:
                 with os.scandir(process / "fd") as descriptors:
-                    found.update(os.readlink(each.path) for each in descriptors)  # noqa: PTH115  (10,000 of them)
+                    if any(os.readlink(each.path).startswith(inside) for each in descriptors):  # noqa: PTH115  (10,000)
+                        return True
         except OSError:  # gone meanwhile
             continue
-    return frozenset(found)
-
-
-def is_open(directory: Path, open_files: frozenset[str]) -> bool:
-    """Whether one of the files lies in a directory."""
-    inside = f"{directory}{os.sep}"
-    return any(each.startswith(inside) for each in open_files)
+    return False

@@ -7,14 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from platform import node
 
 import numpy as np
 
 from auscult.core.run import Run
 from auscult.core.score import SoundEvent
 from auscult.live.condition import Facts
-from auscult.live.processes import is_open, list_open_files
+from auscult.live.processes import is_held
 from auscult.live.pulse import PulseTaker
 from auscult.live.window import window
 from auscult.sound.events import alarms, excursions
@@ -103,6 +102,7 @@ class Trail:
         self._segments, self._told = len(self._run.segments), len(self._run.findings)
         self._changed = time.monotonic() - max(0.0, time.time() - self._taker.take().written)
         self._quiet: str | None = None  # what was said of a run that writes nothing
+        self._sought = -PATIENCE  # when its process was last looked for
         self._settled = False
 
     def look(self) -> Look:
@@ -126,7 +126,7 @@ class Trail:
             events += self._findings()
             self._rested = now + (1 + REST) * (time.monotonic() - now)
         waiting = now - self._changed
-        usual = self._usual(pulse.written)
+        usual = self._facts.pace(pulse.written)
         state = "finished" if self._facts.end is not None else self._state(waiting, usual)
         if state != "training" and state != self._quiet:
             self._quiet = state
@@ -195,17 +195,11 @@ class Trail:
             return "stalled"
         if waiting <= max(PATIENCE, PATIENCE_STEPS * usual):
             return "training"
-        if self._facts.host != node():
-            return "stalled"
-        files = list_open_files(self._path.stat().st_uid) if self._quiet is None else None
-        if files is None:
+        now = time.monotonic()
+        if self._quiet == "crashed" or now - self._sought < PATIENCE:
             return self._quiet or "stalled"
-        return "stalled" if is_open(self._path.resolve(), files) else "crashed"
-
-    def _usual(self, written: float) -> float:
-        """Mean seconds of a step since training last began, as far as its files tell."""
-        done = self._facts.last_step - self._facts.first_step + 1
-        return max(0.0, written - self._facts.began) / done if done > 0 else 0.0
+        self._sought = now
+        return "crashed" if is_held(self._path, self._facts.host) is False else "stalled"
 
     def _silence(self, state: str, waiting: float) -> SoundEvent:
         last = self._facts.last_step

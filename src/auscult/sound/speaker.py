@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from auscult.core.errors import MissingExtra, NoDevice
+from auscult.core.errors import MissingExtra, NoDevice, SetupError
 
 Backend = Literal["default", "null"]
 
@@ -42,18 +42,28 @@ class Speaker:
     Args:
         sample_rate: Frames per second.
         backend: `null` for a device that takes sound at the same pace, and that nobody hears.
+        volume: 0 to 1, a factor on every sample.
         ahead: Seconds that are queued before whoever makes the sound has to wait.
         buffer: Seconds of sound that the device holds besides.
 
     Raises:
         MissingExtra: if miniaudio is not installed.
         NoDevice: if there is no sound device.
+        SetupError: if there is no such volume.
     """
 
     def __init__(
-        self, sample_rate: int = 44_100, backend: Backend = "default", ahead: float = 1.0, buffer: float = 0.5
+        self,
+        sample_rate: int = 44_100,
+        backend: Backend = "default",
+        volume: float = 1.0,
+        ahead: float = 1.0,
+        buffer: float = 0.5,
     ) -> None:
+        if not 0 <= volume <= 1:
+            raise SetupError(f"Expected `volume` to be 0 to 1, but got {volume!r}.")
         miniaudio = _import_miniaudio()
+        self._volume = np.float32(volume)
         self._enough = ahead * sample_rate
         self.sample_rate = sample_rate
         self.delivered = self.missing = self.handed = 0
@@ -104,7 +114,7 @@ class Speaker:
         """
         with self._changed:
             self._ending = False
-            self._queue.append(np.broadcast_to(block, (len(block), 2)).astype(np.float32))
+            self._queue.append(np.broadcast_to(block, (len(block), 2)).astype(np.float32) * self._volume)
             self._queued += len(block)
             self.handed += len(block)
         if self._queued >= self._enough:
