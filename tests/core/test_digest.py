@@ -138,6 +138,9 @@ def test_state_is_what_the_definitions_say(rows, seed):
             assert state["rows"] == 0 and state["first_step"] == -1
             continue
         expected = state_by_hand(steps, values[:, position])
+        past = np.full((PAST_LEVELS, 2, PAST_BINS), np.nan)
+        past[: digest.past.shape[1]] = digest.past[position]
+        assert past == pytest.approx(expected.pop("past"), rel=3e-6, abs=3e-6, nan_ok=True), position
         assert set(expected) == set(STATE.names or ())
         for name, value in expected.items():
             assert state[name] == pytest.approx(value, rel=3e-6, abs=3e-6, nan_ok=True), (position, name)

@@ -2,12 +2,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import auscult
 from auscult.core.finding import Finding
 from auscult.core.run import Run
+from auscult.core.sink import Channel
 from auscult.pages.verdict import is_sick, losses, verdict
 from auscult.pages.wording import figure
 
@@ -73,6 +75,64 @@ def test_almost_all_is_never_called_all(run_of: Maker) -> None:
         return np.where(np.arange(len(values)) == 5, 0.0, values) if name.startswith("finite") else values
 
     assert "99.9 % of steps finite" in verdict(run_of(steps=3000, change=spoil), [])
+
+
+def flawed(name: str, value: float, first: int, every: int) -> Callable[[str, np.ndarray], np.ndarray]:
+    """What makes one channel not finite at every so many of its values, and each step with such a value not finite."""
+
+    def change(channel: str, values: np.ndarray) -> np.ndarray:
+        bad = (np.arange(len(values)) >= first) & ((np.arange(len(values)) - first) % every == 0)
+        return np.where(bad, {name: value, "finite/": 0.0}.get(channel, values), values)
+
+    return change
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_logged_number_that_is_not_finite_is_named(run_of: Maker, value: float) -> None:
+    run = run_of(change=flawed("accuracy/", value, 1, 2))
+    text = verdict(run, [])
+    named = "the logged accuracy was not finite 100 of 201 times, first at step 1"
+    assert text.startswith(f"No problem found, but {named}: the run is finished"), text
+    assert "50.2 % of steps finite" in text
+    assert verdict(run.until(0), []).startswith("No problem found: ")
+    assert "0 of 1" not in verdict(run.until(1), []) and "not finite 1 of 2 times" in verdict(run.until(1), [])
+
+
+def test_a_number_that_was_not_observed_is_not_one_that_is_not_finite(run_of: Maker) -> None:
+    run = run_of(change=flawed("val/loss/", np.nan, 1, 1))  # an evaluation at every twentieth step
+    assert "but the logged val/loss was not finite 10 of 11 times, first at step 20: " in verdict(run, [])
+    run = run_of(change=flawed("category_loss/dogs", np.nan, 7, 1000))
+    assert "the logged category_loss of dogs was not finite 1 of 201 times, first at step 7: " in verdict(run, [])
+
+
+def test_what_was_logged_is_named_before_what_was_measured(run_of: Maker) -> None:
+    late, early = flawed("accuracy/", np.nan, 9, 1000), flawed("activation_std/layers.1", np.inf, 0, 5)
+
+    def both(name: str, values: np.ndarray) -> np.ndarray:
+        return late(name, early(name, values))
+
+    run = run_of(change=both)
+    assert "but the logged accuracy was not finite 1 of 201 times, first at step 9 (1 other number likewise): " in (
+        verdict(run, [])
+    )
+    text = verdict(run_of(change=early), [])
+    assert "but activation_std of layers.1 was not finite 6 of 26 times, first at step 0: " in text
+
+
+def test_beside_findings_it_is_said_where_none_of_them_says_it(run_of: Maker, finding: FindingMaker) -> None:
+    run = run_of(change=flawed("accuracy/", np.nan, 1, 2))
+    note, recovered = finding(severity="info"), finding(code="L001", name="non-finite", status="recovered")
+    assert verdict(run, [note]).startswith("No active problem, but the logged accuracy was not finite 100 of 201 times")
+    assert verdict(run, [recovered]).startswith("No active problem: ")
+    assert "accuracy" not in verdict(run, [finding()])
+
+
+def test_hostile_names_are_shown(run_of: Maker) -> None:
+    change = flawed("accuracy/", np.nan, 0, 1)
+    run = run_of(change=change)
+    channels, steps, rows = run.source.tables["user"]  # type: ignore[attr-defined]
+    run.source.tables["user"] = (channels[0], Channel("\x1b[31m\n", ""), *channels[2:]), steps, rows  # type: ignore
+    assert "\\x1b[31m\\n was not finite" in verdict(run, [])
 
 
 def test_it_is_one_sentence(healthy: Run, finding: FindingMaker) -> None:

@@ -16,6 +16,7 @@ PATHS = ("a", "b", "c")
 PARAMETERS = tuple(Parameter(path, (8, 8), "float32", True, "main") for path in PATHS)
 SEGMENT = Segment(0, 0.0, PARAMETERS)
 NORMS = tuple(Channel(metric, path) for metric in ("grad_norm", "param_norm", "update_norm") for path in PATHS)
+MOMENTS = EXACT_METRICS - {"grad_norm", "param_norm", "update_norm", "lr", "rank_differs", "rank_loss"}
 STEPS = (Channel("lr", "main"), Channel("clip_ratio", ""), Channel("skipped_updates", ""))
 
 
@@ -82,6 +83,52 @@ def test_every_row_gives_what_all_rows_up_to_it_give(seed):
         tables["norms"][1].view(np.uint32)[gaps] = NOT_OBSERVED_32
     for step, live in watched(tables, 200):
         assert live.findings == judged(tables, step), step
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_zeros_that_come_and_go_give_what_all_rows_give(seed):
+    """Zeros at random, in bursts and alone, beside gaps and numbers that are not finite, in every share."""
+    dice = np.random.default_rng(100 + seed)
+    tables = healthy(150, seed)
+    norms, rates = tables["norms"][1], tables["steps"][1]
+    norms[:, 3:6] = 4.0  # parameters stand as they are
+    for column in (0, 1, 2, 6, 7, 8):
+        share = dice.choice([0.05, 0.5, 0.9, 0.97, 1.0])
+        norms[dice.random(150) < share, column] = 0.0
+        begin = int(dice.integers(150))
+        norms[begin : begin + int(dice.integers(5, 12)), column] = dice.choice([0.0, 0.1])
+    if seed % 3 == 1:
+        norms.view(np.uint32)[dice.random(norms.shape) < 0.2] = NOT_OBSERVED_32
+    if seed % 3 == 2:
+        norms[dice.random(norms.shape) < 0.002] = np.nan
+    if seed % 4 == 3:
+        rates[: int(dice.integers(40)), 0] = 0.0
+    columns = tuple(Channel(metric, path) for metric in sorted(MOMENTS) for path in PATHS)
+    tables["sampled"] = columns, np.where(dice.random((150, len(columns))) < 0.1, 0.0, 0.5).astype(np.float32)
+    one_by_one = [list(live.findings) for _, live in watched(tables, 150)]
+    live, begin = LiveDiagnosis((SEGMENT,)), 0
+    while begin < 150:
+        end = min(begin + int(dice.integers(1, 70)), 150)
+        at = np.arange(begin, end)
+        list(live.extend(range(begin, end), [Rows(n, at, columns, r[begin:end]) for n, (columns, r) in tables.items()]))
+        assert live.findings == one_by_one[end - 1], end
+        begin = end
+    for step, findings in enumerate(one_by_one):
+        assert findings == judged(tables, step), step
+
+
+def test_a_zero_alone_has_nobody_asked(monkeypatch) -> None:
+    tables = healthy(60)
+    tables["norms"][1][20:50:2, 6] = 0.0  # an update too small for float32 at every other step
+    tables["norms"][1][21:50:3, 1] = 0.0
+    tables["sampled"] = (Channel("update_mean", "a"),), np.where(np.arange(60) % 5 == 4, 0.0, 1e-4)[:, None]
+    asked: list[int] = []
+    exact = next(rule for rule in RULES if rule.code == "G001")
+    check = type(exact).check
+    monkeypatch.setattr(type(exact), "check", lambda self, digest: asked.append(digest.step) or check(self, digest))
+    for _ in watched(tables, 60):
+        pass
+    assert asked == list(range(9))  # the first row, and those that a streak from there on needs
 
 
 def test_exact_rules_look_at_nothing_but_the_metrics_they_are_asked_again_for(training):

@@ -19,7 +19,17 @@ from auscult.core.origin import Origin
 from auscult.core.run import Parameter, Run, Segment
 from auscult.core.sink import Channel, Values, observed
 from auscult.core.standstill import Standstill
-from auscult.core.state import NEVER, STATE, UNSEEN, Places, Trajectory, add_blocks, trajectory_of
+from auscult.core.state import (
+    NEVER,
+    PAST_LEVELS,
+    STATE,
+    UNSEEN,
+    Places,
+    Trajectory,
+    add_blocks,
+    no_past,
+    trajectory_of,
+)
 
 BLOCK_STEPS = 64
 FOLDED_BLOCKS = 32  # at a time, of a run that is read
@@ -273,6 +283,7 @@ class Digest:
         finished: Whether the run has ended and no row will follow.
         step: The last step seen; -1 before the first.
         state: Structured array `(C,)` of dtype `STATE`.
+        past: The bins of the same channels; see `auscult.core.state.no_past`.
         index: Where each channel is.
     """
 
@@ -284,6 +295,7 @@ class Digest:
     finished: bool = False
     step: int = -1
     state: NDArray[np.void] = field(default_factory=lambda: np.empty(0, STATE))
+    past: NDArray[np.float32] = field(default_factory=lambda: no_past(0, 0))
     index: ChannelIndex = field(default_factory=ChannelIndex)
 
     @property
@@ -323,7 +335,17 @@ class Digest:
     def trajectory(self, metric: str, paths: tuple[str, ...]) -> Trajectory:
         """How a metric went by path from the beginning until now, `(P, M)`."""
         recent = np.stack([self.take(name, metric, paths) for name in ("recent", "recent_at")])
-        return trajectory_of(self.take("blocks", metric, paths), recent, self.take("past", metric, paths))
+        return trajectory_of(self.take("blocks", metric, paths), recent, self._past(metric, paths))
+
+    def _past(self, metric: str, paths: tuple[str, ...]) -> NDArray[np.float32]:
+        """The bins of a metric by path, of all levels; NaN where there is none."""
+        rows, missing = self.index.rows(metric, paths)
+        past = no_past(len(rows), 2**PAST_LEVELS)
+        if len(self.past):
+            past[:, : self.past.shape[1]] = self.past[rows]
+            if missing is not None:
+                past[missing] = np.nan
+        return past
 
     def fold(self, *blocks: Block) -> "Digest":
         """This digest with the blocks of the next 64 steps (one per stream) added; neither is changed."""
@@ -331,14 +353,16 @@ class Digest:
             return self.fold_all(blocks)
         several = [block.channels for block in blocks]
         index = self.index.with_channels(several)
-        state, places = self._state_of(index), index.places(several)
+        places = index.places(several)
+        state, past = self._state_of(index, len(places))
         values = [block.values for block in blocks]
         if len(places) == 1:
             values = [np.concatenate(values)]
         starts = np.array([blocks[0].start])
         for at, part in zip(places, values, strict=True):
-            add_blocks(state, at, part[None], starts)
-        return replace(self, step=max(self.step, *(block.stop - 1 for block in blocks)), state=state, index=index)
+            add_blocks(state, past, at, part[None], starts)
+        step = max(self.step, *(block.stop - 1 for block in blocks))
+        return replace(self, step=step, state=state, past=past, index=index)
 
     def fold_all(self, blocks: Iterable[Block]) -> "Digest":
         """This digest with many blocks added, in the order of their steps; the same as `fold` for each 64 steps."""
@@ -353,23 +377,26 @@ class Digest:
 
     def _fold(self, groups: Sequence[Sequence[Block]]) -> "Digest":
         """This digest with groups of blocks added; each group has one stream and one tuple of channels."""
-        index = self.index.with_channels([group[0].channels for group in groups])
-        state = self._state_of(index)
+        several = [group[0].channels for group in groups]
+        index = self.index.with_channels(several)
+        state, past = self._state_of(index, len(index.places(several)) * max(map(len, groups)))
         for group in groups:
             values = np.empty((len(group), len(group[0].values)), BLOCK)
             for into, block in zip(values, group):
                 into[:] = block.values
             starts = np.array([block.start for block in group])
-            add_blocks(state, index.places([group[0].channels])[0], values, starts)
+            add_blocks(state, past, index.places([group[0].channels])[0], values, starts)
         step = max([self.step, *(block.stop - 1 for group in groups for block in group)])
-        return replace(self, step=step, state=state, index=index)
+        return replace(self, step=step, state=state, past=past, index=index)
 
-    def _state_of(self, index: ChannelIndex) -> NDArray[np.void]:
-        """A copy of the state with room for the channels of an index that has at least those of this digest."""
+    def _state_of(self, index: ChannelIndex, more: int) -> tuple[NDArray[np.void], NDArray[np.float32]]:
+        """Copies of the state and the past with room for all channels of an index with these, and for more blocks."""
         state = np.empty(len(index.channels), STATE)
         state[: len(self.state)] = self.state
         state[len(self.state) :] = UNSEEN
-        return state
+        past = no_past(len(state), int(self.state["blocks"].max(initial=0)) + more)
+        past[: len(self.past), : self.past.shape[1]] = self.past
+        return state, past
 
 
 def digest_run(run: Run) -> tuple[Digest, Digest]:

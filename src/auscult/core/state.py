@@ -46,10 +46,9 @@ STATE = np.dtype(
         ("recent", "<f8", (RECENT_BLOCKS,)),  # log_median, likewise
         ("trough", "<f8"),  # the lowest log_median; NaN if there is none
         ("recent_at", "<f8", (RECENT_BLOCKS,)),  # the middle of the rows of that block, as a step
-        ("past", "<f4", (PAST_LEVELS, 2, PAST_BINS)),  # means over 2, 4, ... blocks of log_median and of the middle
     ]
 )
-"""What a digest holds per channel, whatever the length of the run."""
+"""What a digest holds per channel, whatever the length of the run, besides its past; see `no_past`."""
 
 
 def _unseen() -> NDArray[np.void]:
@@ -57,13 +56,27 @@ def _unseen() -> NDArray[np.void]:
     state = np.zeros((), STATE)
     for name in ("zeros_from", "nonfinite_at", "nonfinite_last", "first_step", "last_step", "maximum_at"):
         state[name] = -1
-    for name in ("first", "last", "minimum", "maximum", "early", "trough", "recent_at", "past", *RINGS):
+    for name in ("first", "last", "minimum", "maximum", "early", "trough", "recent_at", *RINGS):
         state[name] = np.nan
     return state
 
 
 UNSEEN = _unseen()
 """The state of a channel that was never observed, shape `()`."""
+
+
+def no_past(channels: int, blocks: int) -> NDArray[np.float32]:
+    """Room for the bins of channels, float32 `(C, L, 2, PAST_BINS)`, NaN where there is none yet.
+
+    Of level l, 0 to L - 1, they are means over 2 ** (l + 1) blocks of log_median and of the middle, newest last. There
+    are as many levels as blocks need, of `PAST_LEVELS`: they take most of the room, and a short run needs few.
+
+    Args:
+        channels: C.
+        blocks: The most that a channel has.
+    """
+    levels = min(max(blocks, 1).bit_length() - 1, PAST_LEVELS)
+    return np.full((channels, levels, 2, PAST_BINS), np.nan, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,44 +136,60 @@ def trajectory_of(blocks: NDArray[np.int64], recent: NDArray[np.void], past: NDA
     return Trajectory(at[1], at[0], np.concatenate(weights[::-1], axis=1))
 
 
-def add_blocks(state: NDArray[np.void], places: Places, blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
+def add_blocks(
+    state: NDArray[np.void],
+    past: NDArray[np.float32],
+    places: Places,
+    blocks: NDArray[np.void],
+    starts: NDArray[np.int64],
+) -> None:
     """Add blocks to the states of some channels, in place.
 
     Args:
         state: Structured array `(C,)` of dtype `STATE`, contiguous.
+        past: Their bins, with room for what the blocks add; see `no_past`.
         places: Where in it K channels are.
         blocks: Their blocks, a structured array `(B, K)` of dtype `auscult.core.digest.BLOCK`, in order, contiguous.
         starts: The first step of each block, `(B,)`.
     """
     used = blocks["count"] > 0
     if used.all():
-        _add_used(state, places, blocks, starts)
+        _add_used(state, past, places, blocks, starts)
     elif len(blocks) == 1:
         idle = places.positions[~used[0]]
-        kept = state[idle]
-        _add_used(state, places, blocks, starts)
-        state[idle] = kept
+        kept, kept_past = state[idle], past[idle]
+        _add_used(state, past, places, blocks, starts)
+        state[idle], past[idle] = kept, kept_past
     else:
         always: NDArray[np.bool_] = np.logical_and.reduce(used, axis=0)
         if always.any():
-            _add_used(state, places.some(always), blocks[:, always], starts)
+            _add_used(state, past, places.some(always), blocks[:, always], starts)
         for number in range(len(blocks)):
             some = used[number] & ~always
             if some.any():
-                _add_used(state, places.some(some), blocks[number : number + 1, some], starts[number : number + 1])
+                one = slice(number, number + 1)
+                _add_used(state, past, places.some(some), blocks[one, some], starts[one])
 
 
-def _add_used(state: NDArray[np.void], places: Places, blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
+def _add_used(
+    state: NDArray[np.void],
+    past: NDArray[np.float32],
+    places: Places,
+    blocks: NDArray[np.void],
+    starts: NDArray[np.int64],
+) -> None:
     """Likewise, where each block has at least one value of each channel."""
     if places.together is not None:
-        _advance(state[places.together], blocks, starts)
+        _advance(state[places.together], past[places.together], blocks, starts)
     else:
-        some = state[places.positions]
-        _advance(some, blocks, starts)
-        state[places.positions] = some
+        some, some_past = state[places.positions], past[places.positions]
+        _advance(some, some_past, blocks, starts)
+        state[places.positions], past[places.positions] = some, some_past
 
 
-def _advance(state: NDArray[np.void], blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
+def _advance(
+    state: NDArray[np.void], past: NDArray[np.float32], blocks: NDArray[np.void], starts: NDArray[np.int64]
+) -> None:
     """Change states `(K,)` into what they are after blocks `(B, K)`."""
     last = blocks[-1]
     _advance_zeros(state, blocks, starts)
@@ -181,14 +210,16 @@ def _advance(state: NDArray[np.void], blocks: NDArray[np.void], starts: NDArray[
             some = np.flatnonzero(before + number < EARLY_BLOCKS)
             state["early"][some, before[some] + number] = medians[some]
     state["trough"] = np.fmin(state["trough"], np.fmin.reduce(blocks["log_median"], axis=0))
-    _advance_past(state, blocks, starts)
+    _advance_past(state, past, blocks, starts)
     before += len(blocks)
     rings, kept = _adjacent(state, RINGS), _adjacent(blocks, RINGS.values())[-RECENT_BLOCKS:]
     rings[..., : -len(kept)] = rings[..., len(kept) :]
     rings[..., -len(kept) :] = np.moveaxis(kept, 0, -1)
 
 
-def _advance_past(state: NDArray[np.void], blocks: NDArray[np.void], starts: NDArray[np.int64]) -> None:
+def _advance_past(
+    state: NDArray[np.void], past: NDArray[np.float32], blocks: NDArray[np.void], starts: NDArray[np.int64]
+) -> None:
     """The middles of the recent blocks, and the bins that grow the coarser the longer ago they are.
 
     A bin of one level is made of the last two of the level below as soon as these are there, so the shape of a run of
@@ -203,14 +234,14 @@ def _advance_past(state: NDArray[np.void], blocks: NDArray[np.void], starts: NDA
         some = slice(None) if len(counts) == 1 else np.flatnonzero(before == count)
         line = np.stack([state["recent"][some], state["recent_at"][some]])  # (2, K, 16)
         new = np.stack([blocks["log_median"][:, some], middles[:, some]])  # (2, B, K)
-        for level in range(PAST_LEVELS):
+        for level in range(past.shape[1]):
             new = _merged(np.concatenate([np.moveaxis(line, 2, 1), new], axis=1), line.shape[2], count)
             if not new.shape[1]:
                 break
             count //= MERGED
-            line = np.moveaxis(state["past"][some, level], 1, 0).copy()
+            line = np.moveaxis(past[some, level], 1, 0).copy()
             kept = np.concatenate([line, np.moveaxis(new, 1, 2)], axis=2)[..., -PAST_BINS:]
-            state["past"][some, level] = np.moveaxis(kept, 0, 1)
+            past[some, level] = np.moveaxis(kept, 0, 1)
     ring, kept = state["recent_at"], middles[-RECENT_BLOCKS:].T
     ring[:, : -len(kept[0])] = ring[:, len(kept[0]) :]
     ring[:, -len(kept[0]) :] = kept

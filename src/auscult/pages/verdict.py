@@ -3,13 +3,16 @@
 Judges nothing itself: what is wrong was decided by the rules, here it is only said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from auscult.core.finding import Finding, consequences, in_groups
+from auscult.core.metric import Stream
 from auscult.core.run import Run
 from auscult.core.series import Series
+from auscult.core.sink import Channel, observed
 from auscult.pages.wording import SEVERITY_WORDS, counted, figure, listed, place, shown, shown_lines
 
 STATE_WORDS = {
@@ -31,6 +34,26 @@ VITAL: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """What a diagnosis rests on, in words, and the metrics of which one is enough."""
 
+NON_FINITE = "L001"
+"""The rule that tells of losses, gradients and parameters; what else is not finite beside these follows from them."""
+
+LOGGED: tuple[Stream, ...] = ("user", "evaluation")
+
+
+class Flaw(NamedTuple):
+    """A number that was not finite: how often of how many times, first at which step, and what it is."""
+
+    logged: bool
+    step: int
+    times: int
+    seen: int
+    channel: Channel
+
+    def __str__(self) -> str:
+        name = shown(self.channel.metric) + (f" of {shown(self.channel.path)}" if self.channel.path else "")
+        often = f"{self.times:,} of {counted(self.seen, 'time')}, first at step {self.step:,}"
+        return f"{'the logged ' if self.logged else ''}{name} was not finite {often}"
+
 
 def verdict(run: Run, findings: Sequence[Finding]) -> str:
     """One sentence: healthy with figures, or the cause of the worst finding with its place and onset.
@@ -46,15 +69,16 @@ def verdict(run: Run, findings: Sequence[Finding]) -> str:
     missing = _missing(run)
     if not findings:
         logged = "" if run.provenance is None else f" in what {shown(run.provenance.tool)} logged"
-        return f"No problem found{logged}: the run {state_words(run)} ({span}){_vital_signs(run)}{missing}."
+        return f"No problem found{logged}{_but(run)}: the run {state_words(run)} ({span}){_vital_signs(run)}{missing}."
     worst, severity = in_groups(findings)[0], min(findings, key=lambda each: each.rank).severity
     explained = len(consequences(worst, findings))
     others = len(findings) - 1 - explained
     more = f", which explains {counted(explained, 'other finding')}" if explained else ""
     more += f", and {counted(others, 'further finding')}" if others else ""
     if worst.status == "recovered" or worst.severity == "info":
+        but = "" if any(each.code == NON_FINITE for each in findings) else _but(run)
         return (
-            f"No active problem: the run {state_words(run)} ({span}){_vital_signs(run)}; {_aside(worst)} "
+            f"No active problem{but}: the run {state_words(run)} ({span}){_vital_signs(run)}; {_aside(worst)} "
             f"{_named(worst)}{more}{missing}."
         )
     return f"{SEVERITY_WORDS[severity]}: {_named(worst)}{more}; the run {state_words(run)} ({span}){missing}."
@@ -110,6 +134,35 @@ def _named(finding: Finding) -> str:
 
 def _aside(finding: Finding) -> str:
     return "recovered from" if finding.status == "recovered" else "worth a look:"
+
+
+def _but(run: Run) -> str:
+    """Behind "no problem": what was not finite, and may be meant so, as a number that is not defined at every step."""
+    if not (run.series("finite").values == 0).any():
+        return ""
+    streams: tuple[Stream, ...] = (*LOGGED, "sampled")
+    found = [flaw for stream in streams if stream in run.streams for flaw in _flaws(run, stream)]
+    if not found:
+        return ""
+    first = min(found, key=lambda each: (not each.logged, each.step))
+    others = f" ({counted(len(found) - 1, 'other number')} likewise)" if len(found) > 1 else ""
+    return f", but {first}{others}"
+
+
+def _flaws(run: Run, stream: Stream) -> Iterator[Flaw]:
+    """What of a stream was not finite at some step, in the order in which it was first recorded."""
+    channels = run.source.channels(stream)
+    seen, times, first = np.zeros((3, len(channels)), np.int64)
+    for steps, columns in run.source.columns(stream, list(range(len(channels))), run.stop):
+        known = observed(np.ascontiguousarray(columns))
+        bad = known & ~np.isfinite(columns)
+        new = np.flatnonzero((times == 0) & bad.any(1))
+        first[new] = steps[bad[new].argmax(1)]
+        seen += known.sum(1)
+        times += bad.sum(1)
+    for number in np.flatnonzero(times).tolist():
+        counts = int(first[number]), int(times[number]), int(seen[number])
+        yield Flaw(stream in LOGGED, *counts, channels[number])
 
 
 def _vital_signs(run: Run) -> str:

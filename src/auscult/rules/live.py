@@ -1,8 +1,9 @@
 """LiveDiagnosis: the same digest and the same rules as `diagnose`, fed row by row.
 
 Exact rules are asked again only when the set of non-finite, zero or unobserved numbers changes, and for the rows after
-it that a streak needs; all others when a block of 64 steps closes, or later where they are put off. Where none is, the
-findings equal `diagnose` of the run cut there at every step.
+it that a streak needs; where norms only become zero or cease to be, when a streak is long enough or broken, and never
+for a zero among samples. All others are asked when a block of 64 steps closes, or later where they are put off. Where
+none is, the findings equal `diagnose` of the run cut there at every step.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from auscult.core.sink import Channel, Record, Rows, Values, empty_rows, observe
 from auscult.core.standstill import Standstill
 from auscult.rules.registry import RULES, judgement
 from auscult.rules.rule import EXACT_METRICS, ZERO_ROWS
+from auscult.rules.streaks import Streaks
 
 FEW = 8  # columns that are faster looked at one by one
 MOST_UNFOLDED = 64  # blocks that wait, of all streams
@@ -48,7 +50,8 @@ class LiveDiagnosis:
         self._step = -1
         self._watched: dict[Stream, Watched] = {}
         self._marks: dict[Stream, bytes] = {}
-        self._settling = ZERO_ROWS
+        self._settling = ZERO_ROWS  # rows of norms that exact rules are still asked about
+        self._counting = 0  # rows of norms in which a streak of zeros may still begin to count
         self._new_facts = False  # since exact rules were asked
         self._found: list[list[Finding]] = [[] for _ in RULES]
         self._judged: Digest | None = None  # what all rules but the exact ones were asked about
@@ -160,7 +163,7 @@ class LiveDiagnosis:
 
     def _is_steady(self, rows: Sequence[Rows]) -> bool:
         """Whether exact rules will find nothing new in these rows."""
-        settled = self._settling == 0 or all(each.stream != "norms" for each in rows)
+        settled = self._settling == self._counting == 0 or all(each.stream != "norms" for each in rows)
         return settled and all(
             self._watch(each.stream, each.channels).are_alike(each.values, self._marks.get(each.stream))
             for each in rows
@@ -175,18 +178,24 @@ class LiveDiagnosis:
 
     def _watch_marks(self, rows: Sequence[Rows]) -> bool:
         """Whether exact rules may find something else in the rows of a step than in those before."""
-        changed = False
+        ask = changed = False
         for each in rows:
-            marks = self._watch(each.stream, each.channels).marks(each.values[-1])
-            if marks != self._marks.get(each.stream):
-                self._marks[each.stream] = marks
-                changed = True
+            watched = self._watch(each.stream, each.channels)
+            marks = watched.marks(each.values[-1])
+            other = marks != self._marks.get(each.stream)
+            self._marks[each.stream] = marks
+            if each.stream == "norms":
+                self._counting = ZERO_ROWS if other else max(0, self._counting - 1)
+                ask, other = watched.count(each.values[-1])
+            elif each.stream == "sampled":  # in which a zero is a number like any other
+                _, other = watched.count(each.values[-1])
+            changed = changed or other
         if changed:
             self._settling = ZERO_ROWS
             return True
         settling = self._settling > 0 and any(each.stream == "norms" for each in rows)
         self._settling -= settling
-        return settling
+        return settling or ask
 
     def _watch(self, stream: Stream, channels: tuple[Channel, ...]) -> "Watched":
         watched = self._watched.get(stream)
@@ -259,7 +268,7 @@ class Watched:
         channels: These.
     """
 
-    __slots__ = ("_few", "_positions", "channels")
+    __slots__ = ("_few", "_positions", "_streaks", "channels")
 
     def __init__(self, channels: tuple[Channel, ...]) -> None:
         self.channels = channels
@@ -270,6 +279,7 @@ class Watched:
         ]
         self._few = few if len(few) <= FEW else None
         self._positions: NDArray[np.intp] | slice = np.array(few, np.intp) if len(few) < len(channels) else slice(None)
+        self._streaks = Streaks(len(few))
 
     def are_alike(self, values: Values, marks: bytes | None) -> bool:
         """Whether rows `(R, C)` are finite throughout, and 0 where the row with these marks was, which was finite."""
@@ -280,6 +290,10 @@ class Watched:
         if b"\0" in marks[:width] or not np.isfinite(seen).all():
             return False
         return bool(((seen != 0) == np.frombuffer(marks[-width:], np.bool_)).all())
+
+    def count(self, values: Values) -> tuple[bool, bool]:
+        """What one row `(C,)` changes of their streaks; see `Streaks.add`."""
+        return self._streaks.add(np.ascontiguousarray(values[self._positions]))
 
     def marks(self, values: Values) -> bytes:
         """Which of them are non-finite, zero or unobserved; equal bytes mean that this is as it was.

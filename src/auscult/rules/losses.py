@@ -121,7 +121,7 @@ class NonFinite(Rule):
         learning rate.
 
     Not reported when:
-        Only evaluations or numbers other than the loss were not finite.
+        Only evaluations or numbers other than the loss were not finite, which may be meant; the verdict names them.
 
     References:
         PyTorch, "Automatic Mixed Precision" (skipped steps); AutoTrainer (ICSE 2021), DeepLocalize (ICSE 2021): the

@@ -43,8 +43,8 @@ class Rule(ABC):
         exact: Whether the rule rests on invariants alone and is asked at every row. Such a rule may look only at
             channels of `EXACT_METRICS` and the training loss, and only at what stays as it is while none of them
             becomes or ceases to be non-finite, zero or unobserved: first values and steps, non-finite steps, streaks of
-            zeros and counts of rows up to `ZERO_ROWS`, facts of the segment, the audit. Once it has found something it
-            may also say what changes with every block. Any other rule is asked once per closed block.
+            zeros and counts of rows of norms up to `ZERO_ROWS`, facts of the segment, the audit. Once it has found
+            something it may also say what changes with every block. Any other rule is asked once per closed block.
         unexplained: Whether the rule only says that something is wrong; it is not told where another alarm says what.
     """
 
