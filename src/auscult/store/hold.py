@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from auscult.core.errors import SetupError
 
@@ -34,10 +34,11 @@ class Hold:
 
     def __init__(self, file: Path) -> None:
         self.certain = False
-        self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        self._close = finalize(self, os.close, descriptor)
         try:
             if sys.platform != "win32":
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self.certain = True
         except OSError as error:
             if error.errno in _BUSY:
@@ -47,13 +48,7 @@ class Hold:
 
     def end(self) -> None:
         """Let another writer have it; later calls do nothing."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
-            self.end()
+        self._close()
 
 
 def _end_in_copy() -> None:
