@@ -3,7 +3,7 @@
 #   make test     the test suite
 #   make check    formatting, lint, types, floor plan, tests: with the trials everything CI does
 #   make browser  reports and live pages in a real Chromium (Debian: apt-get install chromium); about nine minutes
-#   make live     the live page under load: twenty viewers for five minutes, hostile stores; about eleven minutes
+#   make live     runs that go on: twenty viewers for five minutes, hostile stores, a run that is heard; about twelve minutes
 #   make screenshots
 #                 the pictures of the docs, by the same browser
 #   make integrations

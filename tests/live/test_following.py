@@ -22,6 +22,8 @@ from auscult.live.trail import Look, Trail
 from auscult.reading import sonify
 from auscult.store.reader import load
 
+pytestmark = pytest.mark.live
+
 RATE = 44_100
 TRAINING = """
 import sys, time, torch
