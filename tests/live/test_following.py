@@ -32,7 +32,7 @@ import auscult
 torch.set_num_threads(1)
 path, first, stop, broken, pause = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
 torch.manual_seed(0)
-model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 with auscult.watch(model, optimizer, path, every=(1, 8), if_exists="resume") as monitor:
     if first:
