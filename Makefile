@@ -63,7 +63,7 @@ browser: .venv/node.stamp
 	.venv/bin/python -m pytest -m browser tests/browser
 
 live: .venv/dev.stamp
-	.venv/bin/python -m pytest -m live tests/live
+	.venv/bin/python -m pytest -m live tests/live tests/agents
 
 screenshots: .venv/dev.stamp
 	.venv/bin/python -m scripts.screenshots

@@ -67,6 +67,7 @@ def test_so_does_the_server(going) -> None:
     assert not any(each.is_error for each in results), results
 
 
+@pytest.mark.live
 def test_every_tool_answers_while_the_run_is_written(going) -> None:
     folder, end, process = going
     fence, seen = Fence(folder), [0]
