@@ -130,8 +130,9 @@ def test_beside_findings_it_is_said_where_none_of_them_says_it(run_of: Maker, fi
 def test_hostile_names_are_shown(run_of: Maker) -> None:
     change = flawed("accuracy/", np.nan, 0, 1)
     run = run_of(change=change)
-    channels, steps, rows = run.source.tables["user"]  # type: ignore[attr-defined]
-    run.source.tables["user"] = (channels[0], Channel("\x1b[31m\n", ""), *channels[2:]), steps, rows  # type: ignore
+    tables: dict = vars(run.source)["tables"]
+    channels, steps, rows = tables["user"]
+    tables["user"] = (channels[0], Channel("\x1b[31m\n", ""), *channels[2:]), steps, rows
     assert "\\x1b[31m\\n was not finite" in verdict(run, [])
 
 

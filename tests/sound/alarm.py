@@ -14,11 +14,17 @@ def located(samples):
     for start in (0.0, 0.2, 0.4, 0.75, 0.95):
         first = round(start * RATE / 2)
         template[first : first + len(pulse)] += pulse[: len(template) - first]
-    mono = samples.sum(1)[::2].astype(np.float64)
+    place, score = matched(samples, template)
+    return place if score >= 0.3 else None
+
+
+def matched(samples, template):
+    """Seconds at which a template of half the sample rate fits best into the mono sum, and how well, 0 to 1."""
+    mono = samples.sum(1)[::2].astype(np.float64)  # the alarm's partials end at 2640 Hz
     length = 1 << int(len(mono) + len(template)).bit_length()
     cross = np.fft.irfft(np.fft.rfft(mono, length) * np.conj(np.fft.rfft(template, length)), length)
     energy = np.concatenate([[0.0], np.cumsum(mono**2)])
     window = energy[len(template) :] - energy[: -len(template)]
     score = np.abs(cross[: len(window)]) / np.sqrt(np.maximum(window, 1e-6) * (template @ template))
     best = int(score.argmax())
-    return best / (RATE / 2) if score[best] >= 0.3 else None
+    return best / (RATE / 2), float(score[best])

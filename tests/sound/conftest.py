@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pytest
+from tests.sound.alarm import RATE, matched
 
 from auscult.core.metric import Stream
 from auscult.core.run import Parameter, Run, RunInfo, Segment
@@ -91,20 +92,13 @@ def heard(name: str, sample_rate: int) -> np.ndarray:
     return render(score, sample_rate).samples[:, 0].astype(np.float64)
 
 
-def located(samples: np.ndarray, sample_rate: int = 44_100) -> tuple[float | None, float]:
+def located(samples: np.ndarray) -> tuple[float | None, float]:
     """Seconds at which the alarm begins in sound `(frames, channels)`, or None, and the best score, 0 to 1.
 
     A matched filter on the mono sum; an alarm scores 0.3 or more.
     """
-    mono = samples.sum(1)[::2].astype(np.float64)  # the earcon's partials end at 2640 Hz
-    template = heard("nan", sample_rate // 2)
-    length = 1 << int(len(mono) + len(template)).bit_length()
-    cross = np.fft.irfft(np.fft.rfft(mono, length) * np.conj(np.fft.rfft(template, length)), length)
-    energy = np.concatenate([[0.0], np.cumsum(mono**2)])
-    window = energy[len(template) :] - energy[: -len(template)]
-    score = np.abs(cross[: len(window)]) / np.sqrt(np.maximum(window, 1e-6) * (template @ template))
-    best = int(score.argmax())
-    return (best / (sample_rate // 2) if score[best] >= 0.3 else None), float(score[best])
+    place, score = matched(samples, heard("nan", RATE // 2))
+    return (place if score >= 0.3 else None), score
 
 
 def calm(steps: int = 200, layers: int = 6, seed: int = 0) -> np.ndarray:

@@ -25,7 +25,7 @@ def is_held(directory: Path, host: str) -> bool | None:
         try:
             if process.name.isdigit() and process.stat().st_uid == owner:
                 with os.scandir(process / "fd") as descriptors:
-                    if any(os.readlink(each.path).startswith(inside) for each in descriptors):  # noqa: PTH115  (10,000)
+                    if any(os.readlink(each.path).startswith(inside) for each in descriptors):  # noqa: PTH115  (thousands)
                         return True
         except OSError:  # gone meanwhile
             continue
