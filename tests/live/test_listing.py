@@ -1,5 +1,8 @@
 import os
 import string
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, takewhile
 
 import pytest
 
@@ -65,3 +68,21 @@ def test_a_run_with_a_pipe_in_it_is_a_stranger_and_one_with_a_link_inside_is_not
     assert find_stranger(root, root / "a") is None
     os.mkfifo(root / "a" / "norms" / "tail-000000000256.log")
     assert "plain files" in find_stranger(root, root / "a")
+
+
+def test_a_run_that_gives_its_files_their_names_meanwhile_is_no_stranger(root) -> None:
+    ended = threading.Event()
+
+    def seal() -> None:
+        for tile in takewhile(lambda _: not ended.is_set(), count()):
+            made = root / "a" / "norms" / f"{tile}.npy.tmp"
+            made.touch()
+            made.rename(root / "a" / "norms" / "newest.npy")
+
+    with ThreadPoolExecutor(1) as pool:
+        sealing = pool.submit(seal)
+        try:
+            assert {find_stranger(root, root / "a") for _ in range(2000)} == {None}
+        finally:
+            ended.set()
+        sealing.result()

@@ -78,7 +78,7 @@ def _strangers(root: Path, directory: Path, depth: int) -> Iterator[str]:
         elif each.is_dir():
             if depth:
                 yield from _strangers(root, target, depth - 1)
-        elif not _is_plain(target):
+        elif not _is_plain(target) and target.exists():  # a file that a writer has just renamed is no stranger
             yield f"Expected a run to hold plain files, but {each.name!r} is none."
 
 
