@@ -152,14 +152,15 @@ def test_what_a_tracker_draws_is_not_drawn_from_the_training(tmp_path: Path, mon
 
 @pytest.mark.parametrize("at", ["open", "send"])
 def test_a_tracker_that_blocks_for_30_seconds_is_not_waited_for(at: str, tmp_path: Path) -> None:
-    released, training = Event(), Training()
-    sink = InMemory(at=at, do=lambda: released.wait(30), seconds=0.2)
+    called, released, training = Event(), Event(), Training()
+    sink = InMemory(at=at, do=lambda: called.set() or released.wait(30), seconds=0.2)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             with watched(training, tmp_path / "run", [sink]) as monitor:
                 training.run(range(60), monitor)
                 assert monitor.step == 60
+                assert called.wait(60)  # on a thread of its own, which may come late
                 assert sink.calls[-1] == at and not sink.points  # the training is over, the first call is not
         assert all(a.equal(b) for a, b in zip(bare_bits(60), training.bits(), strict=True))
         assert len(caught) == 1 and "within 0.2 s" in str(caught[0].message), [str(each.message) for each in caught]

@@ -22,7 +22,7 @@ PATHS = ("0.weight", "0.bias", "2.weight")
 STEPS = (Channel("finite", ""), Channel("step_time", ""))
 NORMS = tuple(Channel(metric, path) for metric in ("grad_norm", "param_norm", "update_norm") for path in PATHS)
 LOSS = (Channel("loss", ""),)
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 
 class Grower:

@@ -45,7 +45,7 @@ def guarded(tmp_path_factory, grower, serve):
 def exchange(port: int, request: bytes, end: bool = False) -> bytes:
     """What comes back for some bytes until the server closes; with `end`, after our side has closed."""
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=15) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         try:
             connection.sendall(request)
             if end:
@@ -186,7 +186,7 @@ def test_malformed_and_oversized_requests_are_refused(plain) -> None:
 @pytest.mark.live
 def test_a_connection_that_asks_nothing_is_closed(plain) -> None:
     for opening in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "):
-        with socket.create_connection(("127.0.0.1", plain.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", plain.port), timeout=60) as connection:
             connection.sendall(opening)
             assert connection.recv(1) == b""
 
@@ -312,7 +312,7 @@ def test_many_viewers_are_refused_and_the_server_goes_on(plain) -> None:
     several, found = [], []
     try:
         for _ in range(1000):
-            connection = socket.create_connection(("127.0.0.1", plain.port), timeout=15)
+            connection = socket.create_connection(("127.0.0.1", plain.port), timeout=60)
             connection.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
             several.append(connection)
             found.append(status(connection.recv(65536)))

@@ -52,7 +52,7 @@ def test_four_real_trainings(tmp_path, serve) -> None:
             [sys.executable, "-c", TRAIN, str(tmp_path / "going"), "60", ""],
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=240,
         )  # another writer of the same name
         os.kill(processes["stopped"].pid, signal.SIGSTOP)
         processes["deep/er/killed"].kill()
