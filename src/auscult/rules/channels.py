@@ -312,3 +312,14 @@ def listing(paths: Iterable[str], most: int = 4) -> str:
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def worded(module: Module) -> str:
+    """A module as text, with its class because a path may be a mere number: `module 9 (Softmax)`."""
+    return f"module {module.path} ({module.type})" if module.path else f"the model ({module.type})"
+
+
+def worded_paths(paths: Iterable[str]) -> str:
+    """Modules as text, as `listing` has them: `module 0`, `modules 0 and 2`."""
+    names = list(paths)
+    return f"{'module' if len(names) == 1 else 'modules'} {listing(names)}"
