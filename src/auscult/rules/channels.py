@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.digest import BLOCK_STEPS, ChannelIndex, Digest, block_start
-from auscult.core.naming import names_loss
+from auscult.core.naming import training_losses
 from auscult.core.run import Module, Parameter
 from auscult.core.sink import Channel
 from auscult.rules.rule import ZERO_ROWS
@@ -58,7 +58,7 @@ def state_of(digest: Digest, metric: str, path: str = "") -> Any | None:
 
 
 def training_loss(digest: Digest) -> Loss | None:
-    """The loss that the user logs: `loss`, or a name such as `train/loss` that does not name an evaluation."""
+    """The loss that the user logs, as `training_losses` knows it by its name; None where several are of parts."""
     for name in _loss_names(digest.index):
         state = state_of(digest, name)
         if state is not None:
@@ -74,7 +74,7 @@ def of_whole_run(index: ChannelIndex) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def _loss_names(index: ChannelIndex) -> list[str]:
-    return sorted(filter(names_loss, of_whole_run(index)), key=lambda name: name != "loss")
+    return training_losses(of_whole_run(index))
 
 
 def loss_has_fallen(loss: Loss | None, share: float) -> bool:
