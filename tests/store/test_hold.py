@@ -1,5 +1,6 @@
 """One writer at a time, whatever processes do: real ones, which are killed."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -74,6 +75,17 @@ def test_in_one_process_too_until_it_is_closed(tmp_path, info) -> None:
     with pytest.raises(SetupError, match="in this process or in another"):
         StoreWriter.create(tmp_path / "run", info(), "resume")
     first.close()
+    StoreWriter.create(tmp_path / "run", info(), "resume").close()
+
+
+def test_a_writer_whose_disk_fails_at_its_end_holds_nothing(tmp_path, info, monkeypatch) -> None:
+    def fails(log: object) -> None:
+        raise OSError(errno.EDQUOT, "quota")
+
+    first = StoreWriter.create(tmp_path / "run", info())
+    with monkeypatch.context() as full, pytest.raises(OSError, match="quota"):
+        full.setattr("auscult.store.log.AppendLog.close", fails)
+        first.close()
     StoreWriter.create(tmp_path / "run", info(), "resume").close()
 
 
