@@ -186,7 +186,7 @@ def test_malformed_and_oversized_requests_are_refused(plain) -> None:
 @pytest.mark.live
 def test_a_connection_that_asks_nothing_is_closed(plain) -> None:
     for opening in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "):
-        with socket.create_connection(("127.0.0.1", plain.port), timeout=60) as connection:
+        with socket.create_connection(("127.0.0.1", plain.port), timeout=30) as connection:
             connection.sendall(opening)
             assert connection.recv(1) == b""
 
