@@ -279,6 +279,39 @@ def test_a_full_disk_loses_only_what_was_refused(tmp_path):
     np.testing.assert_array_equal(series.values, written)
 
 
+NO_THREAD = """
+    import sys, threading
+    import numpy as np
+    from auscult.core.run import RunInfo
+    from auscult.core.sink import Channel, Record
+    from auscult.store.writer import StoreWriter
+
+    threading.stack_size((1 << 47) - 4096)  # more than a process can have: no thread can be started
+    writer = StoreWriter.create(sys.argv[1], RunInfo("i", "n", 0.0, 1, {}, (), None, None, {}, "h", ()))
+    for step in range(600):
+        writer.write(Record("user", step, (Channel("noise", ""),), np.array([step / 7])))
+    writer.close()
+    try:
+        threading.Thread(target=print).start()
+    except RuntimeError:
+        print("none")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or sys.maxsize < 1 << 47, reason="needs to run out of addresses")
+def test_where_no_thread_can_be_started_nothing_is_lost(tmp_path):
+    """As at the end of the interpreter, or in a container that has as many threads as it may have."""
+    command = [sys.executable, "-c", textwrap.dedent(NO_THREAD), tmp_path / "run"]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (child.returncode, child.stdout) == (0, "none\n"), child.stderr
+    series = load(tmp_path / "run").series("noise")
+    assert series.steps.tolist() == list(range(600)) and series.values.tolist() == [step / 7 for step in range(600)]
+    assert sorted(each.name for each in (tmp_path / "run" / "user").glob("*.npy")) == [
+        "000000000000-256.npy",
+        "000000000256-256.npy",
+    ]
+
+
 def test_a_full_tmpfs(tmp_path, info, recorder, check):
     disk = tmp_path / "disk"
     disk.mkdir()

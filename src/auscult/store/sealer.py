@@ -52,7 +52,7 @@ class Sealer:
         self._thread: Thread | None = None
 
     def submit(self, task: Task, *, wait: bool = False) -> None:
-        """Have a task done; one that does not wait is dropped when the queue is full.
+        """Have a task done; one that does not wait is dropped when the queue is full, or no thread can be started.
 
         A task that may wait needs no thread of its own: at the end of the interpreter none can be started any more.
         """
@@ -60,8 +60,12 @@ class Sealer:
             self._run(task)
             return
         if self._thread is None:
-            self._thread = Thread(target=self._work, name="auscult-sealer", daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._work, name="auscult-sealer", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return
+            self._thread = thread
         try:
             self._tasks.put(task, block=wait)
         except Full:
