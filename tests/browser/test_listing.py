@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Runs in every state, and some with names that are attacks."""
     folder = tmp_path_factory.mktemp("every state")
     begun = time.time() - 3000
-    Grower(folder / "training", time=time.time()).grow(100)
+    Grower(folder / "training", time=begun).grow(20)  # a step in 150 s: however long the tests take, it trains
     Grower(folder / "stalled", time=begun).grow(1000).writer.close()
     Grower(folder / "crashed", time=begun, host=node()).grow(1000).writer.close()
     Grower(folder / "group" / "finished", time=begun).grow(20).end()
