@@ -7,6 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 
+from auscult.core.detail import Detail
 from auscult.core.digest import digest_rows
 from auscult.core.errors import SetupError, StoreError
 from auscult.core.finding import Evidence, Finding
@@ -204,7 +205,7 @@ def test_a_removed_directory_is_an_error_and_stays_removed(tmp_path, info, recor
     assert not (tmp_path / "run").exists()
 
 
-def test_a_replaced_directory_is_not_written_to(tmp_path, info, recorder, check):
+def test_a_replaced_directory_is_not_written_to(tmp_path, info, segment, recorder, check):
     old = recorder(StoreWriter.create(tmp_path / "run", info("old")))
     old.row("norms", 0, 2)
     shutil.rmtree(tmp_path / "run")
@@ -213,8 +214,13 @@ def test_a_replaced_directory_is_not_written_to(tmp_path, info, recorder, check)
     with pytest.raises(OSError, match="removed or replaced"):
         for step in range(1, 300):
             old.row("norms", step, 2)
+    for write in (lambda: old.writer.write_detail(Detail(0)), lambda: old.writer.begin_segment(segment(300))):
+        with pytest.raises(OSError, match="removed or replaced"):
+            write()
     new.writer.close()
-    check(load(tmp_path / "run"), new.truth)
+    run = load(tmp_path / "run")
+    check(run, new.truth)
+    assert run.info.name == "new" and run.details == ()
 
 
 def test_failed_sealing_is_raised_once_and_made_up_for(tmp_path, info, recorder, check):

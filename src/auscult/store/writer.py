@@ -30,6 +30,7 @@ from auscult.store.layout import (
     FORMAT_VERSION,
     RUN,
     read_info,
+    require_same_run,
     segment_to_fields,
     write_info,
 )
@@ -143,9 +144,13 @@ class StoreWriter:
         Args:
             segment: The step and the model.
             **facts: What else is worth knowing, such as the environment of a resumed run.
+
+        Raises:
+            OSError: if that cannot be written, or the directory was removed or holds another run by now.
         """
         if not self._mine():
             return
+        require_same_run(self.path, self.info.id)
         fields = {**facts, **segment_to_fields(segment), "segment": self._segments, "ordinals": self._settle()}
         self._write_line("segment", segment.step, fields)
         self._segments += 1
@@ -193,8 +198,13 @@ class StoreWriter:
         log.append_block(segment, block, complete_from=self._segment_step if segment else 0)
 
     def write_detail(self, detail: Detail) -> None:
-        """Write everything about one step to a file of its own."""
+        """Write everything about one step to a file of its own.
+
+        Raises:
+            OSError: if it cannot be written, or the directory was removed or holds another run by now.
+        """
         if self._mine():
+            require_same_run(self.path, self.info.id)
             write_detail(self.path, max(self._segments - 1, 0), detail)
 
     def write_event(self, kind: str, step: int, **facts: Any) -> None:
