@@ -1,6 +1,7 @@
 """Pulse: when the files of a run last grew, told from their sizes and times alone. Opens nothing."""
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import get_args
 from auscult.core.metric import Stream
 from auscult.store.layout import CHANNELS, EVENTS, RUN
 from auscult.store.tails import list_tails, tail_name
+
+GRAIN_NS = 2_000_000_000
+"""Within this time a directory may change twice and have one time of change, on the coarsest of filesystems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,8 @@ class PulseTaker:
             before, tail = self._tails.get(stream, (0, directory))
             if before != changed:
                 tail = _newest_tail(directory)
-                self._tails[stream] = changed, tail
+                if time.time_ns() - changed > GRAIN_NS:
+                    self._tails[stream] = changed, tail
             yield _look(tail)
 
 
