@@ -1,6 +1,7 @@
 """What is known of a run that somebody else writes."""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +112,26 @@ def test_a_run_that_is_let_go_of_as_soon_as_it_is_read_is_readable(tmp_path, gro
 
     monkeypatch.setattr(Follower, "_read", let_go)
     assert follower.points(drawn, 0, 1)
+
+
+def test_a_run_that_cannot_be_read_for_a_moment_is_read_afterwards_as_before(
+    tmp_path, grower, follow, monkeypatch
+) -> None:
+    """As while it is copied there. To skip damage all of it is read at every look."""
+    skipped: list[bool] = []
+
+    def noted(path: Path, *, skip_damage: bool) -> Run:
+        skipped.append(skip_damage)
+        return load(path, skip_damage=skip_damage)
+
+    monkeypatch.setattr("auscult.live.follower.load", noted)
+    grower(tmp_path / "run", time=time.time()).grow(5).end()
+    follower, file = follow(), tmp_path / "run" / "run.json"
+    for word in ("finished", "unreadable", "finished"):
+        follower.look()
+        assert follower.condition.word == word
+        file.rename(file.with_suffix(".away")) if file.exists() else file.with_suffix(".away").rename(file)
+    assert skipped == [False, False, True, False]
 
 
 def test_the_listing_shows_what_holds_and_what_no_monitor_told(tmp_path, grower, serve, awaited) -> None:

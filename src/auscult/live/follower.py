@@ -209,7 +209,7 @@ class Follower:
 
     def _lose(self, error: str) -> None:
         self._run = self.info = self.facts = self.mark = None
-        self._error = error
+        self._error, self._skip_damage = error, False  # what is there next may be whole
 
     def _judged(self, written: float) -> Condition:
         facts, now = self.facts, written + time.monotonic() - self._grown
