@@ -70,7 +70,8 @@ def solo(run: Run, findings: Sequence[Finding], request: Request) -> Score:
     path = request.path
     if path is None:
         raise SetupError(
-            "Expected `path` to name the layer that is heard alone, but got none. Write path='conv1.weight'."
+            "Expected `path` to name the layer that is heard alone, but got none. Write path='conv1.weight', "
+            "or in a shell --path conv1.weight."
         )
     scene = open_scene(run, findings, request, lambda paths: [Group(path, paths)])
     return composed(scene, "solo", glides(scene, ("hollow",)))
@@ -103,6 +104,9 @@ def composed(scene: Scene, mode: str, voices: tuple[Voice, ...], more: Sequence[
     )
     context = context_voices(scene.run, scene.request.context, *axis, scene.length)
     references = {group.name: value for group, value in zip(scene.groups, scene.references) if value is not None}
+    mapped = scene.edges[:-1].copy()
+    if len(mapped) > 1:
+        mapped[-1] = len(scene.steps) - 1  # between two moments steps are even, so that the last frame needs no other
     return leveled(
         Score(
             title=scene.run.info.name,
@@ -112,8 +116,8 @@ def composed(scene: Scene, mode: str, voices: tuple[Voice, ...], more: Sequence[
             duration=max(scene.length, end_of(events)),
             voices=(*voices, *context, *earcon_voices(events)),
             events=events,
-            step_times=scene.times[scene.edges[:-1]],
-            steps=scene.steps[scene.edges[:-1]],
+            step_times=scene.times[mapped],
+            steps=scene.steps[mapped],
             references=references,
         )
     )
@@ -139,6 +143,6 @@ def whole(request: Request, mode: str) -> Request:
     if request.path is not None:
         raise SetupError(
             f"Expected no `path` for the mode {mode}, which sounds the whole model, but got {request.path!r}. "
-            "Write mode='solo'."
+            "Write mode='solo', or in a shell --mode solo."
         )
     return request
