@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from auscult.metrics import batch
-from auscult.metrics.batch import next_share
+from auscult.metrics.batch import next_share, same_share
 from auscult.metrics.sample import find_tensor, table, thin
 
 
@@ -153,3 +153,33 @@ def test_targets_that_are_the_next_token() -> None:
     assert next_share(tokens, torch.zeros(4, dtype=torch.long)) is None
     assert next_share(tokens, shifted.float()) is None
     assert next_share(tokens[0], shifted) is None
+
+
+def test_targets_that_are_the_tokens_themselves() -> None:
+    text = torch.randint(1, 50, (4, 9), generator=torch.Generator().manual_seed(0))
+    tokens, shifted = text[:, :-1], text[:, 1:]
+
+    def told(target: Tensor, ignored: int = -100, given: Tensor = tokens) -> float | None:
+        share = same_share(given, target, ignored)
+        return None if share is None else float(share)
+
+    assert told(tokens) == told(tokens.flatten()) == told(tokens.int()) == told(tokens, given=tokens.int()) == 1
+    assert told(shifted) == pytest.approx((tokens == shifted).numpy().mean())
+    for ignored in (-100, 0):
+        padded = tokens.clone()
+        padded[:, 6:] = ignored
+        assert told(padded, ignored) == 1
+        padded[0, 0] += 1
+        assert told(padded, ignored) == pytest.approx(23 / 24)
+    labels = torch.where(torch.arange(8) % 4 < 3, tokens, -100)
+    assert told(labels, given=labels) == 0  # no embedding takes them
+    nothing = torch.full_like(tokens, -100)
+    assert math.isnan(told(nothing)) and math.isnan(told(torch.ones_like(tokens), given=torch.ones_like(tokens)))
+    assert told(tokens[:, 1:]) is told(tokens.float()) is told(tokens[0], given=tokens[0]) is None
+
+
+@pytest.mark.parametrize(("length", "enough"), [(16, False), (17, True)])
+def test_a_few_tokens_may_be_alike_by_chance(length: int, enough: bool) -> None:
+    tokens = torch.arange(length)[None]
+    share = same_share(tokens, tokens.clone(), -100)
+    assert share is not None and math.isfinite(float(share)) is enough

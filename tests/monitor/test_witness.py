@@ -1,6 +1,7 @@
 """What is seen of batch, loss call and mode in whole trainings: against what the scripts themselves know."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ class Script:
         return [*(each.clone() for each in found), torch.get_rng_state(), torch.tensor(self.losses)]
 
 
-def seen(script: type[Script], tmp_path: Path, **options: object) -> tuple[Run, Script]:
+def seen(script: Callable[[], Script], tmp_path: Path, **options: object) -> tuple[Run, Script]:
     """The run of a script, which is the same to the bit without the monitor."""
     bare, watched = script(), script()
     pairs = zip(bare.run(None), watched.run(tmp_path / "run", **options), strict=True)
@@ -114,6 +115,99 @@ def test_the_next_token_of_a_source_and_a_target_is_not_told(tmp_path) -> None:
         script.run(tmp_path / str(same))
         anatomy = auscult.load(tmp_path / str(same)).anatomy
         assert anatomy is not None and anatomy.next_token == told
+
+
+PAD, HIDDEN = 0, 1
+TEXT = torch.randint(2, 30, (8, 41), generator=torch.Generator().manual_seed(0))
+DRAWN = torch.rand(8, 41, generator=torch.Generator().manual_seed(1)) < 0.3
+SOME = torch.where(DRAWN, TEXT, -100)  # what a masked language model is asked for
+MASKED = torch.where(DRAWN, HIDDEN, TEXT)
+PADDED = torch.where(torch.arange(41) < 30, TEXT, PAD)
+
+
+class Reader(nn.Module):
+    """Scores of 30 tokens at every position; with labels, also the loss, with and without a shift of its own."""
+
+    def __init__(self, shift: bool = False, ignored: int = -100) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(30, 6), nn.Linear(6, 30)
+        self.shift, self.ignored = shift, ignored
+
+    def forward(
+        self, labels: Tensor | None = None, ids: Tensor | None = None, source: Tensor | None = None
+    ) -> Tensor | dict[str, Tensor]:
+        assert ids is not None
+        scores = self.head(self.embed(ids) + (0 if source is None else self.embed(source).mean(1, keepdim=True)))
+        if labels is None:
+            return scores
+        if self.shift:
+            labels = functional.pad(labels, (0, 1), value=self.ignored)[:, 1:]
+        loss = functional.cross_entropy(scores.flatten(0, 1), labels.flatten(), ignore_index=self.ignored)
+        return {"loss": loss, "logits": scores}
+
+
+SAME_TOKEN = {
+    "not shifted": (Reader(), {"ids": TEXT}, TEXT, True),
+    "not shifted, padded": (Reader(), {"ids": PADDED}, torch.where(PADDED == PAD, -100, PADDED), True),
+    "not shifted, of a decoder": (Reader(), {"source": TEXT.roll(5, 0), "ids": TEXT}, TEXT, True),
+    "not shifted, inside": (Reader(), {"ids": TEXT, "labels": TEXT}, None, True),
+    "not shifted, inside, labels first": (Reader(), {"labels": TEXT.clone(), "ids": TEXT}, None, True),
+    "shifted": (Reader(), {"ids": TEXT[:, :-1]}, TEXT[:, 1:], False),
+    "shifted after": (Reader(), {"ids": TEXT}, functional.pad(TEXT[:, 1:], (0, 1), value=-100), False),
+    "shifted inside": (Reader(shift=True), {"ids": TEXT, "labels": TEXT}, None, False),
+    "shifted inside, padded": (
+        Reader(shift=True, ignored=PAD), {"ids": PADDED, "labels": PADDED}, None, False
+    ),
+    "masked": (Reader(), {"ids": MASKED}, SOME, False),
+    "masked, inside": (Reader(), {"ids": MASKED, "labels": SOME}, None, False),
+    "masked, inside, labels first": (Reader(), {"labels": SOME, "ids": MASKED}, None, False),
+    "masked, inside, padding ignored": (
+        Reader(ignored=PAD), {"labels": torch.where(DRAWN, TEXT, PAD), "ids": MASKED}, None, False
+    ),
+    "hidden here and there, all asked for": (Reader(), {"ids": MASKED}, TEXT, False),
+    "a decoder that is taught": (Reader(), {"source": TEXT, "ids": TEXT.roll(1, 1)}, TEXT, False),
+    "always the same": (Reader(), {"ids": torch.full((8, 41), 3)}, torch.full((8, 41), 3), False),
+    "very few": (Reader(), {"ids": TEXT[:1, :13]}, TEXT[:1, :13], False),
+    "categories and a class of each row": (Reader(), {"ids": TEXT}, TEXT[:, 0], False),
+}  # fmt: skip
+"""What is called with what, the targets where the loss is outside of it, and whether they are the input."""
+
+
+@pytest.mark.parametrize("case", SAME_TOKEN)
+def test_targets_that_are_the_input(case: str, tmp_path) -> None:
+    model, given, targets, told = SAME_TOKEN[case]
+
+    class Reading(Script):
+        def loss(self, step: int) -> Tensor:
+            output = self.model(**given)
+            if targets is None:
+                return output["loss"]
+            return functional.cross_entropy(output.mT if targets.ndim == 2 else output[:, 0], targets)
+
+    run, _ = seen(lambda: Reading(deepcopy(model)), tmp_path)
+    assert run.anatomy is not None
+    assert (run.anatomy.same_token == 1) is told
+    assert [(each.code, each.step) for each in auscult.diagnose(run) if each.code == "H007"] == [("H007", 0)] * told
+
+
+@pytest.mark.parametrize("classes", [None, 8], ids=["numbers", "pixels"])
+def test_an_autoencoder_may_have_its_input_as_target(classes: int | None, tmp_path) -> None:
+    pixels = torch.randint(0, 8, (16, 20), generator=torch.Generator().manual_seed(0))
+
+    class Autoencoder(Script):
+        def __init__(self) -> None:
+            torch.manual_seed(0)
+            super().__init__(nn.Linear(20, 20 * (classes or 1)))
+
+        def loss(self, step: int) -> Tensor:
+            output = self.model(pixels.float())
+            if classes is None:
+                return functional.mse_loss(output, pixels.float())
+            return functional.cross_entropy(output.unflatten(1, (classes, 20)), pixels)
+
+    run, _ = seen(Autoencoder, tmp_path)
+    assert run.anatomy is not None and run.anatomy.same_token is None
+    assert not any(each.code == "H007" for each in auscult.diagnose(run))
 
 
 def test_the_figures_are_those_of_the_batch(tmp_path) -> None:

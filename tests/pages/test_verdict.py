@@ -46,7 +46,40 @@ def test_a_run_without_a_loss_says_that_nothing_was_judged_by_one(tmp_path: Path
             optimizer.zero_grad()
             monitor.log(g_loss=loss)
     run = auscult.load(tmp_path / "gan")
-    assert "; no number named loss was logged, so no rule judged by one." in verdict(run, auscult.diagnose(run))
+    text = verdict(run, auscult.diagnose(run))
+    assert "; no number named loss was logged beside g_loss, so no rule judged by one." in text
+    assert f", last g_loss {figure(run.series('g_loss').values[-1])}," in text
+
+
+def logging(path: Path, **values: float) -> Run:
+    torch.manual_seed(0)
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with auscult.watch(model, optimizer, path) as monitor:
+        for _ in range(3):
+            model(torch.randn(4, 2)).abs().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.log(values)
+    return auscult.load(path)
+
+
+@pytest.mark.parametrize("name", ["train_loss", "Loss/train", "train_loss_epoch", "critic/loss"])
+def test_the_training_loss_is_known_by_other_names(name: str, tmp_path: Path) -> None:
+    text = verdict(logging(tmp_path / "run", **{name: 0.25, "val_loss": 9.0, "g_loss": 8.0}), [])
+    assert ", last loss 0.25," in text and "judged" not in text and "g_loss" not in text
+
+
+def test_losses_of_several_networks_are_told_and_not_judged_as_one(tmp_path: Path) -> None:
+    run = logging(tmp_path / "run", g_loss=0.5, d_loss=1.5, val_loss=9.0, loss_scale=1024.0)
+    text = verdict(run, [])
+    assert ", last g_loss 0.5, last d_loss 1.5," in text and "9" not in text.replace("99.9", "")
+    assert "; no number named loss was logged beside g_loss and d_loss, so no rule judged by one." in text
+
+
+def test_where_nothing_is_a_loss_it_is_said(tmp_path: Path) -> None:
+    text = verdict(logging(tmp_path / "run", reward=0.5, val_loss=9.0), [])
+    assert "; no number named loss was logged, so no rule judged by one." in text
 
 
 def test_recovered_and_notes_are_no_active_problem(healthy: Run, finding: FindingMaker) -> None:

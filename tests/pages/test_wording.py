@@ -22,7 +22,9 @@ def test_characters_that_could_deceive_are_made_visible(text: str, expected: str
 def test_what_a_bare_number_names_is_said() -> None:
     assert place("0", "lr") == "group 0" and place("generator.0", "weight_decay") == "group generator.0"
     assert place("3", "rank_loss") == "rank 3" and place("cats", "category_loss") == "category cats"
-    assert place("0.weight", "grad_norm") == "0.weight" and place("", "lr") == "the whole run" and place("0") == "0"
+    assert place("0.weight", "grad_norm") == "0.weight" and place("", "lr") == "the whole run"
+    assert place("9") == place("9", "activation_std") == "module 9" and place("9", "the user's") == "9"
+    assert place("head.9") == "head.9" and place("9.weight") == "9.weight"
 
 
 def test_sentences_lose_their_line_breaks() -> None:

@@ -169,6 +169,16 @@ def test_double_softmax_from_the_first_call(training):
     assert not list(WrongOutputActivation().check(training.digest()))
 
 
+@pytest.mark.parametrize(("path", "words"), [("9", "module 9 (Softmax)"), ("", "the model (Softmax)")])
+def test_a_module_is_named_by_its_class_too(training, path, words):
+    end_with(training, softmax(LOGITS))
+    training.modules = (Module(path, "Softmax", True, "activation"),)
+    training.sample("activation_std", softmax(LOGITS).std(ddof=1), path)
+    training.audit = audit_of("cross_entropy", softmax(LOGITS), LABELS, 2.3)
+    (finding,) = DoubleSoftmax().check(training.digest(1))
+    assert (finding.path, finding.advice[0]) == (path, f"Pass logits: remove {words}.")
+
+
 def test_a_sigmoid_taken_twice(training):
     output = sigmoid(LOGITS[:, :1])
     end_with(training, output)

@@ -3,7 +3,8 @@ import pytest
 
 from auscult.core.audit import Audit
 from auscult.core.run import Module
-from auscult.rules.losses import AmpOverflow, LossSpike, NonFinite
+from auscult.rules.channels import training_loss
+from auscult.rules.losses import AmpOverflow, DivergingLoss, LossSpike, NonFinite
 
 
 def only(rule, digest):
@@ -37,6 +38,24 @@ def test_a_loss_of_another_name_is_understood_and_an_evaluation_is_not(training)
     assert not list(NonFinite().check(training.digest()))
     training.column("train/loss")[77] = np.inf
     assert only(NonFinite(), training.digest()).step == 77
+
+
+@pytest.mark.parametrize("name", ["Loss/train", "train_loss_epoch", "critic/loss"])
+def test_the_training_loss_is_judged_by_any_of_its_names(training, name):
+    training.columns[name, ""] = training.columns.pop(("loss", ""))
+    training.columns["d_loss", ""] = training.columns["val_loss", ""] = np.full(training.rows, np.nan)
+    assert not list(NonFinite().check(training.digest()))
+    training.column(name)[77] = np.inf
+    assert only(NonFinite(), training.digest()).step == 77
+
+
+@pytest.mark.parametrize("names", [("g_loss", "d_loss"), ("actor/loss", "critic/loss"), ("val_loss", "Loss/test")])
+def test_of_several_losses_none_is_judged_as_that_of_the_training(training, names):
+    loss = training.columns.pop(("loss", ""))
+    for name in names:
+        training.columns[name, ""] = 10.0 ** np.arange(training.rows)[: len(loss)].clip(0, 30)
+    digest = training.digest()
+    assert training_loss(digest) is None and not list(DivergingLoss().check(digest))
 
 
 def test_forward_names_the_first_module_observed(training):

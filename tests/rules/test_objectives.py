@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.rules.conftest import audit_of
 
+from auscult.core.anatomy import Anatomy
 from auscult.core.audit import Audit
-from auscult.rules.objectives import LossReduction, ShapeBroadcast, WrongLoss
+from auscult.rules.objectives import LossReduction, ShapeBroadcast, TargetsAreInputs, WrongLoss
 
 NOISE = np.random.default_rng(0)
 LOGITS = NOISE.normal(0, 0.5, (32, 10))
@@ -153,3 +156,52 @@ def test_a_difference_taken_by_hand(training):
     (finding,) = ShapeBroadcast().check(training.digest(1))
     assert (finding.severity, finding.path, finding.step) == ("warning", "", 0)
     assert finding.evidence[0].value == 32 * 32
+
+
+class TestTargetsAreInputs:
+    @staticmethod
+    def reading(training, share):
+        training.audit = audit_of("cross_entropy", LOGITS, LABELS, 2.4, counted=32)
+        training.anatomy = Anatomy(0, same_token=share)
+
+    def test_is_a_note_until_the_model_copies(self, training):
+        self.reading(training, 1.0)
+        fit(training, 0.9)
+        (finding,) = TargetsAreInputs().check(training.digest())
+        assert (finding.severity, finding.path, finding.step, finding.phase) == ("info", "", 0, "loss")
+        assert [(each.metric, each.step, each.value) for each in finding.evidence] == [("same_token", 0, 1.0)]
+        assert "All 32 targets of cross_entropy" in finding.summary
+
+    def test_is_an_alarm_where_it_does(self, training):
+        self.reading(training, 1.0)
+        fit(training, 0.99)
+        (finding,) = TargetsAreInputs().check(training.digest())
+        same, loss = finding.evidence
+        assert (finding.severity, finding.step, same.metric, loss.metric) == (
+            "warning",
+            0,
+            "same_token",
+            "observed_loss",
+        )
+        assert loss.value <= loss.bound and loss.step > 0
+
+    @pytest.mark.parametrize(("accuracy", "severity"), [(0.999, "warning"), (0.93, "info")])
+    def test_accuracy_tells_it_where_the_loss_has_no_uninformed_level(self, training, accuracy, severity):
+        self.reading(training, 1.0)
+        training.audit = replace(training.audit, expected=None)
+        training.sample("batch_accuracy", accuracy)
+        training.sample("largest_class", 0.4)
+        (finding,) = TargetsAreInputs().check(training.digest())
+        assert finding.severity == severity
+        if severity == "warning":
+            assert (finding.evidence[1].metric, finding.evidence[1].bound) == ("batch_accuracy", pytest.approx(0.97))
+
+    @pytest.mark.parametrize("share", [None, 0.05, 0.995])
+    def test_silent_where_one_target_is_another(self, training, share):
+        self.reading(training, share)
+        fit(training, 0.99)
+        assert not list(TargetsAreInputs().check(training.digest()))
+
+    def test_the_fact_survives_the_store(self):
+        assert Anatomy.from_dict(Anatomy(0, same_token=1.0).to_dict()).same_token == 1.0
+        assert Anatomy.from_dict({"step": 0}).same_token is None

@@ -63,6 +63,14 @@ def test_one_missing_activation_is_info_at_its_place(training):
         chain(training, "affine", "activation", "affine", "affine", "activation", "affine").digest()
     )
     assert (finding.severity, finding.path) == ("info", "2")
+    assert "What comes out of module 2 goes into module 3" in finding.summary
+    assert finding.advice[0] == "Put an activation after module 2, as torch.nn.ReLU()."
+
+
+def test_several_missing_activations_are_told_together(training):
+    kinds = ("affine", "activation", "affine", "affine", "affine", "activation", "affine")
+    (finding,) = MissingNonlinearity().check(chain(training, *kinds).digest())
+    assert "What comes out of modules 2 and 3 goes into modules 3 and 4" in finding.summary
 
 
 def test_activations_as_functions_leave_a_pair_at_info(training):

@@ -66,6 +66,7 @@ NAMES = MappingProxyType(
         "wrong-loss": ("wrong_loss",),
         "shape-broadcast": ("loss_reduction",),
         "loss-reduction": ("loss_reduction",),
+        "targets-are-inputs": ("data_leak",),
         "initial-loss": ("bad_init_scale",),
         # Initialisation and model
         "random-gain": ("bad_init_scale",),

@@ -47,6 +47,9 @@ class Anatomy:
         next_token: Share of the targets of the first loss call that equal the model's input one position later (along
             the last dimension of whole-number inputs); None where they cannot be compared, or where several inputs hold
             the next tokens, as a source and a target do.
+        same_token: Share of the targets of the first loss call that equal the model's input at their own position; None
+            where they cannot be compared, where an input holds the next tokens, or where the targets vary too little
+            to tell.
     """
 
     step: int
@@ -64,6 +67,7 @@ class Anatomy:
     sums_to_one: tuple[str, ...] = ()
     given_shares: tuple[str, ...] = ()
     next_token: float | None = None
+    same_token: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""

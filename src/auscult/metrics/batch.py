@@ -15,6 +15,7 @@ from auscult.metrics.sample import sample, table, wide
 LIMIT = 2**14  # elements of a tensor that are looked at on a sampled step
 WHOLE = 2**20  # and once, at the first step
 REMEMBERED = 4096
+TOLD_APART = 16  # neighbours that differ; by chance as many agree in less than one of a million
 
 
 def moments(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,6 +151,29 @@ def _weights(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     positions = torch.arange(1, count + 1, device=device, dtype=dtype)
     roots = torch.tensor([2.0, 3.0, 5.0], device=device, dtype=dtype).sqrt()
     return torch.outer(roots, positions).frac()
+
+
+def same_share(tokens: Tensor, target: Tensor, ignored: int) -> Tensor | None:
+    """Share of targets that are the token at their own position: 1 where the shift by one was forgotten.
+
+    Args:
+        tokens: Whole numbers `(N, T)` that the model was called with.
+        target: Class indices, `(N, T)` or any shape of as many elements in this order.
+        ignored: The class index that does not count.
+
+    Returns:
+        A scalar: 0 where tokens are negative, as padded labels are and ids are not; NaN where fewer than 16 neighbours
+        among the targets differ, because they might agree by chance. None where the two cannot be compared.
+    """
+    if tokens.ndim != 2 or target.is_floating_point() or tokens.device != target.device:
+        return None
+    if target.numel() != tokens.numel():
+        return None
+    said = target.reshape(tokens.shape)
+    counts = said != ignored
+    share = wide(((said == tokens) & counts).sum()) / counts.sum()
+    differ = (said[:, 1:] != said[:, :-1]) & counts[:, 1:] & counts[:, :-1]
+    return _where(differ.sum() >= TOLD_APART, torch.where((tokens < 0).any(), 0.0, share))
 
 
 def next_share(tokens: Tensor, target: Tensor) -> Tensor | None:

@@ -49,6 +49,7 @@ class Sighting:
         self._loss: LossFacts | StretchFacts | None = None
         self._tokens: list[Tensor] = []  # copies of the inputs, where the first has whole numbers
         self._next: Tensor | None = None  # share of the targets that are the next of these
+        self._same: Tensor | None = None  # share that are these themselves
 
     @property
     def has_loss(self) -> bool:
@@ -71,8 +72,14 @@ class Sighting:
         self._dtype = str(tensor.dtype).removeprefix("torch.")
         if not tensor.is_floating_point():
             if self._closely:
-                others = (each for each in given if isinstance(each, Tensor) and each is not tensor)
-                self._tokens = [each.detach().clone() for each in (tensor, *others) if _has_tokens(each)]
+                others = [each for each in given if isinstance(each, Tensor)]
+                first = next((place for place, each in enumerate(others) if each is tensor), len(others))
+                several = (
+                    tensor,
+                    *others[:first],
+                    *others[first + 1 :],
+                )  # one tensor may be given twice, as labels too
+                self._tokens = [each.detach().clone() for each in several if _has_tokens(each)]
             return
         mean, std, largest = batch.moments(tensor)
         self.figures |= {"input_mean": mean, "input_largest": largest}
@@ -102,6 +109,7 @@ class Sighting:
         if self._closely:
             self._loss = LossFacts(call)
             self._next = self._next_share(call.target)
+            self._same = None if call.ignored is None else self._same_share(call.target, call.ignored)
 
     def _next_share(self, target: Tensor) -> Tensor | None:
         """Share of the targets that are the next token; NaN where several inputs have them, as source and target do.
@@ -114,6 +122,25 @@ class Sighting:
             return None
         several = (torch.stack(known) >= NEXT).sum() > 1
         return torch.where(several, torch.nan, shares[0])
+
+    def _same_share(self, target: Tensor, ignored: int) -> Tensor | None:
+        """Share of the targets that are the token at their own position; NaN where an input holds the next ones.
+
+        Where the model makes the loss itself, the labels are an input too: it must be so of two.
+        """
+        shares: list[Tensor] = []
+        taught: list[Tensor] = []
+        for each in self._tokens:
+            same, following = batch.same_share(each, target, ignored), batch.next_share(each, target)
+            if same is not None:
+                shares.append(same)
+            if following is not None:
+                taught.append((following >= NEXT) & (same is None or same < 1))
+        needed = 1 if self.ended else 2
+        if len(shares) < needed:
+            return None
+        share = torch.stack(shares).sort(descending=True).values[needed - 1]
+        return torch.where(torch.stack(taught).any(), torch.nan, share)
 
     def see_stretch(self, stretch: Stretch) -> None:
         """A difference was taken between every prediction and every target, where the first is the model's output."""
@@ -156,6 +183,7 @@ class Sighting:
             sums_to_one=showed.sums_to_one,
             given_shares=showed.given_shares,
             next_token=_or_none(self._next),
+            same_token=_or_none(self._same),
         )
 
 

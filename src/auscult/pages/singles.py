@@ -24,6 +24,7 @@ MEANINGS = {
     "row_sum": "what the rows of the output sum to",
     "rows_log_sum_to_one": "share of the rows of predictions that are log-probabilities",
     "rows_sum_to_one": "share of the rows of predictions that are probabilities",
+    "same_token": "share of the targets that are the model's input at their own position",
     "smallest_output": "smallest element of the model's output",
     "smallest_prediction": "smallest prediction of the first loss call",
     "smallest_target": "smallest target of the first loss call",

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from auscult.core.catalogue import METRICS
 from auscult.core.finding import Finding, consequences, in_groups
 from auscult.core.metric import Stream
+from auscult.core.naming import mentions_loss, names_evaluation, training_losses
 from auscult.core.run import Run
 from auscult.core.series import Series
 from auscult.core.sink import Channel, observed
@@ -36,6 +38,8 @@ VITAL: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 NON_FINITE = "L001"
 """The rule that tells of losses, gradients and parameters; what else is not finite beside these follows from them."""
+
+MOST_PARTS = 3
 
 LOGGED: tuple[Stream, ...] = ("user", "evaluation")
 
@@ -90,16 +94,29 @@ def is_sick(findings: Sequence[Finding]) -> bool:
 
 
 def losses(run: Run) -> list[Series]:
-    """Every loss the user logged, training first: names that are `loss` or end in `/loss`."""
-    found: list[Series] = []
-    for stream in ("user", "evaluation"):
-        if stream in run.streams:
-            found += [
-                run.series(channel.metric, channel.path)
-                for channel in run.source.channels(stream)
-                if channel.metric.rsplit("/", 1)[-1] == "loss"
-            ]
-    return found
+    """Every loss the user logged: that of the training first, then others that end in `/loss`, as evaluations do.
+
+    Where there is none, those that have the word in their name and are no evaluation, as `g_loss` and `d_loss`.
+    """
+    return _plain_losses(run) or _parts(run)
+
+
+def _plain_losses(run: Run) -> list[Series]:
+    known = _logged(run)
+    found = [Channel(name, "") for name in training_losses(each.metric for each in known if not each.path)]
+    found += [each for each in known if each.metric.rsplit("/", 1)[-1] == "loss" and each not in found]
+    return [run.series(each.metric, each.path) for each in found]
+
+
+def _parts(run: Run) -> list[Series]:
+    """What may be a part of a loss, or the loss of one network of several."""
+    some = (each for each in _logged(run) if not each.path and each.metric.removeprefix("user/") not in METRICS)
+    found = (each.metric for each in some if mentions_loss(each.metric) and not names_evaluation(each.metric))
+    return [run.series(each) for each in found]
+
+
+def _logged(run: Run) -> list[Channel]:
+    return [channel for stream in LOGGED if stream in run.streams for channel in run.source.channels(stream)]
 
 
 def state_words(run: Run) -> str:
@@ -124,8 +141,11 @@ def _missing(run: Run) -> str:
     """What an import lacks; of a run that was watched, that no loss is known by which it could be judged."""
     if run.provenance is not None:
         return f"; not observed: {listed(not_observed(run), 8)}"
-    known = losses(run) or run.series("observed_loss").observed
-    return "" if known else "; no number named loss was logged, so no rule judged by one"
+    if _plain_losses(run) or run.series("observed_loss").observed:
+        return ""
+    parts = _parts(run)
+    beside = f" beside {listed([each.metric for each in parts])}" if parts else ""
+    return f"; no number named loss was logged{beside}, so no rule judged by one"
 
 
 def _named(finding: Finding) -> str:
@@ -168,9 +188,12 @@ def _flaws(run: Run, stream: Stream) -> Iterator[Flaw]:
 def _vital_signs(run: Run) -> str:
     """Last loss, median update ratio and share of finite steps, as far as they were observed."""
     signs: list[str] = []
-    observed = [each for each in losses(run) if each.observed]
+    observed = [each for each in _plain_losses(run) if each.observed]
     if observed:
         signs.append(f"last loss {figure(observed[0].values[-1])}")
+    else:
+        parts = [each for each in _parts(run) if each.observed][:MOST_PARTS]
+        signs += [f"last {shown(each.metric)} {figure(each.values[-1])}" for each in parts]
     ratios = run.series("update_ratio")
     positive = ratios.values[np.isfinite(ratios.values)]
     if len(positive):

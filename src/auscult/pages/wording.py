@@ -19,11 +19,16 @@ SEVERITY_WORDS = {"critical": "Critical", "warning": "Warning", "info": "Note"}
 
 
 def place(path: str, metric: str = "") -> str:
-    """Where something is, in words: the path, or the whole run for `""`; `group 0` for the path of an `lr`."""
+    """Where something is, in words: the path, or the whole run for `""`; `group 0` for the path of an `lr`.
+
+    What has a mere number for a path, as in a Sequential, is a module: `module 9`.
+    """
     if not path:
         return "the whole run"
     known = METRICS.get(metric)
-    return f"{known.scope} {shown(path)}" if known is not None and known.scope in NAMED_SCOPES else shown(path)
+    if known is not None and known.scope in NAMED_SCOPES:
+        return f"{known.scope} {shown(path)}"
+    return f"module {path}" if path.isdecimal() and (known is not None or not metric) else shown(path)
 
 
 def figure(value: float | None, digits: int = 4) -> str:

@@ -20,6 +20,7 @@ from auscult.rules.channels import (
     recent_start,
     state_of,
     training_loss,
+    worded,
 )
 from auscult.rules.rule import Rule
 
@@ -93,7 +94,7 @@ class DeadUnits(Rule):
             "info" if sparse else self._severity(digest, share),
             module.path,
             begin,
-            summary=f"{share:.0%} of the units of {module.path} have been 0 for every sample since step {begin}"
+            summary=f"{share:.0%} of the units of {worded(module)} have been 0 for every sample since step {begin}"
             f"{latest}.{behind}{learns}",
             evidence=(Evidence("dead_fraction", module.path, begin, value, bound),),
             advice=(
@@ -178,7 +179,7 @@ class Saturated(Rule):
             "warning" if alarm else "info",
             module.path,
             begin,
-            summary=f"{share:.0%} of the outputs of {module.path} have been beyond 0.97 in size {when}.",
+            summary=f"{share:.0%} of the outputs of {worded(module)} have been beyond 0.97 in size {when}.",
             evidence=(Evidence("saturated_fraction", module.path, begin, value, SATURATED_START),),
             advice=advice if from_start else ("Lower the learning rate or decay the weights.", *advice[1:]),
             phase="forward",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
-from auscult.rules.channels import finite_tails, listing
+from auscult.rules.channels import finite_tails, listing, worded_paths
 from auscult.rules.course import course
 from auscult.rules.rule import Rule
 
@@ -82,7 +82,7 @@ class AttentionCollapse(Rule):
             "warning" if everywhere else "info",
             concerned[0],
             int(state["first_step"]),
-            summary=f"Attention in {listing(concerned)} is {how}uniform ({len(concerned)} of {len(paths)} modules): "
+            summary=f"Attention in {worded_paths(concerned)} is {how}uniform ({len(concerned)} of {len(paths)}): "
             "queries and keys have no effect.",
             evidence=(
                 Evidence(
@@ -111,7 +111,7 @@ class AttentionCollapse(Rule):
             severity,
             paths[number],
             int(state["last_step"]),
-            summary=f"Attention in {listing(concerned)} has collapsed to single positions: entropy "
+            summary=f"Attention in {worded_paths(concerned)} has collapsed to single positions: entropy "
             f"{float(state['recent_mean'][-1]):.2g} of its largest value.",
             evidence=(
                 Evidence(

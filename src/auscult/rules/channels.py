@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auscult.core.digest import BLOCK_STEPS, ChannelIndex, Digest, block_start
-from auscult.core.naming import names_loss
+from auscult.core.naming import training_losses
 from auscult.core.run import Module, Parameter
 from auscult.core.sink import Channel
 from auscult.rules.rule import ZERO_ROWS
@@ -58,7 +58,7 @@ def state_of(digest: Digest, metric: str, path: str = "") -> Any | None:
 
 
 def training_loss(digest: Digest) -> Loss | None:
-    """The loss that the user logs: `loss`, or a name such as `train/loss` that does not name an evaluation."""
+    """The loss that the user logs, as `training_losses` knows it by its name; None where several are of parts."""
     for name in _loss_names(digest.index):
         state = state_of(digest, name)
         if state is not None:
@@ -74,7 +74,7 @@ def of_whole_run(index: ChannelIndex) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def _loss_names(index: ChannelIndex) -> list[str]:
-    return sorted(filter(names_loss, of_whole_run(index)), key=lambda name: name != "loss")
+    return training_losses(of_whole_run(index))
 
 
 def loss_has_fallen(loss: Loss | None, share: float) -> bool:
@@ -312,3 +312,14 @@ def listing(paths: Iterable[str], most: int = 4) -> str:
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def worded(module: Module) -> str:
+    """A module as text, with its class because a path may be a mere number: `module 9 (Softmax)`."""
+    return f"module {module.path} ({module.type})" if module.path else f"the model ({module.type})"
+
+
+def worded_paths(paths: Iterable[str]) -> str:
+    """Modules as text, as `listing` has them: `module 0`, `modules 0 and 2`."""
+    names = list(paths)
+    return f"{'module' if len(names) == 1 else 'modules'} {listing(names)}"

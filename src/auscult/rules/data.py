@@ -24,6 +24,7 @@ from auscult.rules.channels import (
     state_of,
     training_loss,
     update_ratios,
+    worded,
 )
 from auscult.rules.course import course
 from auscult.rules.fit import (
@@ -131,8 +132,8 @@ class InputNotNormalised(Rule):
             advice=_scaling(spread, uneven),
             phase="data",
             ruled_out=(
-                f"Not integers through an embedding: these are {anatomy.input_dtype} and {first.path} weighs them.",
-                f"Not scaled inside the model: no normalisation stands before or right after {first.path}.",
+                f"Not integers through an embedding: these are {anatomy.input_dtype} and {worded(first)} weighs them.",
+                f"Not scaled inside the model: no normalisation stands before or right after {worded(first)}.",
             ),
             confidence=0.5 if harm is None else 0.8,
         )
@@ -152,7 +153,7 @@ class InputNotNormalised(Rule):
                 return text, Evidence("loss", "", audit.step, audit.value, audit.expected)
         squashed = _saturated_behind(digest, first) if fit is None or fit.share < LEARNED else None
         if squashed is not None:
-            return f"They saturate {squashed.path} from the first step on.", squashed
+            return f"They saturate {worded(leaves(digest)[squashed.path])} from the first step on.", squashed
         if not (is_poor(digest, LEARNED if extreme and fit is not None else POOR) or often_wrong(digest) is not None):
             return None
         text = "Little has been learned."

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding
+from auscult.rules.channels import worded
 from auscult.rules.output import ALL_ROWS, is_squashed_twice, last_activation, over_the_batch, wrong_head
 from auscult.rules.rule import Rule
 
@@ -122,7 +123,7 @@ class DoubleSoftmax(Rule):
             f"again: it cannot fall below {floor:.3f}.",
             evidence=(figure, Evidence("loss", "", audit.step, audit.value, floor)),
             advice=(
-                f"Pass logits: remove {'the activation at the end' if module is None else module.path}.",
+                f"Pass logits: remove {'the activation at the end' if module is None else worded(module)}.",
                 "Or keep it and use nll_loss of its logarithm (log_softmax)."
                 if softmax
                 else "Or keep it and use binary_cross_entropy.",

@@ -12,7 +12,7 @@ import numpy as np
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Module
-from auscult.rules.channels import common_module, finite_tail, leaves, listing, recent_start, state_of
+from auscult.rules.channels import common_module, finite_tail, leaves, recent_start, state_of, worded_paths
 from auscult.rules.course import course, evaluations
 from auscult.rules.rule import Rule
 
@@ -89,8 +89,8 @@ class TrainEvalMode(Rule):
             and not dropout
             and (_affine_rests(digest, others) or _began_trained(digest) or _were_trained(digest, others))
         )
-        off = f"dropout is off ({listing(dropout)})" if dropout else ""
-        stale = f"running statistics are never learned ({listing(others)})" if others else ""
+        off = f"dropout is off ({worded_paths(dropout)})" if dropout else ""
+        stale = f"running statistics are never learned ({worded_paths(others)})" if others else ""
         effect = " and ".join(filter(None, (off, stale)))
         return Finding(
             self.code,
@@ -127,7 +127,7 @@ class TrainEvalMode(Rule):
             step,
             summary=f"The model was run without gradient but in training mode, {int(state['maximum'])} times before "
             f"step {step} and at {some} of {int(state['rows'])} steps looked at; "
-            f"{listing([each.path for each in moded])} act differently then.",
+            f"{worded_paths(each.path for each in moded)} act differently then.",
             evidence=(Evidence("training_evaluations", "", step, float(state["maximum"]), 0.0),),
             advice=(
                 "Call model.eval() before the evaluation and model.train() after it.",
@@ -177,8 +177,8 @@ class TrainEvalMode(Rule):
             "info",
             common_module(rests),
             int(shift["first_step"]),
-            summary=f"{listing(rests)} {'is' if len(rests) == 1 else 'are'} frozen, but in training mode: running "
-            "statistics follow the new data.",
+            summary=f"In {worded_paths(rests)} parameters are frozen, but not the mode: running statistics follow the "
+            "new data.",
             evidence=(
                 Evidence("evaluation_mode", "", int(state["last_step"]), 0.0),
                 Evidence("statistics_shift", rests[0], int(shift["last_step"]), float(shift["last"])),
@@ -287,8 +287,8 @@ class BatchNormStatistics(Rule):
             "warning" if worse else "info",
             path,
             evidence.step,
-            summary=f"The running statistics of {path}{others} have been far from those of its batches since step "
-            f"{evidence.step}{': evaluations are much worse than training' if worse else ''}.",
+            summary=f"The running statistics of module {path}{others} have been far from those of its batches since "
+            f"step {evidence.step}{': evaluations are much worse than training' if worse else ''}.",
             evidence=(evidence, *proof),
             advice=(
                 "Set momentum near 0.1 (0 never learns them, 1 keeps the last batch only), or use GroupNorm or "

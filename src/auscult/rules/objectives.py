@@ -1,4 +1,4 @@
-"""Rules about the loss call: H004 wrong-loss, H005 shape-broadcast, H006 loss-reduction.
+"""Rules about the loss call: H004 wrong-loss, H005 shape-broadcast, H006 loss-reduction, H007 targets-are-inputs.
 
 Know the first loss call and how well the run fits since; of losses that are computed by hand, only shapes.
 """
@@ -17,10 +17,11 @@ from auscult.rules.channels import (
     loss_has_risen,
     lr_of,
     median_over_parameters,
+    state_of,
     training_loss,
     update_ratios,
 )
-from auscult.rules.fit import REGRESSIONS, Fit, fit_of, is_poor
+from auscult.rules.fit import REGRESSIONS, Fit, fit_of, fit_to_classes, is_poor, of_late
 from auscult.rules.output import ALL_ROWS, PROBABILITIES, Head, last_activation, too_good
 from auscult.rules.rule import Rule
 
@@ -30,6 +31,7 @@ BY_HAND = "difference"
 ELEMENTWISE = REGRESSIONS | {PROBABILITIES, WITH_LOGITS, BY_HAND, "kl_div"}
 SMALL_BATCH = 8
 LARGE_RATIO = -1.5  # log10 of the update ratio
+COPIED = 0.95
 PLAIN_STEPS = (0.5, 20.0)  # update / gradient in learning rates, of SGD without and with momentum
 
 
@@ -214,6 +216,84 @@ class LossReduction(Rule):
             ruled_out=("Not the learning rate by itself: it acts on a sum.",) if alarm else (),
             confidence=0.9 if alarm else 0.5,
         )
+
+
+class TargetsAreInputs(Rule):
+    """The targets are the model's own input.
+
+    What it means:
+        Every class that the loss asks for is the token that the model was called with at this very position. For a
+        model that predicts the next token the shift by one was forgotten.
+
+    Why it hurts:
+        The model learns to hand on what it is given. The loss falls to almost 0 within a few hundred steps, and what
+        was learned is of no use where the answer is not in the input.
+
+    How it is decided:
+        Exactly, from the first pass: the targets of cross_entropy or nll_loss are class numbers, an input of the model
+        is a table of as many whole numbers, none negative, and all targets but those of `ignore_index` equal it,
+        element by element; 16 neighbouring targets or more differ, so that it is no chance. Where the model makes the
+        loss itself, two of its inputs must, as ids and labels. Info; a warning when 0.95 of what an uninformed model
+        gets wrong is explained of late (where the loss has no uninformed level, of the targets that are not of the most
+        frequent class): it copies.
+
+    What to try:
+        Targets one position later than the inputs: model(tokens[:, :-1]) against tokens[:, 1:].
+
+    Not reported when:
+        Targets are shifted, here or inside of the model (then the loss gets shifted ones), or are there at masked
+        positions only; another input holds the tokens before the targets, as that of a decoder does; inputs or targets
+        are not whole numbers; both were cut by one at the same end. A model that shifts its embeddings, a copying task
+        and an autoencoder of tokens have such targets rightly: the first stays at info, the others cannot be told from
+        outside (`ignore=["H007"]`).
+
+    References:
+        Radford et al., Improving language understanding by generative pre-training (2018), section 3.1: the likelihood
+        of a token given those before it.
+    """
+
+    code: ClassVar[str] = "H007"
+    name: ClassVar[str] = "targets-are-inputs"
+
+    def check(self, digest: Digest) -> Iterator[Finding]:
+        """At most one finding."""
+        audit, anatomy = digest.audit, digest.anatomy
+        if audit is None or anatomy is None or anatomy.same_token is None or anatomy.same_token < 1:
+            return
+        copied = _copied(digest)
+        number = "" if audit.counted is None else f"{audit.counted:,} "
+        yield Finding(
+            self.code,
+            self.name,
+            "info" if copied is None else "warning",
+            "",
+            anatomy.step,
+            summary=f"All {number}targets of {audit.loss} equal the model's input at the same position, not at the "
+            "next one" + ("." if copied is None else ", and it hands them on: almost none is wrong any more."),
+            evidence=(
+                Evidence("same_token", "", anatomy.step, anatomy.same_token, 1.0),
+                *(() if copied is None else (copied,)),
+            ),
+            advice=(
+                "To predict the next token, shift by one: logits = model(tokens[:, :-1]), targets = tokens[:, 1:].",
+                "Leave it if the model shifts its input inside, or is meant to repeat it.",
+            ),
+            phase="loss",
+            ruled_out=("Not targets at masked positions only: the input holds the answer at each of them.",),
+            confidence=0.5 if copied is None else 0.9,
+        )
+
+
+def _copied(digest: Digest) -> Evidence | None:
+    """What shows that nearly all targets are named right; None where nothing does."""
+    fit = fit_to_classes(digest)
+    if fit is not None:
+        return Evidence(fit.metric, "", fit.step, fit.value, (1 - COPIED) * fit.bound) if fit.share >= COPIED else None
+    accuracy, largest = state_of(digest, "batch_accuracy"), state_of(digest, "largest_class")
+    if accuracy is None or largest is None:
+        return None
+    right, bound = of_late(accuracy), 1 - (1 - COPIED) * (1 - of_late(largest))
+    return Evidence("batch_accuracy", "", int(accuracy["last_step"]), right, bound) if right >= bound else None
 
 
 def _no_probabilities(audit: Audit, target: Spread) -> Head | None:

@@ -14,7 +14,7 @@ from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Phase, Severity
 from auscult.core.naming import EVALUATIONS
 from auscult.core.run import Module
-from auscult.rules.channels import leaves, state_of, trainable
+from auscult.rules.channels import leaves, state_of, trainable, worded
 from auscult.rules.fit import REGRESSIONS, is_poor
 
 PROBABILITIES = "binary_cross_entropy"
@@ -207,14 +207,14 @@ def _bounded(digest: Digest, audit: Audit, target: Spread) -> Head | None:
     if inside["rows"] < outputs["rows"] or inside["rows"] < 2 or not is_poor(digest, 0.5):
         return None
     return Head(
-        f"Targets run from {target.minimum:.3g} to {target.maximum:.3g}, and the outputs of {module.path} have never "
-        "left [-1, 1].",
+        f"Targets run from {target.minimum:.3g} to {target.maximum:.3g}, and the outputs of {worded(module)} have "
+        "never left [-1, 1].",
         (
             Evidence("activation_std", module.path, int(outputs["last_step"]), float(outputs["last"]), 1.0),
             Evidence("target_std", "", audit.step, target.std, 1.0),
         ),
         (
-            f"Remove {module.path}: a number needs no activation at the end.",
+            f"Remove {worded(module)}: a number needs no activation at the end.",
             f"Or bring the targets into its range: (target - {target.mean:.3g}) / {furthest:.3g}.",
         ),
         ("Not a low learning rate: no update brings a bounded output to these targets.",),
@@ -361,14 +361,14 @@ def _at_its_limit(digest: Digest) -> Head | None:
     if not (inside["first"] < HALF and share >= ALL_ROWS and 0 <= left <= CONSTANT * spread["first"]):
         return None
     return Head(
-        f"{share:.0%} of the outputs of {module.path} are beyond 0.97 in size, and every sample gets the same: a "
-        "bounded output at its bound.",
+        f"{share:.0%} of the outputs of {worded(module)} are beyond 0.97 in size, and every sample gets the "
+        "same: a bounded output at its bound.",
         (
             Evidence("saturated_fraction", module.path, int(inside["last_step"]), share, ALL_ROWS),
             Evidence("output_spread", "", int(spread["last_step"]), left, CONSTANT * float(spread["first"])),
         ),
         (
-            f"Remove {module.path} if numbers are predicted: they need no activation at the end.",
+            f"Remove {worded(module)} if numbers are predicted: they need no activation at the end.",
             "Or bring the targets into its range.",
         ),
         ("Not the start: the outputs of different samples differed then.",),

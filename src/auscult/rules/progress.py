@@ -12,7 +12,17 @@ import numpy as np
 from auscult.core.digest import BLOCK_STEPS, Digest
 from auscult.core.finding import Evidence, Finding
 from auscult.core.run import Module
-from auscult.rules.channels import Logs, finite_tail, is_broken, leaves, recent_start, roster, state_of, update_ratios
+from auscult.rules.channels import (
+    Logs,
+    finite_tail,
+    is_broken,
+    leaves,
+    recent_start,
+    roster,
+    state_of,
+    update_ratios,
+    worded,
+)
 from auscult.rules.course import Course, accuracies, course, evaluations, is_adversarial, travel
 from auscult.rules.fit import BY_CHANCE, at_chance
 from auscult.rules.rule import Rule
@@ -389,8 +399,8 @@ class OverRegularised(Rule):
             "warning" if hardly else "info",
             worst.path if rate >= HEAVY else "",
             0,
-            summary=f"{worst.path} drops {rate:.0%}, {len(drops)} dropout layers together keep {kept:.1%}, and the "
-            f"training loss is {way.now:.3g}{_beside(way)}.",
+            summary=f"{rate:.0%} are dropped in {worded(worst)}, {len(drops)} dropout layers together keep {kept:.1%}, "
+            f"and the training loss is {way.now:.3g}{_beside(way)}.",
             evidence=(
                 way.evidence(None if way.uninformed is None else HARDLY * way.uninformed),
                 *_accuracy_in_training(digest),

@@ -26,7 +26,7 @@ from auscult.rules.initialization import InitialLoss, RandomGain
 from auscult.rules.learning_rate import LrTooHigh, LrTooLow
 from auscult.rules.losses import AmpOverflow, DivergingLoss, LossSpike, NonFinite
 from auscult.rules.modes import BatchNormStatistics, TrainEvalMode
-from auscult.rules.objectives import LossReduction, ShapeBroadcast, WrongLoss
+from auscult.rules.objectives import LossReduction, ShapeBroadcast, TargetsAreInputs, WrongLoss
 from auscult.rules.optimizer import MissingZeroGrad, WrongGradientSign
 from auscult.rules.progress import NoProgress, Overfitting, OverRegularised, Undertrained
 from auscult.rules.ranks import (
@@ -49,6 +49,7 @@ RULES: tuple[Rule, ...] = (
     SoftmaxWrongAxis(),
     WrongOutputActivation(),
     WrongLoss(),
+    TargetsAreInputs(),
     HiddenSoftmax(),
     MissingNonlinearity(),
     SymmetricInit(),

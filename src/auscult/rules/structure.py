@@ -11,7 +11,7 @@ from auscult.core.anatomy import Anatomy
 from auscult.core.digest import Digest
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Module, ModuleKind
-from auscult.rules.channels import leaves, listing, loss_has_fallen, training_loss
+from auscult.rules.channels import leaves, loss_has_fallen, training_loss, worded, worded_paths
 from auscult.rules.fit import fit_of
 from auscult.rules.rule import Rule
 
@@ -73,8 +73,8 @@ class MissingNonlinearity(Rule):
         what = (
             f"No activation stands between the {len(called)} affine layers: the whole network is one affine map."
             if whole
-            else f"The output of {listing(sources)} goes into {listing(target for _, target in named)} with no "
-            "activation between: together they are one affine map."
+            else f"What comes out of {worded_paths(sources)} goes into {worded_paths(target for _, target in named)} "
+            "with no activation between: together they are one affine map."
         )
         yield Finding(
             self.code,
@@ -85,7 +85,7 @@ class MissingNonlinearity(Rule):
             summary=what,
             evidence=(Evidence("affine_pairs", "", anatomy.step, float(len(pairs)), 0.0),),
             advice=(
-                f"Put an activation after {listing(sources)}, as torch.nn.ReLU().",
+                f"Put an activation after {worded_paths(sources)}, as torch.nn.ReLU().",
                 "If a linear model is meant, a single layer does the same.",
             ),
             phase="forward",
@@ -148,21 +148,27 @@ class HiddenSoftmax(Rule):
             before = _source(sources, modules, path or "", PASSIVE)
             meant = before in modules and modules[before].kind == "affine" and _is_narrow(digest, before, target, False)
             learns = fitted or meant
-            what = f"The outputs of {path} sum to 1 over its units" if path else "Numbers that sum to 1 over the units"
+            what = (
+                f"The outputs of {worded(modules[path])} sum to 1 over its units"
+                if path
+                else "Numbers that sum to 1 over the units"
+            )
+            softmax = worded(modules[path]) if path else "the softmax"
             yield Finding(
                 self.code,
                 self.name,
                 "info" if learns else "warning",
                 path or target,
                 anatomy.step,
-                summary=f"{what}{' and' if path else ''} go into {target}: a softmax where an activation is meant.",
+                summary=f"{what}{' and' if path else ''} go into {worded(modules[target])}: a softmax where an "
+                "activation is meant.",
                 evidence=(
                     Evidence("row_sum", path or target, anatomy.step, 1.0, 1.0),
                     *(() if fit is None else (Evidence(fit.metric, "", fit.step, fit.value, fit.bound),)),
                 ),
-                advice=(f"Put torch.nn.ReLU(), GELU() or Tanh() in place of {path or 'the softmax'}.",),
+                advice=(f"Put torch.nn.ReLU(), GELU() or Tanh() in place of {softmax}.",),
                 phase="forward",
-                ruled_out=(f"Not attention or a gate: its output goes straight into {target}.",),
+                ruled_out=(f"Not attention or a gate: its output goes straight into {worded(modules[target])}.",),
                 confidence=0.6 if learns else 0.9,
             )
 
