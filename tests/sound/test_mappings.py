@@ -72,3 +72,5 @@ def test_the_map_of_steps_reaches_to_the_last_step(make_run, calm, mode):
     )
     assert (score.steps[0], score.steps[-1]) == (0, 4999)
     np.testing.assert_allclose(score.step_times, score.steps * 60 / 5000)
+    assert sonify_run(make_run(calm(50, 3)), (), Request(seconds=0.1)).steps.tolist() == [0, 49]
+    assert sonify_run(make_run(calm(1, 3))).steps.tolist() == [0]

@@ -7,6 +7,9 @@ ones above. Knows nothing of samples.
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from auscult.core.errors import SetupError
 from auscult.core.finding import Finding
 from auscult.core.run import Run
@@ -104,9 +107,7 @@ def composed(scene: Scene, mode: str, voices: tuple[Voice, ...], more: Sequence[
     )
     context = context_voices(scene.run, scene.request.context, *axis, scene.length)
     references = {group.name: value for group, value in zip(scene.groups, scene.references) if value is not None}
-    mapped = scene.edges[:-1].copy()
-    if len(mapped) > 1:
-        mapped[-1] = len(scene.steps) - 1  # between two moments steps are even, so that the last frame needs no other
+    mapped = _mapped(scene)
     return leveled(
         Score(
             title=scene.run.info.name,
@@ -121,6 +122,12 @@ def composed(scene: Scene, mode: str, voices: tuple[Voice, ...], more: Sequence[
             references=references,
         )
     )
+
+
+def _mapped(scene: Scene) -> NDArray[np.int64]:
+    """Positions of the steps that the score's map holds: where frames begin, and in place of the last the last step."""
+    begins = scene.edges[:-1]
+    return np.unique([*begins[: max(1, len(begins) - 1)], *range(len(scene.steps))[-1:]]).astype(np.int64)
 
 
 def _notes(scene: Scene) -> list[SoundEvent]:
