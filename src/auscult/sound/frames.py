@@ -322,8 +322,10 @@ class _Begun:
     def of(cls, logs: NDArray[np.float64]) -> "_Begun":
         """Of logarithms `(K, R)`, NaN where unusable."""
         head = logs[:, :REFERENCE_VALUES]
-        typical, first, full = middle(head), np.zeros(len(logs)), np.full(len(logs), REFERENCE_VALUES - 1.0)
-        for row in np.flatnonzero(np.isnan(head).any(1) | (head.shape[1] < REFERENCE_VALUES)):
+        enough = head.shape[1] == REFERENCE_VALUES
+        typical, first = middle(head), np.full(len(logs), 0.0 if head.shape[1] else np.inf)
+        full = np.full(len(logs), REFERENCE_VALUES - 1.0 if enough else np.inf)
+        for row in np.flatnonzero(np.isnan(head).any(1)):
             usable = np.flatnonzero(~np.isnan(logs[row]))[:REFERENCE_VALUES]
             typical[row] = middle(logs[row][usable])
             first[row] = usable[0] if len(usable) else np.inf
