@@ -69,7 +69,7 @@ screenshots: .venv/dev.stamp
 	.venv/bin/python -m scripts.screenshots
 
 trials: .venv/dev.stamp
-	.venv/bin/python -m pytest -n 2 -m trial tests/trials tests/sound
+	.venv/bin/python -m pytest -n 2 -m trial tests/trials tests/sound tests/clinic
 
 .venv/integrations.stamp: .venv/dev.stamp
 	$(PIP) --group integrations

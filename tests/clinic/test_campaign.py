@@ -41,6 +41,7 @@ def test_a_campaign_is_resumed_and_leaves_no_runs(tmp_path) -> None:
     assert not list((tmp_path / "runs").rglob("run.json"))
 
 
+@pytest.mark.trial
 def test_a_trial_that_fails_or_kills_its_process_is_kept_and_tried_again(tmp_path) -> None:
     runs, results = tmp_path / "runs", tmp_path / "results.jsonl"
     runs.mkdir()
@@ -53,6 +54,7 @@ def test_a_trial_that_fails_or_kills_its_process_is_kept_and_tried_again(tmp_pat
     assert again.error is None and again.nonfinite
 
 
+@pytest.mark.trial
 def test_a_process_that_dies_takes_one_trial_with_it(tmp_path) -> None:
     keys = [("so-34311586", "fixed", 0), SHORT[1]]
     with ThreadPoolExecutor(1) as pool:

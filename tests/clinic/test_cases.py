@@ -49,6 +49,7 @@ def test_a_seed_gives_the_same_run_again_and_another_one_another(made_up_names, 
     assert np.array_equal(losses[0], losses[1]) and not np.array_equal(losses[0], losses[2])
 
 
+@pytest.mark.trial
 def test_with_all_weights_zero_the_findings_say_what_never_trains(made_up_path, made_up_names, tmp_path) -> None:
     steps: list[int] = []
     monitor = run_case("deep-zero", tmp_path / "run", names=made_up_path, on_step=steps.append)

@@ -54,7 +54,7 @@ def test_the_clock_jumps_while_a_run_is_written_and_followed(tmp_path, grower, t
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files of other processes are seen on Linux only")
 def test_a_process_that_died_is_noticed_although_the_clock_was_set_back(tmp_path, monkeypatch) -> None:
     code = [sys.executable, "-c", WRITE_AND_WAIT, str(tmp_path / "run"), str(Path(__file__).parent)]
-    with subprocess.Popen(code, stdout=subprocess.PIPE, text=True) as training:
+    with subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as training:
         assert training.stdout.readline() == "written\n"
         past = time.time() - 300
         for file in tmp_path.rglob("*"):

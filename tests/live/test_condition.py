@@ -2,7 +2,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from platform import node
@@ -67,9 +69,9 @@ sys.path.insert(0, sys.argv[2])
 from conftest import Grower
 from pathlib import Path
 from platform import node
-Grower(Path(sys.argv[1]), time=time.time() - 1e4, host=node()).grow(1000)
+Grower(Path(sys.argv[1]), time=time.time() - 2e3, host=node()).grow(200)  # no tail is full: nothing is sealed later
 print("written", flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
@@ -77,7 +79,7 @@ time.sleep(60)
 def test_a_process_that_was_killed_is_told_from_one_that_is_slow(tmp_path) -> None:
     path = tmp_path / "run"
     code = [sys.executable, "-c", WRITE_AND_WAIT, str(path), str(Path(__file__).parent)]
-    with subprocess.Popen(code, stdout=subprocess.PIPE, text=True) as training:
+    with subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as training:
         assert training.stdout.readline() == "written\n"
         follower = Follower(tmp_path, list_entries(tmp_path)[next(iter(list_entries(tmp_path)))])
         follower.look()
@@ -94,6 +96,31 @@ def test_a_process_that_was_killed_is_told_from_one_that_is_slow(tmp_path) -> No
         follower = Follower(tmp_path, follower.entry)
         follower.look()
         assert follower.condition.word == "crashed" and "process is gone" in follower.condition.reason
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files of other processes are seen on Linux only")
+def test_a_process_that_opens_and_closes_other_files_is_not_taken_for_dead(tmp_path, grower) -> None:
+    """As one that loads data does; those come before the run's own in the order in which they are looked at."""
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(100)]
+    growing, ended = grower(tmp_path / "run").grow(2), threading.Event()
+
+    def load_data() -> None:
+        while not ended.is_set():
+            while others:
+                os.close(others.pop())
+            others.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(100))
+
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load_data)
+        try:
+            assert {is_held(tmp_path / "run", node()) for _ in range(50)} == {True}
+        finally:
+            ended.set()
+        loading.result()
+    for each in others:
+        os.close(each)
+    growing.end()
+    assert is_held(tmp_path / "run", node()) is False
 
 
 def test_on_another_host_nobody_knows_whether_a_process_lives(tmp_path, grower) -> None:

@@ -5,8 +5,11 @@ import time
 import pytest
 
 from auscult.core.finding import Evidence, Finding
+from auscult.core.run import Run
 from auscult.live.follower import Follower
 from auscult.live.listing import list_entries
+from auscult.reading import diagnose, examine
+from auscult.store.reader import load
 
 
 def told(code: str = "U001") -> Finding:
@@ -71,6 +74,43 @@ def test_a_run_that_cannot_be_read_is_not_judged_again_and_again(tmp_path, growe
     follower.release()
     follower.judge()
     assert follower.is_judged
+
+
+def test_what_is_read_while_the_rules_are_asked_is_judged_afterwards(tmp_path, grower, follow, monkeypatch) -> None:
+    """The listing looks at a run, and lets go of it, from another thread."""
+    growing = grower(tmp_path / "run", time=time.time()).grow(70)
+    follower = follow()
+    follower.look()
+
+    def slowly(run: Run) -> tuple:
+        if growing.step == 70:
+            growing.grow(60).end()
+            follower.look()
+            follower.release()
+        return examine(run)
+
+    monkeypatch.setattr("auscult.live.follower.examine", slowly)
+    follower.judge()
+    assert not follower.is_judged, "of its end nobody asked yet"
+    follower.judge()
+    assert follower.is_judged
+    assert [each.key for each in follower.findings] == [each.key for each in diagnose(load(tmp_path / "run"))] != []
+
+
+def test_a_run_that_is_let_go_of_as_soon_as_it_is_read_is_readable(tmp_path, grower, follow, monkeypatch) -> None:
+    grower(tmp_path / "run", time=time.time()).grow(2).end()
+    follower, read = follow(), Follower._read
+    follower.look()
+    drawn = follower.render().drawn
+    follower.release()
+
+    def let_go(self: Follower) -> object:
+        found = read(self)
+        self.release()  # as the listing does, from another thread
+        return found
+
+    monkeypatch.setattr(Follower, "_read", let_go)
+    assert follower.points(drawn, 0, 1)
 
 
 def test_the_listing_shows_what_holds_and_what_no_monitor_told(tmp_path, grower, serve, awaited) -> None:

@@ -20,7 +20,7 @@ from auscult.live.conductor import beats
 from auscult.live.listening import listen
 from auscult.live.trail import Look, Trail
 from auscult.reading import sonify
-from auscult.store.reader import load
+from auscult.store.reader import is_run, load
 
 pytestmark = pytest.mark.live
 
@@ -53,7 +53,7 @@ def training(path: Path, first: int, stop: int, broken: int = -1, pause: float =
     command = [sys.executable, "-c", TRAINING, str(path), str(first), str(stop), str(broken), str(pause)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        while not (path / "events.jsonl").exists():
+        while not is_run(path):
             assert process.poll() is None
             time.sleep(0.02)
         yield process
@@ -89,7 +89,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray
     path = tmp_path_factory.mktemp("runs") / "run"
     with training(path, 0, 100, broken=70) as process:
         samples, looks = heard(Trail(path, 0))
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     return path, samples, looks
 
 
@@ -140,12 +140,12 @@ def test_a_step_sounds_as_it_does_in_the_file(followed) -> None:
 
 
 def test_a_run_that_dies_is_told_and_one_that_is_resumed_goes_on(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(trails, "PATIENCE", 1.0)
     path = tmp_path / "run"
     with training(path, 0, 10_000, pause=0.02) as process:
         trail = Trail(path, 0)
         before = heard(trail, lambda look: look.last >= 80)[1]
         process.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(trails, "PATIENCE", 1.0)
         before += heard(trail, lambda look: look.state == "stalled")[1]
         process.kill()
         process.wait()

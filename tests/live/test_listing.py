@@ -1,12 +1,18 @@
+import asyncio
 import os
 import string
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, takewhile
+from math import inf
+from pathlib import Path
 
 import pytest
 
-from auscult.live.listing import ID_LENGTH, find_stranger, list_entries
+from auscult.live.board import Board
+from auscult.live.feed import Feed
+from auscult.live.lanes import Lanes
+from auscult.live.listing import ID_LENGTH, Entry, find_stranger, list_entries
 
 
 @pytest.fixture
@@ -86,3 +92,29 @@ def test_a_run_that_gives_its_files_their_names_meanwhile_is_no_stranger(root) -
         finally:
             ended.set()
         sealing.result()
+
+
+def test_a_run_that_is_just_being_found_for_somebody_else_is_found(root, monkeypatch) -> None:
+    asked, answering = threading.Event(), threading.Event()
+
+    def slowly(directory: Path) -> dict[str, Entry]:
+        asked.set()
+        assert answering.wait(60)
+        return list_entries(directory)
+
+    async def found() -> Feed | None:
+        lanes = Lanes()
+        board = Board(root, lanes)
+        board._scanned, board._scan_took = -inf, 60.0  # in a large directory
+        first = asyncio.create_task(board.find("another"))
+        assert await asyncio.to_thread(asked.wait, 60)
+        second = asyncio.create_task(board.find(next(iter(list_entries(root)))))
+        await asyncio.sleep(0)
+        answering.set()
+        assert await first is None
+        feed = await second
+        lanes.close()
+        return feed
+
+    monkeypatch.setattr("auscult.live.board.list_entries", slowly)
+    assert asyncio.run(found()) is not None

@@ -1,5 +1,6 @@
 """One writer at a time, whatever processes do: real ones, which are killed."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -28,9 +29,13 @@ def write(step):
     writer.write(Record("user", step, (Channel("loss", ""),), np.array([step / 7])))
 for step in range(300):
     write(step)
-worker = os.fork() if "worker" in sys.argv else 1
-if not worker:
-    time.sleep(60)
+worker, (told, tell) = 1, os.pipe()
+if "worker" in sys.argv:
+    worker = os.fork()
+    if not worker:
+        os.write(tell, b"!")
+        time.sleep(60)
+    os.read(told, 1)  # it runs
 print(worker, flush=True)
 sys.stdin.readline()
 for step in range(300, 600):
@@ -73,6 +78,17 @@ def test_in_one_process_too_until_it_is_closed(tmp_path, info) -> None:
     StoreWriter.create(tmp_path / "run", info(), "resume").close()
 
 
+def test_a_writer_whose_disk_fails_at_its_end_holds_nothing(tmp_path, info, monkeypatch) -> None:
+    def fails(log: object) -> None:
+        raise OSError(errno.EDQUOT, "quota")
+
+    first = StoreWriter.create(tmp_path / "run", info())
+    with monkeypatch.context() as full, pytest.raises(OSError, match="quota"):
+        full.setattr("auscult.store.log.AppendLog.close", fails)
+        first.close()
+    StoreWriter.create(tmp_path / "run", info(), "resume").close()
+
+
 @needs_fork
 def test_a_worker_that_outlives_the_training_holds_nothing(tmp_path, info) -> None:
     first, worker = writing(tmp_path / "run", "worker")
@@ -84,6 +100,29 @@ def test_a_worker_that_outlives_the_training_holds_nothing(tmp_path, info) -> No
     finally:
         os.kill(worker, signal.SIGKILL)
         first.communicate()
+
+
+SLOW_WORKER = """
+import os, signal, sys, time
+os.register_at_fork(after_in_child=lambda: time.sleep(60))  # as on a busy machine: of ours it runs nothing yet
+from auscult.core.run import RunInfo
+from auscult.store.writer import StoreWriter
+info = RunInfo("first", "run", 0.0, 1, {}, (), None, None, {}, "here", ())
+writer = StoreWriter.create(sys.argv[1], info)
+worker = os.fork()
+try:
+    writer.close()
+    StoreWriter.create(sys.argv[1], info, "resume").close()
+finally:
+    os.kill(worker, signal.SIGKILL)
+"""
+
+
+@needs_fork
+def test_a_worker_that_has_just_begun_does_not_hold_what_was_closed(tmp_path) -> None:
+    code = [sys.executable, "-c", SLOW_WORKER, str(tmp_path / "run")]
+    done = subprocess.run(code, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_run_that_cannot_be_resumed_is_not_held(record, info) -> None:

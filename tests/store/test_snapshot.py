@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 
 from auscult.core.errors import StoreError
+from auscult.store import snapshot
 from auscult.store.damage import StoreWarning
 from auscult.store.reader import load
 from auscult.store.writer import StoreWriter
@@ -52,6 +53,24 @@ def test_a_slow_copy_of_a_live_run_only_warns(tmp_path, info, segment, recorder,
             assert caught or steps.tolist() == [step for step, _ in written[: len(steps)]]
     writer.close()
     assert 3 < warned < 16
+
+
+def test_a_run_that_is_closed_between_two_looks_at_its_files_is_whole(tmp_path, info, segment, recorder, monkeypatch):
+    """Its last tail is sealed and removed while the tiles have been listed already."""
+    writer = StoreWriter.create(tmp_path / "run", info())
+    writer.begin_segment(segment())
+    rows = recorder(writer)
+    for step in range(512):
+        rows.row("steps", step, 1)
+    find_tiles = snapshot.list_tiles
+
+    def late(*arguments):
+        tiles = find_tiles(*arguments)
+        writer.close()
+        return tiles
+
+    monkeypatch.setattr(snapshot, "list_tiles", late)
+    assert load(tmp_path / "run").source.rows("steps", 0, FOREVER)[0].tolist() == list(range(512))
 
 
 def test_flipped_bits_of_an_unfinished_run_are_damage(record):

@@ -55,6 +55,7 @@ class Board:
         self._looking: asyncio.Task[None] | None = None
         self._judging: asyncio.Task[None] | None = None
         self._judged: dict[str, float] = {}  # when each run was last judged
+        self._scanning = asyncio.Lock()
         self._scanned = -SCAN_S
         self._scan_took = 0.0
 
@@ -129,21 +130,22 @@ class Board:
 
     async def _scan(self, pause: float) -> None:
         """Look for runs, unless that was done less than a pause ago, in seconds."""
-        if time.monotonic() - self._scanned < pause:
-            return
-        began = self._scanned = time.monotonic()
-        entries = await self._lanes.quick(list_entries, self._root)
-        self._scan_took = time.monotonic() - began
-        before = self.feeds
-        self.feeds = {
-            digits: before.get(digits) or Feed(Follower(self._root, entry), self._lanes)
-            for digits, entry in entries.items()
-        }
-        gone = [digits for digits in self._told if digits not in entries]
-        for digits in gone:
-            del self._told[digits]
-        if gone:
-            self._tell([], gone)
+        async with self._scanning:  # what is being found is waited for
+            if time.monotonic() - self._scanned < pause:
+                return
+            began = self._scanned = time.monotonic()
+            entries = await self._lanes.quick(list_entries, self._root)
+            self._scan_took = time.monotonic() - began
+            before = self.feeds
+            self.feeds = {
+                digits: before.get(digits) or Feed(Follower(self._root, entry), self._lanes)
+                for digits, entry in entries.items()
+            }
+            gone = [digits for digits in self._told if digits not in entries]
+            for digits in gone:
+                del self._told[digits]
+            if gone:
+                self._tell([], gone)
 
     def _release(self) -> None:
         """Forget the pages of runs at which nobody looks, but for the last few."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from auscult.core.version import __version__
@@ -156,15 +157,14 @@ class Feed:
         before, now, made = self._told, self.follower.mark, self.follower.rendering
         if now is None or now == before:
             return
-        self._told = now
+        message = ANEW
         if before is None or made is None or before.way_to(now) == "anew":
             self._urgent = True
-            self._broadcast.publish(ANEW)
-            return
-        try:
-            self._broadcast.publish(await self._points(made, before, now))
-        except Unreadable:
-            self._broadcast.publish(ANEW)
+        else:
+            with suppress(Unreadable):
+                message = await self._points(made, before, now)
+        self._told = now  # at once with the message: who comes before is told by it, who comes later by the mark
+        self._broadcast.publish(message)
 
     async def _points(self, made: Rendering, before: Mark, now: Mark) -> bytes:
         charts = await self._read(self.follower.points, made.drawn, before.step + 1, now.step)

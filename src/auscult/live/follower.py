@@ -47,8 +47,8 @@ class Follower:
         mark: How far it has been read; None likewise.
         findings: The findings, worst first: as the rules last found them, with what the monitor has told since.
         findings_told: How often it told one.
-        is_judged: Whether the rules were asked about all that was read. The monitor does not tell of findings that hold
-            no more, and nobody of those in a run that was imported.
+        is_judged: Whether the rules were asked, or are being asked, about all that was read. The monitor does not tell
+            of findings that hold no more, and nobody of those in a run that was imported.
         rendering: Its page as it was last made; None before.
 
     Args:
@@ -126,7 +126,9 @@ class Follower:
             Unreadable: if the run cannot be read.
         """
         with self._drawing:
-            run, made = self._of_what_is_whole(lambda run: (run, render(run, Mark.of(run, Facts.of(run).last_step))))
+            run, made = self._of_what_is_whole(
+                lambda run: (run, render(run, Mark.of(run, Facts.of(run).last_step))), to_judge=True
+            )
             self.rendering = made
             self._take(run, made.mark, made.findings)
             return made
@@ -134,7 +136,7 @@ class Follower:
     def judge(self) -> None:
         """Ask the rules about what was last read; of a run that cannot be read it stays as it is."""
         try:
-            run, found = self._of_what_is_whole(lambda run: (run, examine(run)[0]))
+            run, found = self._of_what_is_whole(lambda run: (run, examine(run)[0]), to_judge=True)
         except Unreadable:
             self.is_judged = True
             return
@@ -144,10 +146,10 @@ class Follower:
         """Keep no more than the listing shows: nobody looks at the run itself."""
         self._run = self.rendering = None
 
-    def _of_what_is_whole(self, make: Callable[[Run], Made]) -> Made:
+    def _of_what_is_whole(self, make: Callable[[Run], Made], to_judge: bool = False) -> Made:
         """What is made of the run; where it turns out to be damaged, of what is left of it."""
         try:
-            return make(self._loaded())
+            return make(self._loaded(to_judge))
         except Unreadable:
             raise
         except Exception as error:  # whatever a store holds, the server stays up
@@ -157,22 +159,24 @@ class Follower:
         with self._reading:
             self._skip_damage = True
             self._read()
-        return self._of_what_is_whole(make)
+        return self._of_what_is_whole(make, to_judge)
 
-    def _loaded(self) -> Run:
+    def _loaded(self, to_judge: bool) -> Run:
         with self._reading:
-            if self._run is None and self.facts is not None:  # released
-                self._read()
-            if self._run is None:
+            run = self._run  # which may be released at any moment
+            if run is None and self.facts is not None:
+                run = self._read()
+            if run is None:
                 raise Unreadable(self._error)
-            return self._run
+            self.is_judged = self.is_judged or to_judge  # until more is read, which may be meanwhile
+            return run
 
-    def _read(self) -> None:
+    def _read(self) -> Run | None:
         """Read the run; what was known of it stays until that is done, because the listing looks at it meanwhile."""
         stranger = find_stranger(self._root, self.entry.path)
         if stranger is not None:
             self._lose(stranger)
-            return
+            return None
         try:
             run = load(self.entry.path, skip_damage=self._skip_damage)
             require_names_of_usual_length(run)
@@ -181,19 +185,18 @@ class Follower:
         except Exception as error:
             if self._skip_damage or not isinstance(error, OSError):
                 self._lose(self._told(error))
-                return
+                return None
             self._skip_damage = True
-            self._read()
-            return
+            return self._read()
         self.findings_told = len(run.findings)
         self._run, self.info, self.facts, self.mark = run, run.info, facts, Mark.of(run, facts.last_step)
         self.findings, self.is_judged = self._known(run), False
+        return run
 
     def _take(self, run: Run, mark: Mark, found: Sequence[Finding]) -> None:
         """What the rules found in a run; more of it may have been read meanwhile."""
         with self._reading:
             self._verdict = mark, tuple(found)
-            self.is_judged = self._run is None or self._run is run
             self.findings = self._known(self._run or run)
 
     def _known(self, run: Run) -> list[Finding]:

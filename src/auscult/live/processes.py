@@ -25,8 +25,16 @@ def is_held(directory: Path, host: str) -> bool | None:
         try:
             if process.name.isdigit() and process.stat().st_uid == owner:
                 with os.scandir(process / "fd") as descriptors:
-                    if any(os.readlink(each.path).startswith(inside) for each in descriptors):  # noqa: PTH115  (thousands)
+                    if any(_opened(each.path).startswith(inside) for each in descriptors):
                         return True
         except OSError:  # gone meanwhile
             continue
     return False
+
+
+def _opened(descriptor: str) -> str:
+    """The file behind a descriptor; "" if it was closed meanwhile, which says nothing of the others."""
+    try:
+        return os.readlink(descriptor)  # noqa: PTH115  (thousands)
+    except OSError:
+        return ""

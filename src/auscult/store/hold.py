@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from weakref import WeakSet, finalize
 
@@ -19,7 +20,8 @@ class Hold:
     """An advisory lock on a file of a run, so that two writers cannot take turns in it.
 
     Where there are no locks (some network filesystems, Windows) nothing is held and nobody is refused. No copy of the
-    process that `fork` makes, such as a worker of a DataLoader, holds it on.
+    process that `fork` makes, such as a worker of a DataLoader, holds it on: a copy closes the file as soon as it runs,
+    and the process itself ends the lock for those, too, that have not run yet.
 
     Args:
         file: The file; it is created if it does not exist, and not changed.
@@ -35,7 +37,7 @@ class Hold:
     def __init__(self, file: Path) -> None:
         self.certain = False
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        self._close = finalize(self, os.close, descriptor)
+        self._close = finalize(self, _let_go, descriptor, os.getpid())
         try:
             if sys.platform != "win32":
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,6 +51,13 @@ class Hold:
     def end(self) -> None:
         """Let another writer have it; later calls do nothing."""
         self._close()
+
+
+def _let_go(descriptor: int, owner: int) -> None:
+    if sys.platform != "win32" and os.getpid() == owner:
+        with suppress(OSError):  # there are no locks
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _end_in_copy() -> None:

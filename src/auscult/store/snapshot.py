@@ -82,13 +82,14 @@ def take_snapshot(directory: Path, stream: Stream) -> Snapshot:
 
 def _look(directory: Path, stream: Stream) -> Snapshot | None:
     """One attempt; None if a file went away meanwhile."""
+    listed = list_tails([each.name for each in directory.iterdir()])  # first: one that is gone by now is in a tile
     manifest, broken = read_manifest(directory)
     tiles, unusable = list_tiles(directory, manifest)
     chosen = choose_tiles(tiles)
     spans = {tile.first: tile.stop for tile in chosen}
     damage = list(broken)
     tails: list[Tail] = []
-    for first in list_tails([each.name for each in directory.iterdir()]):
+    for first in listed:
         if _covered(first, spans):
             continue
         try:

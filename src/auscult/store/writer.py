@@ -218,12 +218,14 @@ class StoreWriter:
         if self._closed or os.getpid() != self._process:
             return
         self._closed = True
-        for log in self._streams.values():
-            log.close()
-        self._sealer.close()
-        self._events.close()
-        self._channels.close()
-        self._hold.end()
+        try:
+            for log in self._streams.values():
+                log.close()
+            self._sealer.close()
+            self._events.close()
+            self._channels.close()
+        finally:
+            self._hold.end()
         if self._sealer.error is not None:
             self._raise_kept()
 
