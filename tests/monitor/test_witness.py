@@ -168,6 +168,7 @@ SAME_TOKEN = {
     "a decoder that is taught": (Reader(), {"source": TEXT, "ids": TEXT.roll(1, 1)}, TEXT, False),
     "always the same": (Reader(), {"ids": torch.full((8, 41), 3)}, torch.full((8, 41), 3), False),
     "very few": (Reader(), {"ids": TEXT[:1, :13]}, TEXT[:1, :13], False),
+    "one category and a class of each row": (Reader(), {"ids": TEXT.reshape(-1, 1)}, TEXT.reshape(-1, 1), False),
     "categories and a class of each row": (Reader(), {"ids": TEXT}, TEXT[:, 0], False),
 }  # fmt: skip
 """What is called with what, the targets where the loss is outside of it, and whether they are the input."""
