@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,8 +14,12 @@ import torch
 from torch import nn
 
 import auscult
+from auscult.sound.mappings import MAPPINGS
+from auscult.sound.request import Context, Polarity
+from auscult.sound.scales import Scale
 
 AUSCULT = Path(sys.executable).parent / "auscult"
+CONSOLE_SCRIPT = "import sys; from auscult.__main__ import main; sys.exit(main())"  # as pip writes it
 
 
 def command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
@@ -48,6 +53,26 @@ def test_help_teaches() -> None:
         assert verb in done.stdout
         assert command(verb, "--help").returncode == 0
     assert command("--version").stdout.strip() == f"auscult {auscult.__version__}"
+
+
+def test_help_lists_the_choices_of_a_sound_and_they_are_all_there_are() -> None:
+    said = command("sonify", "--help", env={**os.environ, "COLUMNS": "200"}).stdout
+    for known in (MAPPINGS, MAPPINGS["vitals"], get_args(Scale), get_args(Polarity), get_args(Context)):
+        assert "|".join(known) in said, said
+    said = command("play", "--help", env={**os.environ, "COLUMNS": "200"}).stdout
+    assert "|".join(MAPPINGS["vitals"]) in said and "--path" in said
+
+
+@pytest.mark.parametrize("verb", ["play", "sonify"])
+def test_an_interrupt_while_modules_are_imported_ends_quietly(tmp_path, verb) -> None:
+    assert 'auscult = "auscult.__main__:main"' in (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    (tmp_path / "rich.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(20)\n")
+    shadowed = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    for way in ([sys.executable, "-m", "auscult"], [sys.executable, "-c", CONSOLE_SCRIPT]):
+        done = subprocess.run(
+            [*way, verb, "somewhere"], env=shadowed, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.parametrize(("verb", "extra"), [("demo", "demo"), ("play", "listen"), ("live", "live"), ("mcp", "mcp")])

@@ -1,6 +1,6 @@
 """The command line: one command per public verb; parses, calls, prints.
 
-Exit codes: 0 done, 1 a finding as severe as `--fail-on` exists, 2 the input cannot be used.
+Exit codes: 0 done, 1 a finding as severe as `--fail-on` exists, 2 the input cannot be used, 130 ended by Ctrl-C.
 """
 
 import logging
@@ -9,7 +9,7 @@ import warnings
 from enum import Enum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -41,8 +41,7 @@ from auscult.reading import report as write_report
 from auscult.reading import sonify as sonify_run
 from auscult.sound.files import read_references, write_score
 from auscult.sound.legend import legend as all_sounds
-from auscult.sound.request import Context, Polarity, parse_steps
-from auscult.sound.scales import Scale
+from auscult.sound.request import parse_steps
 from auscult.store.reader import list_runs, load
 
 app = typer.Typer(
@@ -76,6 +75,40 @@ class Mapping(str, Enum):
 
     vitals = "vitals"
     perone2019 = "perone2019"
+
+
+class Mode(str, Enum):
+    """The modes as `--mode` takes them."""
+
+    mix = "mix"
+    overview = "overview"
+    arpeggio = "arpeggio"
+    solo = "solo"
+    step = "step"
+
+
+class ScaleName(str, Enum):
+    """The scales as `--scale` takes them."""
+
+    continuous = "continuous"
+    chromatic = "chromatic"
+    pentatonic = "pentatonic"
+
+
+class Direction(str, Enum):
+    """The polarities as `--polarity` takes them."""
+
+    up = "up"
+    down = "down"
+
+
+class Background(str, Enum):
+    """What `--with` takes."""
+
+    loss = "loss"
+    lr = "lr"
+    clipping = "clipping"
+    epochs = "epochs"
 
 
 class TableFormat(str, Enum):
@@ -174,12 +207,12 @@ def sonify(
         Mapping, typer.Option(help="vitals: pitch is the distance from healthy. perone2019: 200 + 100 * norm Hz.")
     ] = Mapping.vitals,
     mode: Annotated[
-        str,
+        Mode,
         typer.Option(
             help="mix: early, middle and late layers as three voices. overview: and every excursion marked. arpeggio: "
             "layers one after the other. solo: one layer (--path). step: a chord for each step."
         ),
-    ] = "mix",
+    ] = Mode.mix,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -193,15 +226,15 @@ def sonify(
     ] = None,
     steps: Annotated[str | None, typer.Option(metavar="FIRST:LAST", help="Hear only these steps.")] = None,
     context: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="NAME", help="Softly behind: loss, lr, clipping, epochs; repeat for more."),
+        list[Background] | None, typer.Option("--with", help="Softly behind the layers; repeat for more.")
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="continuous; or chromatic or pentatonic: notes, easier on the ear, less exact.")
-    ] = "continuous",
-    polarity: Annotated[str, typer.Option(help="up: more is higher. down: more is lower.")] = "up",
+        ScaleName, typer.Option(help="continuous; or chromatic or pentatonic: notes, easier on the ear, less exact.")
+    ] = ScaleName.continuous,
+    polarity: Annotated[Direction, typer.Option(help="up: more is higher. down: more is lower.")] = Direction.up,
     references: Annotated[
-        Path | None, typer.Option(metavar="SCORE.json", help="Hear on the scale of this score, as `-o a.json` writes.")
+        Path | None,
+        typer.Option(metavar="SCORE.json", help="Hear on this score's scale: `-o a.json` writes one."),
     ] = None,
     bits: Annotated[int, typer.Option(help="32: a WAV file of floats. 16: half as large, for any player.")] = 32,
     legend: Annotated[bool, typer.Option("--legend", help="Instead of a run: every sound with what it means.")] = False,
@@ -219,23 +252,25 @@ def sonify(
         else:
             run, place = load(path, skip_damage=skip_damage), beside(path, ".wav")
             _print_damage(run)
+            scales: dict[str, float] = {}
+            if references is not None:
+                metric, scales = read_references(references, metric)
             score = sonify_run(
                 run,
                 mapping.value,
-                mode,
+                mode.value,
                 metric,
                 seconds,
                 path=layer,
                 steps=None if steps is None else parse_steps(steps),
-                polarity=cast(Polarity, polarity),
-                scale=cast(Scale, scale),
-                context=cast(list[Context], context or []),
-                references=None if references is None else read_references(references),
+                polarity=polarity.value,
+                scale=scale.value,
+                context=[each.value for each in context or ()],
+                references=scales,
             )
         written = write_score(score, target or place, bits)
-    if score.events:
-        lines = (shown_lines(line) for line in score.transcript().splitlines())
-        out.print("\n".join(lines), markup=False, highlight=False)
+    for line in (score.summary, *score.transcript().splitlines()):
+        out.print(shown_lines(line), markup=False, highlight=False)
     print_path(out, "sound", written)
 
 
@@ -247,8 +282,11 @@ def play(
     following: Annotated[bool, typer.Option("--follow", help="Go on with what the run writes until it ends.")] = False,
     volume: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="0 to 1; 0.25 with --follow, else 1.")] = None,
     mapping: Annotated[Mapping, typer.Option(help="As for `sonify`.")] = Mapping.vitals,
-    mode: Annotated[str, typer.Option(help="As for `sonify`.")] = "mix",
+    mode: Annotated[Mode, typer.Option(help="As for `sonify`; with --follow mix or overview.")] = Mode.mix,
     metric: Annotated[str | None, typer.Option(help="As for `sonify`.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--path", metavar="PATH", help="The parameter or module that solo plays.")
+    ] = None,
     skip_damage: SkipDamage = False,
 ) -> None:
     """Play a run on the sound device of this machine. Needs the extra `listen`: pip install 'auscult[listen]'.
@@ -259,8 +297,9 @@ def play(
     played = listen(
         path,
         mapping=mapping.value,
-        mode=mode,
+        mode=mode.value,
         metric=metric,
+        layer=layer,
         speed=speed,
         start=start,
         volume=(0.25 if following else 1.0) if volume is None else volume,
@@ -382,7 +421,7 @@ app.add_typer(clinic, name="clinic")
 
 
 def main() -> None:
-    """Run the command line; what cannot be done is one message and exit code 2."""
+    """Run the command line; what cannot be done is one message and exit code 2, and Ctrl-C the exit code 130."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of a run may be more than the terminal can show
@@ -394,6 +433,8 @@ def main() -> None:
         err.print("error:", style="bold red", end=" ")
         err.print(shown_lines(str(error)), markup=False, highlight=False)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _print_damage(run: Run) -> None:

@@ -71,7 +71,8 @@ def sonify(
         metric: What drives the pitch: `grad_norm` (against the run's own beginning, the default), `update_ratio` or
             `update_to_data` (against 1e-3: a healthy run is a unison on C5), `saturated_fraction` or `dead_fraction`
             (against 5 %), `param_norm`, `update_norm`, `grad_to_data`, or `loss`, the default where only that is known.
-        seconds: Length, up to an hour; None lets the number of steps decide. An earcon at the end may add up to 2 s.
+        seconds: Length, up to an hour; None lets the number of steps decide. Earcons at the end may add up to 4 s. In
+            `step` and `perone2019`, which have their own pace: how much is heard.
         path: The parameter or module that `solo` plays.
         steps: First and last step to hear; None for all.
         polarity: `up`: more is higher; `down`: more is lower.

@@ -3,6 +3,7 @@ import struct
 import subprocess
 import sys
 import wave
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import soundfile
 
 from auscult.core.audio import Audio
 from auscult.core.errors import MissingExtra, SetupError
-from auscult.core.score import Score, SoundEvent
+from auscult.core.score import Score, SoundEvent, Voice
 
 
 def tone(seconds=3.0, sample_rate=48_000, frequency=441.0):
@@ -136,13 +137,51 @@ def test_the_name_and_the_map_of_steps_are_in_the_file(tmp_path, ending):
 
 def test_every_file_has_its_words_beside_it(tmp_path):
     Audio(np.zeros((480, 1), np.float32), 48_000, told()).write(tmp_path / "a.wav")
-    lines = (tmp_path / "a.txt").read_text(encoding="utf-8").splitlines()
+    first, *lines = (tmp_path / "a.txt").read_text(encoding="utf-8").splitlines()
+    assert first == told().summary
     assert [line.split(": ")[1] for line in lines] == ["loss is not finite --> <b>&", "Ü, 漢字"]
     head, *cues = (tmp_path / "a.vtt").read_text(encoding="utf-8").split("\n\n")
     assert head.startswith("WEBVTT") and "-->" not in head
     times, texts = zip(*((cue.split("\n")[1], cue.split("\n", 2)[2]) for cue in cues))
     assert times == ("00:00:00.250 --> 00:00:03.250", "01:01:11.500 --> 01:01:14.500")
     assert [text.strip() for text in texts] == ["step 7: loss is not finite --&gt; &lt;b&gt;&amp;", "step 9: Ü, 漢字"]
+
+
+def test_of_a_healthy_run_the_words_say_that_nothing_was_found_and_what_is_heard(tmp_path):
+    steady = Voice("early layers", np.array([0.0, 3661.0]), np.full(2, 523.25), np.full(2, 0.25))
+    calm = replace(told(), events=(), voices=(steady,))
+    assert calm.summary == (
+        "auscult: run/名 <1>, 4000.0 s of sound, steps 0 to 100,033; early layers by grad_norm (vitals, mix); "
+        "nothing was found."
+    )
+    Audio(np.zeros((480, 1), np.float32), 48_000, calm).write(tmp_path / "a.wav")
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == calm.summary + "\n"
+    _, cue = (tmp_path / "a.vtt").read_text(encoding="utf-8").split("\n\n")
+    assert cue.startswith("1\n00:00:00.000 --> 00:00:03.000\nauscult: run/名 &lt;1&gt;, 4000.0 s")
+    many = replace(calm, voices=tuple(replace(steady, name=f"layer{k}") for k in range(12)))
+    assert "12 layers by grad_norm" in many.summary
+    silent = replace(calm, voices=(replace(steady, amplitudes=np.zeros(2)),))
+    assert "no layers by grad_norm" in silent.summary
+
+
+def test_another_file_is_not_replaced_by_the_words_but_an_older_transcript_is(tmp_path):
+    sound = Audio(np.zeros((480, 1), np.float32), 48_000, told())
+    log = tmp_path / "mnist.txt"
+    log.write_text("epoch 1 loss 0.3\n")
+    with pytest.raises(SetupError, match=r"mnist\.txt.*another file"):
+        sound.write(tmp_path / "mnist.wav")
+    assert [each.name for each in tmp_path.iterdir()] == ["mnist.txt"] and log.read_text() == "epoch 1 loss 0.3\n"
+    for _ in range(2):
+        sound.write(tmp_path / "other.wav")
+    assert (tmp_path / "other.txt").read_text(encoding="utf-8").startswith(told().summary)
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "opus", "mp3"])
+def test_a_name_that_is_no_text_or_holds_an_escape_can_be_written_and_does_nothing(tmp_path, ending):
+    named = replace(told(), title="a\udcff\x00 \x1b[2J")
+    path = Audio(np.zeros((4800, 1), np.float32), 48_000, named).write(tmp_path / f"a.{ending}")
+    with soundfile.SoundFile(path) as file:
+        assert file.title == "a\\udcff\\x00 \\x1b[2J" and json.loads(file.comment)["mode"] == "mix"
 
 
 def test_without_soundfile_one_message_names_the_extra(tmp_path, monkeypatch):

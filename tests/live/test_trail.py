@@ -31,16 +31,17 @@ def train(
     every: tuple[int, int] = (1, 8),
     frozen: int = 0,
     from_step: int = 0,
+    until_step: int = -1,
 ) -> Path:
-    """A small training whose first parameters get no gradient from a step on."""
+    """A small training whose first parameters get no gradient from a step on, until another."""
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(6, 6) for _ in range(6)))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     with auscult.watch(model, optimizer, path, every=every) as monitor:
         for step in range(steps):
-            if step == from_step:
+            if step in (from_step, until_step):
                 for parameter in list(model.parameters())[:frozen]:
-                    parameter.requires_grad_(False)
+                    parameter.requires_grad_(step == until_step)
             optimizer.zero_grad()
             loss = model(torch.randn(8, 6)).square().mean() * 1.02**step
             loss.backward()
@@ -76,6 +77,20 @@ def test_the_references_are_those_of_the_file_however_seldom_is_measured(tmp_pat
     for stop in range(1, 600, 7):
         look_up_to(trail, whole, stop, monkeypatch)
     assert trail.references == dict(sonify(whole).references)
+
+
+def test_a_layer_that_is_thawed_after_the_references_have_settled_changes_them_neither_live_nor_in_the_file(
+    tmp_path, monkeypatch
+) -> None:
+    path = train(tmp_path / "run", 300, frozen=1, until_step=120)
+    whole, trail = load(path), Trail(path, 0)
+    assert len(whole.series("grad_norm", "0.weight")) == 180
+    heard: list[dict[str, float]] = []
+    for stop in range(1, 300, 7):
+        look_up_to(trail, whole, stop, monkeypatch)
+        heard.append(dict(trail.references))
+    assert heard[-1] == dict(sonify(whole).references)
+    assert all(each == heard[-1] for each in heard[8:]), "from 50 steps on they stay"
 
 
 def test_a_frozen_layer_does_not_make_every_look_read_the_whole_run(tmp_path, monkeypatch) -> None:

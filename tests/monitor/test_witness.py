@@ -137,7 +137,7 @@ class Reader(nn.Module):
         self, labels: Tensor | None = None, ids: Tensor | None = None, source: Tensor | None = None
     ) -> Tensor | dict[str, Tensor]:
         assert ids is not None
-        scores = self.head(self.embed(ids) + (0 if source is None else self.embed(source).mean(1, keepdim=True)))
+        scores = self.head(self.embed(ids.long()) + (0 if source is None else self.embed(source).mean(1, keepdim=True)))
         if labels is None:
             return scores
         if self.shift:
@@ -152,6 +152,9 @@ SAME_TOKEN = {
     "not shifted, of a decoder": (Reader(), {"source": TEXT.roll(5, 0), "ids": TEXT}, TEXT, True),
     "not shifted, inside": (Reader(), {"ids": TEXT, "labels": TEXT}, None, True),
     "not shifted, inside, labels first": (Reader(), {"labels": TEXT.clone(), "ids": TEXT}, None, True),
+    "not shifted, of 16 bits": (Reader(), {"ids": TEXT.to(torch.uint16)}, TEXT, True),
+    "not shifted, of 8 bits": (Reader(), {"ids": TEXT.to(torch.uint8)}, TEXT, True),
+    "a mask of yes and no": (Reader(), {"ids": TEXT > 15}, (TEXT > 15).long(), False),
     "shifted": (Reader(), {"ids": TEXT[:, :-1]}, TEXT[:, 1:], False),
     "shifted after": (Reader(), {"ids": TEXT}, functional.pad(TEXT[:, 1:], (0, 1), value=-100), False),
     "shifted inside": (Reader(shift=True), {"ids": TEXT, "labels": TEXT}, None, False),
@@ -168,6 +171,7 @@ SAME_TOKEN = {
     "a decoder that is taught": (Reader(), {"source": TEXT, "ids": TEXT.roll(1, 1)}, TEXT, False),
     "always the same": (Reader(), {"ids": torch.full((8, 41), 3)}, torch.full((8, 41), 3), False),
     "very few": (Reader(), {"ids": TEXT[:1, :13]}, TEXT[:1, :13], False),
+    "one category and a class of each row": (Reader(), {"ids": TEXT.reshape(-1, 1)}, TEXT.reshape(-1, 1), False),
     "categories and a class of each row": (Reader(), {"ids": TEXT}, TEXT[:, 0], False),
 }  # fmt: skip
 """What is called with what, the targets where the loss is outside of it, and whether they are the input."""

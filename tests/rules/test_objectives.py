@@ -2,8 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tests.rules.conftest import audit_of
+from torch import nn
+from torch.nn import functional
 
+import auscult
 from auscult.core.anatomy import Anatomy
 from auscult.core.audit import Audit
 from auscult.rules.objectives import LossReduction, ShapeBroadcast, TargetsAreInputs, WrongLoss
@@ -205,3 +209,46 @@ class TestTargetsAreInputs:
     def test_the_fact_survives_the_store(self):
         assert Anatomy.from_dict(Anatomy(0, same_token=1.0).to_dict()).same_token == 1.0
         assert Anatomy.from_dict({"step": 0}).same_token is None
+
+
+class Speller(nn.Module):
+    """Scores of 12 letters from those before; `inside` moves embeddings by one, so that no letter is read before."""
+
+    def __init__(self, inside: bool) -> None:
+        super().__init__()
+        self.inside = inside
+        self.letters, self.head = nn.Embedding(12, 24), nn.Linear(24, 12)
+        self.recurrent = nn.GRU(24, 24, batch_first=True)
+
+    def forward(self, letters: torch.Tensor) -> torch.Tensor:
+        read = self.letters(letters)
+        if self.inside:
+            read = functional.pad(read, (0, 0, 1, -1))
+        return self.head(self.recurrent(read)[0])
+
+
+@pytest.mark.parametrize(
+    ("way", "told"), [("forgotten", "warning"), ("inside of the model", "info"), ("outside", None)]
+)
+def test_whole_trainings_with_and_without_a_shift(way, told, tmp_path):
+    torch.manual_seed(0)
+    odds, texts = torch.softmax(2 * torch.randn(12, 12), 1), torch.randint(0, 12, (2560, 1))
+    for _ in range(16):
+        texts = torch.cat([texts, torch.multinomial(odds[texts[:, -1]], 1)], 1)
+    model = Speller(way == "inside of the model")
+    optimizer = torch.optim.Adam(model.parameters(), 2e-2)
+    with auscult.watch(model, optimizer, tmp_path / "run") as monitor:
+        for text in texts.split(16):
+            given, asked = (text[:, :-1], text[:, 1:]) if way == "outside" else (text, text)
+            loss = functional.cross_entropy(model(given).flatten(0, 1), asked.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.log(loss=loss)
+    run = auscult.load(tmp_path / "run")
+    found = [each for each in auscult.diagnose(run) if each.code == "H007"]
+    assert [(each.severity, each.path, each.step) for each in found] == ([(told, "", 0)] if told else [])
+    if told == "warning":
+        assert [each.metric for each in found[0].evidence] == ["same_token", "loss"]
+        assert found[0].evidence[1].value < found[0].evidence[1].bound and run.series("loss").values[-1] < 0.1
+    assert not any(each.severity != "info" for each in auscult.diagnose(run) if each.code != "H007")

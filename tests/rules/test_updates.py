@@ -2,7 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional
 
+import auscult
 from auscult.core.run import Module
 from auscult.rules.updates import ParameterInNoOptimizer, ParametersNotUpdated
 
@@ -10,6 +14,16 @@ from auscult.rules.updates import ParameterInNoOptimizer, ParametersNotUpdated
 def freeze(training, *paths, start=0):
     for path in paths:
         training.column("update_norm", path)[start:] = 0.0
+
+
+def in_vain(training):
+    """The first two layers are held by an optimizer of their own, which is stepped though no gradient ever comes."""
+    for each in training.parameters:
+        if each.path < "layers.2":
+            training.regroup(**{each.path.replace(".", "__"): "maker.0"})
+            del training.columns["grad_norm", each.path]
+            freeze(training, each.path)
+    training.columns["lr", "maker.0"] = np.full(training.rows, 1e-2)
 
 
 class TestParametersNotUpdated:
@@ -96,12 +110,102 @@ class TestParametersNotUpdated:
         training.modules = (*training.modules[:1], *training.modules[:0:-1])
         assert [each.severity for each in ParametersNotUpdated().check(training.digest())] == ["info"]
 
+    def test_an_optimizer_that_is_stepped_in_vain(self, training):
+        in_vain(training)
+        assert not list(ParametersNotUpdated().check(training.digest(7)))
+        severities = {}
+        for rows in (8, 64, 127, 128, 320):
+            (finding,) = ParametersNotUpdated().check(training.digest(rows))
+            severities[rows] = finding.severity
+            assert (finding.path, finding.step, finding.phase) == ("layers", 0, "backward")
+        assert severities == {8: "info", 64: "info", 127: "info", 128: "warning", 320: "warning"}
+        update, lr = finding.evidence
+        assert (update.metric, update.path, update.value) == ("update_norm", "layers.0.weight", 0.0)
+        assert (lr.metric, lr.path, lr.value) == ("lr", "maker.0", pytest.approx(1e-2))
+        assert finding.summary.startswith("Optimizer maker made updates, but layers.0.weight")
+
+    def test_only_one_optimizer_and_all_of_it_in_vain_is_critical_at_once(self, training):
+        for each in training.parameters:
+            del training.columns["grad_norm", each.path]
+            freeze(training, each.path)
+        (finding,) = ParametersNotUpdated().check(training.digest(8))
+        assert finding.severity == "critical" and "The optimizer made updates" in finding.summary
+
+    @pytest.mark.parametrize("change", ["waits", "unused head", "moves", "began late", "frozen"])
+    def test_an_optimizer_that_waits_or_has_something_to_do_is_no_alarm(self, training, change):
+        in_vain(training)
+        paths = [each.path for each in training.parameters if each.group == "maker.0"]
+        if change == "waits":
+            for each in paths:
+                training.columns["update_norm", each] = np.ma.masked_all(training.rows)
+        elif change == "unused head":
+            training.regroup(layers__2__weight="maker.0")
+        elif change == "moves":
+            training.column("update_norm", paths[0])[200:] = 1e-3
+        elif change == "began late":
+            training.columns["grad_norm", paths[0]] = np.ma.masked_less(np.arange(training.rows) / 200, 1)
+            training.column("update_norm", paths[0])[200:] = 1e-3
+        else:
+            training.parameters = tuple(replace(each, trainable=each.path not in paths) for each in training.parameters)
+        findings = list(ParametersNotUpdated().check(training.digest()))
+        assert [each.severity for each in findings] == ([] if change == "frozen" else ["info"])
+        assert not any("made updates" in each.summary for each in findings)
+
     def test_frozen_parameters_are_silent(self, training):
         freeze(training, "layers.0.weight")
         training.parameters = tuple(
             replace(each, trainable=False) if each.path == "layers.0.weight" else each for each in training.parameters
         )
         assert not list(ParametersNotUpdated().check(training.digest()))
+
+
+def play(path, game: str) -> list[str]:
+    """Train two networks against each other for 180 steps; returns the severities of U003 as they were told."""
+    torch.manual_seed(0)
+    maker, critic = (nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, width)) for width in (4, 1))
+    by_maker, by_critic = (torch.optim.Adam(each.parameters(), 1e-3) for each in (maker, critic))
+    heard = []
+    monitor = auscult.watch(
+        nn.ModuleDict({"maker": maker, "critic": critic}),
+        {"maker": by_maker, "critic": by_critic},
+        path,
+        every=1,
+        on_finding=lambda each: heard.append(each.severity) if each.code == "U003" else None,
+    )
+    for step in range(180):
+        with torch.no_grad():
+            made = maker(torch.randn(16, 4))
+        loss = functional.softplus(-critic(torch.randn(16, 4) + 3)).mean() + functional.softplus(critic(made)).mean()
+        by_critic.zero_grad()
+        loss.backward()
+        by_critic.step()
+        if game != "the maker waits" or step >= 150:
+            made = maker(torch.randn(16, 4))
+            loss = functional.softplus(-critic(made.detach() if game == "detached" else made)).mean()
+            by_maker.zero_grad()
+            loss.backward()
+            by_maker.step()
+    monitor.close()
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("game", "told", "found"),
+    [
+        ("sound", [], {8: [], 179: []}),
+        ("detached", ["info", "warning"], {6: [], 7: ["info"], 126: ["info"], 127: ["warning"], 179: ["warning"]}),
+        ("the maker waits", ["info"], {7: ["info"], 149: ["info"], 160: []}),
+    ],
+)
+def test_of_two_networks_one_may_be_cut_off_from_its_loss(game, told, found, tmp_path):
+    assert play(tmp_path / "run", game) == told
+    run = auscult.load(tmp_path / "run")
+    for step, severities in found.items():
+        findings = [each for each in auscult.diagnose(run.until(step)) if each.code == "U003"]
+        assert [each.severity for each in findings] == severities, step
+        if game == "detached" and findings:
+            assert (findings[0].path, findings[0].step) == ("maker", 0)
+            assert findings[0].evidence[0].path == "maker.0.weight"
 
 
 class TestParameterInNoOptimizer:

@@ -59,7 +59,9 @@ def test_nothing_in_a_text_or_a_title_breaks_the_file():
     assert [cue.identifier for cue in cues] == [str(number) for number in range(1, len(AWKWARD) + 1)]
     assert [shown(cue.raw_text) for cue in cues] == [f"step {each.step}: {each.line}" for each in events]
     assert cues[0].start == "01:00:00.000"
-    assert cues_of(Score("quiet", "vitals", 1.0, ())) == []
+    (only,) = cues_of(Score("quiet --> <b>", "vitals", 1.0, ()))
+    assert (only.start, shown(only.raw_text)) == ("00:00:00.000", Score("quiet --> <b>", "vitals", 1.0, ()).summary)
+    assert only.raw_text.endswith("nothing was found.")
 
 
 def test_no_terminal_escape_of_a_name_reaches_the_files():
@@ -73,3 +75,15 @@ def test_no_terminal_escape_of_a_name_reaches_the_files():
 def test_a_wrong_ending_names_every_right_one(tmp_path):
     with pytest.raises(SetupError, match=r"\.mid or \.json"):
         write_score(legend(), tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("ending", ["mid", "json"])
+def test_notes_and_the_score_itself_have_their_words_beside_them_too(tmp_path, ending):
+    score = legend()
+    (tmp_path / "b.txt").write_text("a log")
+    write_score(score, tmp_path / f"a.{ending}")
+    assert (tmp_path / "a.txt").read_text() == f"{score.summary}\n{score.transcript()}\n"
+    assert (tmp_path / "a.vtt").read_text() == score.captions()
+    with pytest.raises(SetupError, match="another file"):
+        write_score(score, tmp_path / f"b.{ending}")
+    assert not (tmp_path / f"b.{ending}").exists()

@@ -3,10 +3,13 @@ from dataclasses import replace
 import numpy as np
 
 from auscult.core.finding import Evidence, Finding
+from auscult.core.score import SoundEvent
 from auscult.core.sink import Channel
 from auscult.sound.events import absences, alarms, end_of, notices, spread, standstills
 from auscult.sound.frames import Track, follow, open_table, weights
 from auscult.sound.intervals import stretches
+from auscult.sound.mappings import sonify_run
+from auscult.sound.request import Request
 
 STEPS = np.arange(1000)
 TIMES = STEPS / 20
@@ -77,6 +80,37 @@ def test_too_many_at_once_are_counted():
     assert events[-1].text.endswith(f"(and {50 - len(events)} more)")
 
 
+def test_an_excursion_is_marked_at_its_step_whatever_else_is_heard_there(make_run, calm):
+    norms = calm(1000, 9)
+    places = [100, 104, 300, 304, 308, 312, 316, 320, 500]
+    norms[places, [0, 8, 4, 8, 0, 4, 8, 0, 4]] *= 1e3
+    norms[503:, 8] = np.nan
+    findings = [finding(100), finding(300, "critical"), finding(300)]
+    score = sonify_run(make_run(norms), findings, Request(seconds=50.0), mode="overview")
+    marked = [each for each in score.events if each.kind == "excursion"]
+    assert [each.step for each in marked] == places
+    np.testing.assert_allclose([each.time for each in marked], np.array(places) / 20)
+    (ticks,) = [each for each in score.voices if each.name == "excursion"]
+    np.testing.assert_allclose(ticks.times, np.array(places) / 20)
+
+
+def test_excursions_so_near_that_their_ticks_would_blur_are_one_tick_that_counts_them(make_run, calm):
+    norms = calm(100_000, 9)
+    norms[[50_000, 50_001, 50_002, 50_500], [0, 4, 8, 4]] *= 1e3
+    first, second = sonify_run(make_run(norms), mode="overview").events
+    assert (first.step, first.text) == (50_000, "grad_norm of layer0.weight makes an excursion (and 2 more)")
+    assert (second.step, second.text) == (50_500, "grad_norm of layer4.weight makes an excursion")
+
+
+def test_what_happens_at_the_very_end_makes_the_sound_at_most_four_seconds_longer():
+    end = TIMES[-1] + TIMES[1]
+    crowd = notices([finding(999, each) for each in ("info", "warning", "critical") * 9], STEPS, TIMES)
+    crowd += [SoundEvent(TIMES[-1], "stalled", "stood still", 999)] * 9
+    alarm = SoundEvent(TIMES[-1], "nan", "not finite", 999)
+    for events in (spread([], crowd), spread([alarm], crowd), spread([alarm], crowd[::-1])):
+        assert 0 < end_of(events) - end <= 4.0
+
+
 def test_a_run_that_stood_still_is_heard_where_it_went_on_and_where_it_never_did(make_run, calm):
     run = make_run(calm(1000, 1))
     seconds = np.full((1000, 1), 0.05, np.float32)
@@ -90,6 +124,8 @@ def test_a_run_that_stood_still_is_heard_where_it_went_on_and_where_it_never_did
     assert [(each.step, each.time) for each in events] == [(300, 15.0), (1000, TIMES[-1])]
     assert "64 passes" in events[1].text
     assert not standstills(make_run(calm(1000, 1)), STEPS, TIMES)
+    part = standstills(replace(run, events=(still,)), STEPS[:400], TIMES[:400])
+    assert [each.step for each in part] == [300]  # what is not in the part that is heard is not told in it
 
 
 def test_groups_that_fall_silent_together_are_told_in_one_line():

@@ -142,3 +142,27 @@ def test_a_schedule_that_slows_down_is_no_missing_data(make_run, calm, unobserve
     assert not follow(table, weights(table), edges).missing.any()
     table = open_table(run, "grad_norm")
     assert follow(table, weights(table), edges).missing[300:380].all()
+
+
+def test_a_parameter_whose_first_value_comes_late_leaves_a_settled_reference_alone(make_run, unobserved):
+    norms = np.repeat([[1.0, 10.0, 100.0]], 400, 0).astype(np.float32)
+    norms[:49, 1] = unobserved((49,))
+    norms[:300, 2] = unobserved((300,))
+    whole = make_run(norms)
+    table = open_table(whole, "grad_norm")
+    reference = follow(table, weights(table), np.array([0, 400])).reference
+    assert reference == pytest.approx(np.sqrt(10.0))  # of the first two: the second begins before the first has 50
+    for stop, known in ((30, 1.0), (49, 1.0), (50, reference), (98, reference), (99, reference), (330, reference)):
+        part = open_table(make_run(norms[:stop]), "grad_norm")
+        track = follow(part, weights(part), np.array([0, stop]))
+        assert (track.reference, track.settled) == (pytest.approx(known), stop >= 99)
+
+
+def test_in_many_batches_the_reference_is_that_of_one(make_run, calm, unobserved):
+    norms = calm(200, 150, seed=3).astype(np.float32)
+    norms[:120, 70] = unobserved((120,))
+    norms[:20, 140] = unobserved((20,))
+    table = open_table(make_run(norms), "grad_norm")
+    each = [np.median(column[~np.isnan(column)][:50]) for number, column in enumerate(norms.T) if number != 70]
+    reference = follow(table, weights(table), np.array([0, 200])).reference
+    assert reference == pytest.approx(10 ** np.median(np.log10(each)), rel=0.01)

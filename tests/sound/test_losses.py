@@ -123,3 +123,11 @@ def test_what_was_not_recorded_is_said(logged):
     assert not render(score).samples.any()
     with pytest.raises(SetupError, match="has loss"):
         sonify_run(logged({Channel("loss", ""): FALLING}), (), Request(path="conv1"), mode="solo")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_is_an_alarm_whichever_way_it_went(logged, value):
+    losses = FALLING.copy()
+    losses[50] = value
+    (event,) = sonify_run(logged({Channel("loss", ""): losses}), (), Request("loss")).events
+    assert (event.kind, event.step, event.text) == ("nan", 50, f"loss is not finite ({value})")

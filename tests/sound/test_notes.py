@@ -74,3 +74,16 @@ def test_solo_is_one_layer_or_one_module(make_run):
     assert [(voice.name, voice.pan) for voice in score.voices] == [("b.weight", 0.0)]
     assert score.voices[0].frequencies[-1] > 1000
     assert sonify_run(run, (), Request(path="a"), mode="solo").references["a"] == pytest.approx(np.sqrt(7.0))
+
+
+@pytest.mark.parametrize("mode", ["arpeggio", "step"])
+def test_where_the_schedule_measures_seldom_a_note_is_held_until_the_next_measurement(make_run, unobserved, mode):
+    norms = np.repeat(np.geomspace(1.0, 1e3, 20)[:, None], 3, 1).repeat(16, 0).astype(np.float32)
+    norms[np.arange(320) % 16 > 0] = unobserved((300, 3))
+    score = sonify_run(make_run(norms), mode=mode)
+    for voice in score.voices[:3]:
+        assert voice.amplitudes.all() and (np.diff(voice.frequencies) >= 0).all()
+    if mode == "step":
+        assert len(np.unique(score.voices[0].frequencies.round(6))) == 20
+        assert (np.diff(score.voices[0].frequencies.reshape(20, 16), axis=1) == 0).all()
+    assert score.events == ()

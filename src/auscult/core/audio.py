@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from auscult.core.atomic import write_atomically
 from auscult.core.compressed import FORMATS, compressed_file
 from auscult.core.errors import SetupError
-from auscult.core.score import Score
+from auscult.core.score import SUMMARY, Score
 from auscult.core.version import __version__
+from auscult.core.visible import shown_lines
 from auscult.core.wav import wav_file
 
 MOMENTS = 100  # of the map of steps at most; libsndfile reads no text of more than 2 KB from a WAV file
@@ -62,7 +63,7 @@ class Audio:
             "step_times": np.round(self.score.step_times[kept], 3).tolist(),
         }
         return {
-            "title": self.score.title,
+            "title": shown_lines(self.score.title),
             "software": f"auscult {__version__}",
             "comment": json.dumps(about, separators=(",", ":"), allow_nan=False),
         }
@@ -78,7 +79,8 @@ class Audio:
             The path.
 
         Raises:
-            SetupError: if the name ends otherwise, the file cannot be written, or cannot hold the sound.
+            SetupError: if the name ends otherwise, the file cannot be written, or cannot hold the sound, or if another
+                file is where the transcript goes.
             MissingExtra: if the format needs soundfile, which is not installed.
         """
         target = Path(path)
@@ -87,12 +89,39 @@ class Audio:
             raise SetupError(f"Expected `path` to end in .wav, {', '.join(FORMATS)}, but got {str(target)!r}.")
         if bits not in (16, 32):
             raise SetupError(f"Expected `bits` to be 16 or 32, but got {bits!r}.")
+        if self.score is not None:
+            require_room(target)
         if ending == ".wav":
             data = wav_file(self.samples, self.sample_rate, bits, self.tags)
         else:
             data = compressed_file(self.samples, self.sample_rate, ending, bits, self.tags)
         write_atomically(target, data)
         if self.score is not None:
-            write_atomically(target.with_suffix(".txt"), (self.score.transcript() + "\n").encode())
-            write_atomically(target.with_suffix(".vtt"), self.score.captions().encode())
+            write_words(self.score, target)
         return target
+
+
+def require_room(path: Path) -> None:
+    """Make sure that a transcript beside a file would replace nothing but an earlier one.
+
+    Raises:
+        SetupError: if something else is there, as a log of the training may be.
+    """
+    place = path.with_suffix(".txt")
+    try:
+        with place.open("rb") as file:
+            begin = file.read(len(SUMMARY)).strip()
+    except OSError:  # nothing there, or nothing that can be read: writing says so
+        return
+    if begin and begin != SUMMARY.strip().encode():
+        raise SetupError(
+            f"Expected {str(place)!r} to be free, or a transcript, which is written there, but it is another file. "
+            "Nothing was written. Name the sound otherwise."
+        )
+
+
+def write_words(score: Score, path: Path) -> None:
+    """Write what is heard in words beside a file: a transcript, with a summary on its first line, and captions."""
+    lines = f"{score.summary}\n{score.transcript()}".rstrip("\n")
+    write_atomically(path.with_suffix(".txt"), f"{lines}\n".encode())
+    write_atomically(path.with_suffix(".vtt"), score.captions().encode())

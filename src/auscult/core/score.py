@@ -25,6 +25,11 @@ Part = Literal["layers", "context", "alerts"]
 EventKind = Literal["nan", "zero", "missing", "stalled", "excursion", "finding", "legend"]
 
 CAPTION_SECONDS = 3.0
+MAX_NAMED = 3
+"""Voices that the summary names; of more it says how many."""
+
+SUMMARY = "auscult: "
+"""How a summary begins, so that a transcript is known by its first line."""
 
 TIMBRES: Mapping[Timbre, tuple[float, tuple[float, ...]]] = MappingProxyType(
     {
@@ -208,16 +213,29 @@ class Score:
             facts.append(("further voices", f"{len(self.voices) - MAX_SHOWN:,}"))
         return glance(f"Score of {self.title}", facts, *drawn, listing(self.transcript().splitlines(), MAX_SHOWN))
 
+    @property
+    def summary(self) -> str:
+        """How long the sound is, what is heard, and how much of it is told in events, on one line."""
+        layers = [each for each in self.voices if each.part == "layers" and each.amplitudes.any()]
+        heard = list(dict.fromkeys(each.name.removesuffix(", zero") for each in layers))
+        names = shown_lines(", ".join(heard)) if 0 < len(heard) <= MAX_NAMED else f"{len(heard) or 'no'} layers"
+        steps = f"steps {self.steps[0]:,} to {self.steps[-1]:,}" if len(self.steps) else "no step was recorded"
+        told = {0: "nothing was found", 1: "1 event"}.get(len(self.events), f"{len(self.events)} events")
+        about = f"{shown_lines(self.title)}, {self.duration:.1f} s of sound, {steps}"
+        return f"{SUMMARY}{about}; {names} by {self.metric} ({self.mapping}, {self.mode}); {told}."
+
     def transcript(self) -> str:
         """Every event in words, one line each, in order."""
         return "\n".join(f"{event.time:8.2f} s  step {event.step}: {event.line}" for event in self.events)
 
     def captions(self) -> str:
-        """Every event as a caption of three seconds, in WebVTT."""
+        """Every event as a caption of three seconds, in WebVTT; without any the summary is one, from the beginning."""
         cues = [f"WEBVTT - {_escaped(shown_lines(self.title))}"]
         for number, event in enumerate(self.events, 1):
             span = f"{_clock(event.time)} --> {_clock(event.time + CAPTION_SECONDS)}"
             cues.append(f"{number}\n{span}\nstep {event.step}: {_escaped(event.line)}")
+        if not self.events:
+            cues.append(f"1\n{_clock(0.0)} --> {_clock(CAPTION_SECONDS)}\n{_escaped(self.summary)}")
         return "\n\n".join(cues) + "\n"
 
 

@@ -28,6 +28,7 @@ def listen(
     mapping: str = "vitals",
     mode: str = "mix",
     metric: str | None = None,
+    layer: str | None = None,
     speed: float = 1.0,
     start: int | None = None,
     volume: float = 1.0,
@@ -43,6 +44,7 @@ def listen(
         mapping: As for `sonify`, and so are `mode` and `metric`.
         mode: See there.
         metric: See there.
+        layer: The parameter or module that the mode `solo` plays.
         speed: Seconds of the sound per second; pitch stays. Not of a run that is followed.
         start: The step to begin with; None for the first, or for the newest of a run that is followed.
         volume: 0 to 1.
@@ -57,7 +59,7 @@ def listen(
         SetupError: if something cannot be.
     """
     if following:
-        _require_followed(mapping, mode, speed)
+        _require_followed(mapping, mode, layer, speed)
     run = load(path, skip_damage=skip_damage)
     for each in run.damage:
         console.print(f"left out: {shown_lines(each)}", markup=False, highlight=False)
@@ -77,7 +79,7 @@ def listen(
                 progress.console.print(shown_lines(line), markup=False, highlight=False)
 
         if not following:
-            score = sonify(run, mapping, mode, metric)
+            score = sonify(run, mapping, mode, metric, path=layer)
             play_score(score, speaker, speed=speed, start=start, on_moment=on_moment)
         else:
             trail = Trail(path, start, metric, mode == "overview", skip_damage)
@@ -88,13 +90,14 @@ def listen(
         return delivery_of(speaker)
 
 
-def _require_followed(mapping: str, mode: str, speed: float) -> None:
+def _require_followed(mapping: str, mode: str, layer: str | None, speed: float) -> None:
     if speed != 1:
         raise SetupError(f"Expected no `speed` for a run that is followed, which has its own, but got {speed!r}.")
-    if mapping != "vitals" or mode not in FOLLOWED:
+    if mapping != "vitals" or mode not in FOLLOWED or layer is not None:
+        asked = f"{mapping} in {mode}" if layer is None else f"{mapping} in {mode} of {layer!r}"
         raise SetupError(
             f"Expected a run that is followed to be heard as vitals in one of the modes {', '.join(FOLLOWED)}, but got "
-            f"{mapping} in {mode}. What has been recorded is played in any mode without --follow."
+            f"{asked}. What has been recorded is played in any mode without --follow."
         )
 
 

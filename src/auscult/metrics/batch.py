@@ -165,7 +165,7 @@ def same_share(tokens: Tensor, target: Tensor, ignored: int) -> Tensor | None:
         A scalar: 0 where tokens are negative, as padded labels are and ids are not; NaN where fewer than 16 neighbours
         among the targets differ, because they might agree by chance. None where the two cannot be compared.
     """
-    if tokens.ndim != 2 or target.is_floating_point() or tokens.device != target.device:
+    if tokens.ndim != 2 or tokens.shape[1] < 2 or target.is_floating_point() or tokens.device != target.device:
         return None
     if target.numel() != tokens.numel():
         return None

@@ -79,7 +79,7 @@ class Sighting:
                     *others[:first],
                     *others[first + 1 :],
                 )  # one tensor may be given twice, as labels too
-                self._tokens = [each.detach().clone() for each in several if _has_tokens(each)]
+                self._tokens = [each.detach().to(torch.int64, copy=True) for each in several if _has_tokens(each)]
             return
         mean, std, largest = batch.moments(tensor)
         self.figures |= {"input_mean": mean, "input_largest": largest}
@@ -189,6 +189,7 @@ class Sighting:
 
 def _has_tokens(tensor: Tensor) -> bool:
     whole = find_tensor(tensor, floating=False) is not None and not tensor.is_floating_point()
+    whole = whole and tensor.dtype != torch.bool
     return whole and tensor.ndim == 2 and tensor.numel() <= TOKENS
 
 

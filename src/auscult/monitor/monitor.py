@@ -165,6 +165,8 @@ class Monitor:
 
         They belong to the update that comes next or, after an update and before the next forward pass, to the one just
         made. Repeats of a name within a step are averaged. Tensors on an accelerator are read later, without waiting.
+        Rules judge by the training loss: `loss`, or a name such as `train/loss`, `Loss/train` or `train_loss_epoch`; of
+        several parts (`g_loss` and `d_loss`) by none.
 
         Raises:
             SetupError: before the first update, if a value is not a number or a tensor with one element.

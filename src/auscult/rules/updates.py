@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from auscult.core.digest import Digest
+from auscult.core.digest import BLOCK_STEPS, Digest, block_start
 from auscult.core.finding import Evidence, Finding, Severity
 from auscult.core.run import Parameter
 from auscult.core.standstill import Standstill
@@ -18,6 +18,7 @@ from auscult.rules.rule import ZERO_ROWS, Rule
 
 ROUNDING = 1e-6
 UNLEARNED = 0.5  # share of the uninformed loss
+IN_VAIN_STEPS = 2 * BLOCK_STEPS
 
 
 STUCK_ADVICE = (
@@ -45,6 +46,9 @@ class ParametersNotUpdated(Rule):
         slow start. Parameters that never received a gradient at all (None) while others did are listed as one finding:
         a warning where they are those of the foremost layers, which run in every pass in front of all that train, and
         the loss is still at 0.5 of the uninformed loss or above; info otherwise.
+        An optimizer that has made 8 updates or more, while nothing that it holds ever received a gradient or moved, is
+        stepped in vain, as where a generator's output is detached before its loss: info, a warning when it has gone on
+        for 128 steps of closed blocks, critical at once when nothing else is held.
         Critical, too, when the run has ended after eight training passes or more and no update was ever made.
 
     What to try:
@@ -79,6 +83,8 @@ class ParametersNotUpdated(Rule):
             total = sum(each.size for each in trainable(digest))
             severity: Severity = "critical" if 2 * sum(each.size for each in real) >= total else "warning"
             yield self._finding(digest, real, severity)
+        elif idle := _stepped_in_vain(digest, held):
+            yield self._in_vain(digest, idle, held)
         elif stuck:
             yield self._finding(digest, stuck, "info")
         else:
@@ -120,6 +126,37 @@ class ParametersNotUpdated(Rule):
             evidence=(Evidence("update_norm", "", still.step, 0.0),),
             advice=("Call optimizer.step() after loss.backward(), on the optimizer given to watch.", *STUCK_ADVICE),
             phase="update",
+        )
+
+    def _in_vain(self, digest: Digest, parameters: list[Parameter], held: Group) -> Finding:
+        paths = [each.path for each in parameters]
+        update, lr = (
+            state_of(digest, *each) for each in (("update_norm", paths[0]), ("lr", parameters[0].group or ""))
+        )
+        assert update is not None
+        names = sorted({_optimizer_of(each) for each in parameters} - {""})
+        who = f"Optimizer {listing(names)}" if names else "The optimizer"
+        step = int(update["first_step"])
+        everything, lasts = len(parameters) == len(held), block_start(digest.step + 1) - step >= IN_VAIN_STEPS
+        return Finding(
+            self.code,
+            self.name,
+            "critical" if everything else "warning" if lasts else "info",
+            common_module(paths),
+            step,
+            summary=f"{who} made updates, but {listing(paths)} never received a gradient (None): "
+            f"{'nothing is' if everything else 'none of what it holds is'} trained.",
+            evidence=(
+                Evidence("update_norm", paths[0], step, 0.0),
+                *(() if lr is None else (Evidence("lr", parameters[0].group or "", step, float(lr["first"])),)),
+            ),
+            advice=(
+                "Look for detach(), no_grad() or .data between what they compute and the loss that is meant to train "
+                "them; call backward() on that loss before the step.",
+                "If they are not meant to train, leave out the step, or freeze them with requires_grad_(False).",
+            ),
+            phase="backward",
+            ruled_out=(f"Not an optimizer that waits for its turn: it was stepped at least {ZERO_ROWS} times.",),
         )
 
     def _without_gradient(self, digest: Digest, held: Group) -> Iterator[Finding]:
@@ -215,6 +252,19 @@ class ParameterInNoOptimizer(Rule):
             ),
             phase="update",
         )
+
+
+def _stepped_in_vain(digest: Digest, held: Group) -> list[Parameter]:
+    """What those optimizers hold of which every parameter was stepped, but none ever had a gradient or moved."""
+    gradients = digest.take("rows", "grad_norm", held.paths)
+    rows, zeros = (digest.take(name, "update_norm", held.paths) for name in ("rows", "zeros"))
+    alive = (gradients > 0) | (rows < ZERO_ROWS) | (rows > zeros)
+    working = {_optimizer_of(each) for each, lives in zip(held, alive.tolist()) if lives}
+    return [each for each in held if _optimizer_of(each) not in working]
+
+
+def _optimizer_of(parameter: Parameter) -> str:
+    return (parameter.group or "").rpartition(".")[0]
 
 
 def _severity_left_out(everything: Sequence[Parameter], left_out: list[Parameter]) -> Severity:

@@ -54,13 +54,23 @@ def absences(
 
 
 def excursions(metric: str, tracks: Sequence[Track], steps: Steps, times: Times) -> list[SoundEvent]:
-    """An event for the furthest excursion of each frame, at its exact step."""
+    """An event for the furthest excursion of each frame, at its exact step; it counts those so near that they blur."""
     found: dict[int, str] = {}
     for track in tracks:
         for at, who in zip(track.excursion.tolist(), track.stray.tolist()):
             if at >= 0:
                 found.setdefault(at, f"{subject(metric, track.paths[who])} makes an excursion")
-    return [SoundEvent(float(times[at]), "excursion", found[at], int(steps[at])) for at in sorted(found)]
+    apart = EARCONS["excursion"].duration
+    events: list[SoundEvent] = []
+    more = 0
+    for at in sorted(found):
+        if events and times[at] - events[-1].time < apart:
+            more += 1
+            events[-1] = _counting(events[-1], more)
+            continue
+        more = 0
+        events.append(SoundEvent(float(times[at]), "excursion", found[at], int(steps[at])))
+    return events
 
 
 def subject(metric: str, place: str) -> str:
@@ -82,7 +92,7 @@ def standstills(run: Run, steps: Steps, times: Times) -> list[SoundEvent]:
                 text = f"the run stood still for {seconds:,.0f} s before this update"
                 events.append(SoundEvent(time_of(step, steps, times), "stalled", text, step))
     still = run.standstill
-    if still is not None and len(steps) and steps[0] <= still.step:
+    if still is not None and len(steps) and steps[0] <= still.step and not (run.steps > steps[-1]).any():
         text = f"training goes on without an update: {still.passes:,} passes since the last one"
         events.append(SoundEvent(time_of(still.step, steps, times), "stalled", text, still.step))
     return sorted(events, key=lambda event: event.time)
@@ -98,11 +108,11 @@ def notices(findings: Sequence[Finding], steps: Steps, times: Times) -> list[Sou
 
 
 def spread(alarmed: Sequence[SoundEvent], others: Sequence[SoundEvent]) -> tuple[SoundEvent, ...]:
-    """Alarms at their exact times, other earcons as soon after their own as no other is sounding.
+    """Alarms and excursions at their exact times, other earcons as soon after their own as no other is sounding.
 
     Args:
         alarmed: Alarms in time order.
-        others: Other events; those without an earcon stay where they are.
+        others: Other events; excursions and those without an earcon stay where they are.
 
     Returns:
         All events in time order. What would come more than 3 seconds late is counted in the text of the one before.
@@ -110,7 +120,8 @@ def spread(alarmed: Sequence[SoundEvent], others: Sequence[SoundEvent]) -> tuple
     length = EARCONS["nan"].duration + 0.05
     placed: list[SoundEvent] = []
     free, more = 0.0, 0
-    for event in sorted((each for each in others if name_of(each) is not None), key=lambda each: each.time):
+    movable = [each for each in others if name_of(each) not in (None, "excursion")]
+    for event in sorted(movable, key=lambda each: each.time):
         need = max(SPACING, length_of(event))
         time = max(event.time, free)
         for alarm in alarmed:
@@ -118,14 +129,18 @@ def spread(alarmed: Sequence[SoundEvent], others: Sequence[SoundEvent]) -> tuple
                 time = alarm.time + length
         if placed and time - event.time > PATIENCE:
             more += 1
-            text = placed[-1].text.split(" (and ")[0] if more > 1 else placed[-1].text
-            placed[-1] = replace(placed[-1], text=f"{text} (and {more} more)")
+            placed[-1] = _counting(placed[-1], more)
             continue
         more = 0
         free = time + need
         placed.append(replace(event, time=time))
-    silent = [each for each in others if name_of(each) is None]
-    return tuple(sorted((*alarmed, *placed, *silent), key=lambda event: event.time))
+    fixed = [each for each in others if name_of(each) in (None, "excursion")]
+    return tuple(sorted((*alarmed, *placed, *fixed), key=lambda event: event.time))
+
+
+def _counting(event: SoundEvent, more: int) -> SoundEvent:
+    """The event with how many others it stands for in its text, in place of the number before."""
+    return replace(event, text=f"{event.text.removesuffix(f' (and {more - 1} more)')} (and {more} more)")
 
 
 def end_of(events: Sequence[SoundEvent]) -> float:

@@ -71,7 +71,9 @@ class Table:
         inputs = together.astype(np.float64).reshape(shape)
         derive = METRICS[self.metric].derive
         values = inputs[0] if derive is None else derive(*inputs)
-        return (np.maximum(values, FLOORS[self.metric]) if self.metric in FLOORS else values), seen
+        if self.metric in FLOORS:
+            values = np.where(np.isneginf(values), values, np.maximum(values, FLOORS[self.metric]))
+        return values, seen
 
     @property
     def single(self) -> str | None:
@@ -91,6 +93,7 @@ class Track:
             the frame's steps, or the furthest excursion of any of them where it is a decade or more; NaN where nothing
             finite and positive was observed.
         reference: Median over the parameters of the median of their first 50 finite positive values; None without any.
+            Parameters of which nothing was known when all others had their 50 do not count, so that it stays.
         excursion: Position on the time axis of the furthest excursion within each frame, int64 `(F,)`; -1 without one.
         stray: Which of `paths` makes it, int64 `(F,)`; -1 without one.
         zero: Whether at least half of the observed parameters are exactly 0, per step `(N,)`.
@@ -98,7 +101,7 @@ class Track:
         culprit: Which of `paths` is the first of them, per step, int64 `(N,)`; -1 if there is none.
         culprit_value: Its value, float64 `(N,)`.
         missing: Whether nothing was observed at this step or shortly before, as the cadence has it `(N,)`.
-        settled: Whether more steps would not change the reference: every parameter that has a value has 50 of them.
+        settled: Whether more steps would not change the reference: every parameter that counts has its 50.
     """
 
     paths: tuple[str, ...]
@@ -187,20 +190,19 @@ def follow(table: Table, paths: Sequence[str], edges: NDArray[np.int64]) -> Trac
     tally = _Tally.empty(len(table.steps))
     strays = _Strays.empty(len(edges) - 1)
     medians, ups, downs = ([np.empty((0, len(edges) - 1))] for _ in range(3))
-    references, fewest = [np.empty(0)], REFERENCE_VALUES
+    begun = [_Begun(*(np.empty(0) for _ in range(3)))]
     bounds = np.searchsorted(table.rows, edges)
     for start in range(0, len(paths), BATCH):
         values, known = table.read(paths[start : start + BATCH])
         tally.count(table.rows, values, known, start)
         logs = _logarithms(values, known)
-        references.append(_references(logs))
-        fewest = min(fewest, _fewest(logs))
+        begun.append(_Begun.of(logs))
         found = _excursions(logs, bounds)
         strays.note(logs, bounds, found[1], found[2], start)
         for parts, part in zip((medians, ups, downs), found):
             parts.append(part)
     centre = middle(np.concatenate(medians).T)
-    reference = middle(np.concatenate(references)[None])[0]
+    reference, settled = _Begun.joined(begun).reference()
     held, missing = _hold(tally.seen > 0, table.cadence)
     zero = (tally.zeros * 2 >= tally.seen) & (tally.seen > 0)
     return Track(
@@ -214,7 +216,7 @@ def follow(table: Table, paths: Sequence[str], edges: NDArray[np.int64]) -> Trac
         culprit=tally.culprit[held],
         culprit_value=tally.culprit_value[held],
         missing=missing,
-        settled=bool(np.isfinite(reference)) and fewest >= REFERENCE_VALUES,
+        settled=settled,
     )
 
 
@@ -302,18 +304,49 @@ def _logarithms(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArra
     return np.log10(np.abs(values), out=np.full(values.shape, np.nan), where=usable)
 
 
-def _references(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log10 of each parameter's median over its first 50 usable values, `(K,)`."""
-    references = middle(logs[:, :REFERENCE_VALUES])
-    for row in np.flatnonzero(np.isnan(logs[:, :REFERENCE_VALUES]).any(1)):
-        references[row] = middle(logs[row][~np.isnan(logs[row])][:REFERENCE_VALUES])
-    return references
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begun:
+    """What each parameter begins with, float64 `(K,)`.
 
+    Attributes:
+        typical: log10 of the median over its first 50 usable values; NaN without any.
+        first: The row of the first of them; infinity without any.
+        full: The row of the 50th; infinity where there are fewer.
+    """
 
-def _fewest(logs: NDArray[np.float64]) -> int:
-    """How many usable values the parameter has that has the fewest, of those that have some."""
-    counts = (~np.isnan(logs)).sum(1)
-    return int(counts[counts > 0].min(initial=REFERENCE_VALUES))
+    typical: NDArray[np.float64]
+    first: NDArray[np.float64]
+    full: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, logs: NDArray[np.float64]) -> "_Begun":
+        """Of logarithms `(K, R)`, NaN where unusable."""
+        head = logs[:, :REFERENCE_VALUES]
+        enough = head.shape[1] == REFERENCE_VALUES
+        typical, first = middle(head), np.full(len(logs), 0.0 if head.shape[1] else np.inf)
+        full = np.full(len(logs), REFERENCE_VALUES - 1.0 if enough else np.inf)
+        for row in np.flatnonzero(np.isnan(head).any(1)):
+            usable = np.flatnonzero(~np.isnan(logs[row]))[:REFERENCE_VALUES]
+            typical[row] = middle(logs[row][usable])
+            first[row] = usable[0] if len(usable) else np.inf
+            full[row] = usable[-1] if len(usable) == REFERENCE_VALUES else np.inf
+        return cls(typical, first, full)
+
+    @classmethod
+    def joined(cls, parts: Sequence["_Begun"]) -> "_Begun":
+        """Those of several batches together."""
+        return cls(*(np.concatenate([getattr(each, name) for each in parts]) for name in cls.__dataclass_fields__))
+
+    def reference(self) -> tuple[float, bool]:
+        """log10 of the group's reference, NaN without any, and whether more rows would not change it.
+
+        It is that of the first row in which all parameters of which anything is known have their 50 values.
+        """
+        order = np.argsort(self.first)
+        first, full = self.first[order], np.maximum.accumulate(self.full[order])
+        closed = np.flatnonzero(np.isfinite(full) & (full < np.append(first[1:], np.inf)))
+        count = closed[0] + 1 if len(closed) else len(order)
+        return float(middle(self.typical[order[:count]])), len(closed) > 0
 
 
 def _excursions(logs: NDArray[np.float64], edges: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:

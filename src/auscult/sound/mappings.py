@@ -4,7 +4,8 @@ A mapping says what is worth hearing, a mode how it is laid out in time. Each en
 a request that returns a Score; a new way to listen is a new entry.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from auscult.core.errors import SetupError
@@ -59,7 +60,21 @@ def sonify_run(
         raise SetupError(f"Expected `mapping` to be one of {', '.join(MAPPINGS)}, but got {mapping!r}.")
     if mode not in modes:
         raise SetupError(f"Expected `mode` of {mapping} to be one of {', '.join(modes)}, but got {mode!r}.")
-    return modes[mode](run, findings, request or Request())
+    score = modes[mode](run, findings, request or Request())
+    given = () if request is None else request.references
+    if given and score.references and not any(name in given for name in score.references):
+        warnings.warn(
+            f"The references are those of {_listed(given)}, and none of these is heard, but "
+            f"{_listed(score.references)}, by their own. Take them from a score of the same mode.",
+            stacklevel=3,
+        )
+    return score
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Up to three names."""
+    known = list(names)
+    return ", ".join([*known[:3], *(["..."] if len(known) > 3 else [])])
 
 
 def sonify_report(run: Run, findings: Sequence[Finding]) -> list[Score]:

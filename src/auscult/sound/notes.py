@@ -113,6 +113,7 @@ def _tones(
         np.logical_or.reduceat(mask, first) if len(first) else mask
         for mask in (track.broken > 0, track.zero, track.missing)
     )
+    distance = _held(distance)
     heard = ~(np.isnan(distance) | broken | zero | missing)
     pitch = quantized(frequency_of(np.where(np.isnan(distance), 0.0, distance)), scene.request.scale)
     level = LEVEL * strength * equal_loudness(pitch)
@@ -132,6 +133,12 @@ def _tones(
             )
         )
     return voices
+
+
+def _held(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances `(F,)` in which a frame that nothing was measured in has that of the last one before."""
+    last = np.maximum.accumulate(np.where(np.isnan(distance), 0, np.arange(len(distance))))
+    return distance[last]
 
 
 def _heart(scene: Scene) -> tuple[Voice, ...]:

@@ -7,6 +7,9 @@ ones above. Knows nothing of samples.
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from auscult.core.errors import SetupError
 from auscult.core.finding import Finding
 from auscult.core.run import Run
@@ -70,7 +73,8 @@ def solo(run: Run, findings: Sequence[Finding], request: Request) -> Score:
     path = request.path
     if path is None:
         raise SetupError(
-            "Expected `path` to name the layer that is heard alone, but got none. Write path='conv1.weight'."
+            "Expected `path` to name the layer that is heard alone, but got none. Write path='conv1.weight', "
+            "or in a shell --path conv1.weight."
         )
     scene = open_scene(run, findings, request, lambda paths: [Group(path, paths)])
     return composed(scene, "solo", glides(scene, ("hollow",)))
@@ -103,6 +107,7 @@ def composed(scene: Scene, mode: str, voices: tuple[Voice, ...], more: Sequence[
     )
     context = context_voices(scene.run, scene.request.context, *axis, scene.length)
     references = {group.name: value for group, value in zip(scene.groups, scene.references) if value is not None}
+    mapped = _mapped(scene)
     return leveled(
         Score(
             title=scene.run.info.name,
@@ -112,11 +117,17 @@ def composed(scene: Scene, mode: str, voices: tuple[Voice, ...], more: Sequence[
             duration=max(scene.length, end_of(events)),
             voices=(*voices, *context, *earcon_voices(events)),
             events=events,
-            step_times=scene.times[scene.edges[:-1]],
-            steps=scene.steps[scene.edges[:-1]],
+            step_times=scene.times[mapped],
+            steps=scene.steps[mapped],
             references=references,
         )
     )
+
+
+def _mapped(scene: Scene) -> NDArray[np.int64]:
+    """Positions of the steps that the score's map holds: where frames begin, and in place of the last the last step."""
+    begins = scene.edges[:-1]
+    return np.unique([*begins[: max(1, len(begins) - 1)], *range(len(scene.steps))[-1:]]).astype(np.int64)
 
 
 def _notes(scene: Scene) -> list[SoundEvent]:
@@ -139,6 +150,6 @@ def whole(request: Request, mode: str) -> Request:
     if request.path is not None:
         raise SetupError(
             f"Expected no `path` for the mode {mode}, which sounds the whole model, but got {request.path!r}. "
-            "Write mode='solo'."
+            "Write mode='solo', or in a shell --mode solo."
         )
     return request
