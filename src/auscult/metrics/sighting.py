@@ -74,11 +74,7 @@ class Sighting:
             if self._closely:
                 others = [each for each in given if isinstance(each, Tensor)]
                 first = next((place for place, each in enumerate(others) if each is tensor), len(others))
-                several = (
-                    tensor,
-                    *others[:first],
-                    *others[first + 1 :],
-                )  # one tensor may be given twice, as labels too
+                several = tensor, *others[:first], *others[first + 1 :]  # one may be given twice, as labels too
                 self._tokens = [each.detach().to(torch.int64, copy=True) for each in several if _has_tokens(each)]
             return
         mean, std, largest = batch.moments(tensor)
