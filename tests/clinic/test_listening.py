@@ -14,7 +14,7 @@ def digits() -> Images:
     return load_digits()
 
 
-@pytest.mark.parametrize(("name", "seed"), [("sgd-0.01", 0), ("sgd-1.0", 3), ("sgd-1.0", 9), ("adam-0.01", 0)])
+@pytest.mark.parametrize(("name", "seed"), [("sgd-0.01", 0), ("sgd-1.0", 9)])  # ten seeds of all five: make trials
 def test_the_diagnosis_is_what_became_of_the_run(name, seed, digits, tmp_path) -> None:
     bare = train_bare(SETTINGS[name], digits, seed)
     run = auscult.load(train(SETTINGS[name], tmp_path / "run", seed, images=digits).path)
