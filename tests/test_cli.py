@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -70,9 +71,20 @@ def test_an_interrupt_while_modules_are_imported_ends_quietly(tmp_path, verb) ->
     shadowed = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     for way in ([sys.executable, "-m", "auscult"], [sys.executable, "-c", CONSOLE_SCRIPT]):
         done = subprocess.run(
-            [*way, verb, "somewhere"], env=shadowed, capture_output=True, text=True, check=False, timeout=60
+            [*way, verb, "somewhere"],
+            env=shadowed,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            preexec_fn=_in_the_foreground,
         )
         assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def _in_the_foreground() -> None:
+    """What a shell starts in the background, as these tests may be, ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.mark.parametrize(("verb", "extra"), [("demo", "demo"), ("play", "listen"), ("live", "live"), ("mcp", "mcp")])
