@@ -35,6 +35,6 @@ def is_held(directory: Path, host: str) -> bool | None:
 def _opened(descriptor: str) -> str:
     """The file behind a descriptor; "" if it was closed meanwhile, which says nothing of the others."""
     try:
-        return os.readlink(descriptor)  # noqa: PTH115  (thousands)
+        return os.readlink(descriptor)  # noqa: PTH115  (there are thousands, and pathlib is slow)
     except OSError:
         return ""

@@ -104,39 +104,40 @@ class Sighting:
         self.figures |= call.figures()
         if self._closely:
             self._loss = LossFacts(call)
-            self._next = self._next_share(call.target)
-            self._same = None if call.ignored is None else self._same_share(call.target, call.ignored)
+            following = [batch.next_share(each, call.target) for each in self._tokens]
+            self._next = self._next_share(following)
+            self._same = None if call.ignored is None else self._same_share(call.target, call.ignored, following)
 
-    def _next_share(self, target: Tensor) -> Tensor | None:
+    def _next_share(self, following: list[Tensor | None]) -> Tensor | None:
         """Share of the targets that are the next token; NaN where several inputs have them, as source and target do.
 
         Where the model makes the loss itself, the labels are an input too, and only the first one is compared.
         """
-        shares = [batch.next_share(each, target) for each in (self._tokens if self.ended else self._tokens[:1])]
+        shares = following if self.ended else following[:1]
         known = [each for each in shares if each is not None]
         if not known or shares[0] is None:
             return None
         several = (torch.stack(known) >= NEXT).sum() > 1
         return torch.where(several, torch.nan, shares[0])
 
-    def _same_share(self, target: Tensor, ignored: int) -> Tensor | None:
+    def _same_share(self, target: Tensor, ignored: int, following: list[Tensor | None]) -> Tensor | None:
         """Share of the targets that are the token at their own position; NaN where an input holds the next ones.
 
         Where the model makes the loss itself, the labels are an input too: it must be so of two.
         """
         shares: list[Tensor] = []
         taught: list[Tensor] = []
-        for each in self._tokens:
-            same, following = batch.same_share(each, target, ignored), batch.next_share(each, target)
+        for each, share in zip(self._tokens, following, strict=True):
+            same = batch.same_share(each, target, ignored)
             if same is not None:
                 shares.append(same)
-            if following is not None:
-                taught.append((following >= NEXT) & (same is None or same < 1))
+            if share is not None:
+                taught.append((share >= NEXT) & (same is None or same < 1))
         needed = 1 if self.ended else 2
         if len(shares) < needed:
             return None
-        share = torch.stack(shares).sort(descending=True).values[needed - 1]
-        return torch.where(torch.stack(taught).any(), torch.nan, share)
+        least = torch.stack(shares).sort(descending=True).values[needed - 1]
+        return torch.where(torch.stack(taught).any(), torch.nan, least)
 
     def see_stretch(self, stretch: Stretch) -> None:
         """A difference was taken between every prediction and every target, where the first is the model's output."""

@@ -130,9 +130,8 @@ class ParametersNotUpdated(Rule):
 
     def _in_vain(self, digest: Digest, parameters: list[Parameter], held: Group) -> Finding:
         paths = [each.path for each in parameters]
-        update, lr = (
-            state_of(digest, *each) for each in (("update_norm", paths[0]), ("lr", parameters[0].group or ""))
-        )
+        group = parameters[0].group or ""
+        update, lr = state_of(digest, "update_norm", paths[0]), state_of(digest, "lr", group)
         assert update is not None
         names = sorted({_optimizer_of(each) for each in parameters} - {""})
         who = f"Optimizer {listing(names)}" if names else "The optimizer"
@@ -148,7 +147,7 @@ class ParametersNotUpdated(Rule):
             f"{'nothing is' if everything else 'none of what it holds is'} trained.",
             evidence=(
                 Evidence("update_norm", paths[0], step, 0.0),
-                *(() if lr is None else (Evidence("lr", parameters[0].group or "", step, float(lr["first"])),)),
+                *(() if lr is None else (Evidence("lr", group, step, float(lr["first"])),)),
             ),
             advice=(
                 "Look for detach(), no_grad() or .data between what they compute and the loss that is meant to train "
